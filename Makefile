@@ -1,0 +1,67 @@
+# Every target sets up what it needs in .venv; see `make help`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# An interpreter to use instead of the one found: make PYTHON=/path/to/python3.13 run
+PYTHON =
+
+# What an active environment exports would otherwise reach into ours.
+unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
+
+.NOTPARALLEL:
+.PHONY: help run test bench lint lock clean
+
+help:
+	@echo "make run    execute both notebooks and print what they find"
+	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
+	@echo "make bench  time the engines"
+	@echo "make lint   linters and types only"
+	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
+	@echo "make clean  remove the environment and caches (not runs/)"
+	@echo "The first of them creates .venv, which takes some minutes; later ones start at once."
+
+# The stamps are written last, so that an interrupted set-up is taken up again. Other versions mean
+# a new environment, since pip would leave packages that are no longer wanted.
+$(VENV)/packages.stamp: requirements.txt
+	@python=$$(sh .ci/find-python $(if $(PYTHON),"$(PYTHON)")) && \
+	echo "creating $(VENV) with $$("$$python" --version) ($$python)" && \
+	"$$python" -m venv --clear $(VENV)
+	@echo "installing the packages of requirements.txt (some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dfsp.stamp: $(VENV)/packages.stamp pyproject.toml
+	@echo "installing dfsp, editable"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m compileall -q dfsp
+	@touch $@
+
+run: $(VENV)/dfsp.stamp
+	@$(BIN)/dfsp run notebooks/01_evidence.ipynb
+	@$(BIN)/dfsp run notebooks/02_response.ipynb
+	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
+
+lint: $(VENV)/dfsp.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The notebooks' kernels warn about matters of their own, so warnings are no errors there.
+test: lint
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+		-p no:cacheprovider -W default notebooks
+
+bench: $(VENV)/dfsp.stamp
+	$(BIN)/python -m pytest --benchmark-only tests/benchmarks
+
+# For every supported system and Python. Names and versions only, so that any index serves.
+lock: $(VENV)/dfsp.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --upgrade --extra dev \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--output-file requirements.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find dfsp tests notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,49 @@
+"""Verdicts as data."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict.
+
+    Attributes
+    ----------
+    name : str
+    passed : bool or None
+        `None` means that the check cannot tell.
+    value, limit : float or None
+        What was measured, and the bound it is held against, in the same unit.
+    says : str
+        One sentence for a reader.
+    """
+
+    name: str
+    passed: bool | None
+    value: float | None
+    limit: float | None
+    says: str
+
+    def __str__(self) -> str:
+        verdict = {True: "passed", False: "FAILED", None: "cannot tell"}[self.passed]
+        return f"{self.name}: {verdict}. {self.says}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the check as plain data for JSON."""
+        return asdict(self)
+
+
+def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks that failed; a check that cannot tell has not failed."""
+    return tuple(check for check in checks if check.passed is False)
+
+
+def table(checks: Iterable[Check]) -> pd.DataFrame:
+    """Return the checks as a table, one a row."""
+    columns = ["name", "passed", "value", "limit", "says"]
+    rows = [[getattr(check, column) for column in columns] for check in checks]
+    return pd.DataFrame(rows, columns=columns)

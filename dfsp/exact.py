@@ -1,0 +1,500 @@
+"""The exact engine: the posterior of the hierarchical model by deterministic quadrature.
+
+`solve` needs no compiler and no random number. Everything it returns is an integral over the grid
+of `dfsp.grids`: study effects are integrated out inside each node (`dfsp.integrals`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from dfsp.constants import QUANTILES
+from dfsp.grids import Data, Grid, grid, legendre_rule, refine
+from dfsp.integrals import log_binomial, log_likelihood, modes, sigmoid
+from dfsp.models import Model
+from dfsp.priors import Fixed
+
+Array = npt.NDArray[np.float64]
+
+FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
+STEP = 0.18  # spacing of tabulated densities in units of their narrowest feature
+CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
+PLAIN = 161  # equidistant points of mu in a row for its conditional distribution
+SIZES = tuple(24 * 2**power + 1 for power in range(11))
+LIGHT = 1e-11  # nodes of less weight than this are left out of kernel sums
+BLOCK = 4_000_000  # numbers held at once
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Equidistant nodes of mu in every row, weighted: a discrete posterior of (mu, tau).
+
+    `width` is tau, or where tau is far below the spacing of the nodes, that spacing: a kernel of
+    this width at every node makes a smooth density of a study effect.
+    """
+
+    mu: Array
+    tau: Array
+    width: Array
+    weight: Array
+    parts: tuple[tuple[npt.NDArray[np.intp], Array], ...]
+
+    def spread(self, values: Array) -> Array:
+        """Interpolate values on the grid's rows and columns at the nodes."""
+        pieces = [
+            (values[..., rows, :] @ matrix.T).reshape(*values.shape[:-2], -1)
+            for rows, matrix in self.parts
+        ]
+        return np.concatenate(pieces, axis=-1)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution as its mean, standard deviation and tabulated distribution function.
+
+    Attributes
+    ----------
+    x, cdf : array, shape (point,)
+        `x` ascends, on the logit scale for rates.
+    mean, sd : float
+        On the quantity's own scale; NaN where the moment does not exist.
+    is_rate : bool
+        Whether the quantity is the inverse logit of `x`.
+    """
+
+    x: Array
+    cdf: Array
+    mean: float
+    sd: float
+    is_rate: bool
+
+    def quantile(self, q: npt.ArrayLike) -> Array:
+        """Return quantiles on the quantity's own scale (0 < q < 1)."""
+        x = invert(self.x[None], self.cdf[None], np.atleast_1d(np.asarray(q, dtype=float)))[0]
+        return sigmoid(x) if self.is_rate else x
+
+    def above(self, value: float) -> float:
+        """Return the probability that the quantity exceeds `value` (on its own scale)."""
+        if self.is_rate:
+            if not 0 < value < 1:
+                return float(value <= 0)
+            value = float(np.log(value / (1 - value)))
+        inner = (self.cdf > 1e-12) & (self.cdf < 1 - 1e-12)
+        if not inner.any():
+            return float(self.x.mean() > value)
+        x, z = self.x[inner], ndtri(self.cdf[inner])
+        if value <= x[0] or value >= x[-1]:
+            return float(value <= x[0])
+        return float(ndtr(-interpolate(x[None], z[None], np.array([value]))[0, 0]))
+
+    def density(self) -> tuple[Array, Array]:
+        """Return points on the quantity's own scale and the density there, for drawing."""
+        x = sigmoid(self.x) if self.is_rate else self.x
+        keep = np.concatenate([[True], np.diff(x) > 1e-9 * (x[-1] - x[0])])
+        x, cdf = x[keep], self.cdf[keep]
+        return (x[1:] + x[:-1]) / 2, np.diff(cdf) / np.diff(x)
+
+    def summary(self) -> Array:
+        """Return mean, sd and `QUANTILES`."""
+        return np.concatenate([[self.mean, self.sd], self.quantile(QUANTILES)])
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the exact engine knows after seeing the counts.
+
+    Attributes
+    ----------
+    events, total : array, shape (study,)
+    model : Model
+    log_marginal_likelihood : float
+        With binomial coefficients.
+    mu, tau, typical_rate, mean_rate, new_study_rate : Distribution
+    leave_one_out_lpd : array, shape (study,)
+        Log predictive density of each study's counts given the other studies.
+    studies : array, shape (study, 7)
+        Mean, sd and `QUANTILES` of each study's rate.
+    error : float
+        Estimate of the relative error of the grid.
+    nodes : Nodes
+    grid : Grid
+    data : Data
+    row_weight : array, shape (row,)
+    """
+
+    events: Array
+    total: Array
+    model: Model
+    log_marginal_likelihood: float
+    mu: Distribution
+    tau: Distribution
+    typical_rate: Distribution
+    mean_rate: Distribution
+    new_study_rate: Distribution
+    leave_one_out_lpd: Array
+    studies: Array
+    error: float
+    nodes: Nodes
+    grid: Grid
+    data: Data
+    row_weight: Array
+
+
+def solve(
+    events: npt.ArrayLike,
+    total: npt.ArrayLike,
+    model: Model,
+    *,
+    together: Sequence[Sequence[int]] | None = None,
+) -> Posterior:
+    """Compute the posterior of the hierarchical model.
+
+    Parameters
+    ----------
+    events, total : array-like, shape (study,)
+        Counts with 0 <= events <= total and total > 0. No study at all gives the prior.
+    model : Model
+    together : sequence of sequences of int, optional
+        For each study, the studies (itself among them) that are left out when its counts are
+        predicted; by default each study alone.
+
+    Returns
+    -------
+    Posterior
+    """
+    events = np.asarray(events, dtype=np.float64)
+    total = np.asarray(total, dtype=np.float64)
+    groups = [list(group) for group in together or [] if len(group) > 1]
+    data = Data.of(events, total, groups)
+    mean_exists, sd_exists = _moments_of_tau(events, total, model)
+    result = grid(data, model, order=int(mean_exists) + int(sd_exists))
+    columns = result.log_joint.shape[1]
+
+    log_p = result.log_joint @ refine(columns, PLAIN).T
+    top = float((log_p.max(-1) + result.log_row_prior).max())
+    density = np.exp(log_p + (result.log_row_prior - top)[:, None])
+    spacing = (result.high - result.low) / (PLAIN - 1)
+    row_mass = density.sum(-1) * spacing
+    evidence = float(row_mass @ result.u_weights)
+    row_weight = row_mass * result.u_weights / evidence
+
+    nodes = _nodes(result, row_weight, top + np.log(evidence))
+    mu = result.low[:, None] + spacing[:, None] * np.arange(PLAIN)
+    within = _cumulate(density / row_mass[:, None], spacing)
+    mean_mu = float(nodes.weight @ nodes.mu)
+    sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
+    x, cdf = _mix(mu, within, row_weight)
+    rate = sigmoid(nodes.mu)
+    first, second, mean_rows = _mean_rates(result, nodes)
+    log_l = result.log_l
+    return Posterior(
+        events=events,
+        total=total,
+        model=model,
+        log_marginal_likelihood=top + float(np.log(evidence)),
+        mu=Distribution(x, cdf, mean_mu, sd_mu, False),
+        tau=_tau(result, row_mass, row_weight, mean_exists, sd_exists),
+        typical_rate=Distribution(x, cdf, *_moments(nodes.weight, rate, rate**2), True),
+        mean_rate=Distribution(
+            *_mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
+        ),
+        new_study_rate=_new_study(nodes, first, second),
+        leave_one_out_lpd=_left_out(data, nodes, log_l, together),
+        studies=_studies(data, result, nodes, row_weight)[data.inverse],
+        error=result.error,
+        nodes=nodes,
+        grid=result,
+        data=data,
+        row_weight=row_weight,
+    )
+
+
+def invert(x: Array, cdf: Array, q: Array) -> Array:
+    """Return quantiles of tabulated distribution functions by cubics in normal scores.
+
+    Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
+    """
+    points = x.shape[1]
+    result = np.empty((len(cdf), len(q)))
+    rows = np.arange(len(cdf))[:, None]
+    for column, probability in enumerate(q):
+        start = np.clip((cdf < probability).sum(-1) - 2, 0, points - 4)
+        around = start[:, None] + np.arange(4)
+        score = ndtri(np.clip(cdf[rows, around], 1e-300, 1 - 1e-16))
+        at = x[np.minimum(rows, len(x) - 1), around]
+        result[:, column] = cubic(score, at, np.full(len(cdf), ndtri(probability)))
+    return result
+
+
+def interpolate(x: Array, y: Array, at: Array) -> Array:
+    """Interpolate each row of `y` over ascending `x` by cubics through the four nearest points."""
+    start = np.stack([np.searchsorted(row, at) for row in x]) - 2
+    around = np.clip(start, 0, x.shape[1] - 4)[..., None] + np.arange(4)
+    rows = np.arange(len(x))[:, None, None]
+    return cubic(x[rows, around], y[rows, around], np.broadcast_to(at, start.shape))
+
+
+def cubic(x: Array, y: Array, at: Array) -> Array:
+    """Evaluate the cubic through four points (last axis); the nearest value where points coincide."""
+    x0, x1, x2, x3 = np.moveaxis(x, -1, 0)
+    y0, y1, y2, y3 = np.moveaxis(y, -1, 0)
+    distinct = (x0 < x1) & (x1 < x2) & (x2 < x3)
+    with np.errstate(all="ignore"):
+        # Neville's scheme
+        a = y0 + (at - x0) / (x1 - x0) * (y1 - y0)
+        b = y1 + (at - x1) / (x2 - x1) * (y2 - y1)
+        c = y2 + (at - x2) / (x3 - x2) * (y3 - y2)
+        d = a + (at - x0) / (x2 - x0) * (b - a)
+        e = b + (at - x1) / (x3 - x1) * (c - b)
+        value = d + (at - x0) / (x3 - x0) * (e - d)
+    nearest = np.abs(at[..., None] - x).argmin(-1)[..., None]
+    return np.where(distinct, value, np.take_along_axis(y, nearest, -1)[..., 0])
+
+
+def _moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
+    mean = float(weight @ first)
+    return mean, float(np.sqrt(max(weight @ second - mean**2, 0.0)))
+
+
+def _moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
+    """Say whether tau has a posterior mean and a standard deviation.
+
+    Far out the likelihood of a study with 0 < events < total falls as 1/tau, that of any other
+    study tends to a constant, and a Student-t prior falls as tau^-(df + 1).
+    """
+    power = model.tau.tail_power + np.sum((events > 0) & (events < total))
+    return bool(power > 1), bool(power > 2)
+
+
+def _cumulate(density: Array, spacing: Array) -> Array:
+    """Integrate along the last axis to sixth order; starts at 0."""
+    padded = np.pad(density, [(0, 0)] * (density.ndim - 1) + [(2, 2)])
+    number = density.shape[-1] - 1
+    pieces = sum(
+        weight * (padded[..., shift : shift + number] + padded[..., 5 - shift : 5 - shift + number])
+        for shift, weight in enumerate((11 / 1440, -93 / 1440, 802 / 1440))
+    )
+    total = np.cumsum(np.maximum(pieces, 0) * spacing[:, None], axis=-1)
+    return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
+
+
+def _mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
+    """Mix row-wise distribution functions, each tabulated at its own ascending values."""
+    main = row_weight > 1e-12
+    values, within, weight = values[main], within[main], row_weight[main]
+    # The points of the table are equidistant in normal scores of the mixture itself.
+    mass = np.diff(within, axis=1) * weight[:, None]
+    middles = (values[:, 1:] + values[:, :-1]) / 2
+    order = np.argsort(middles, axis=None)
+    rough = np.cumsum(mass.ravel()[order])
+    levels = ndtr(np.linspace(-6, 6, 121))
+    x = np.unique(np.interp(levels, rough / rough[-1], middles.ravel()[order]))
+    low, high = values[:, :1], values[:, -1:]
+    inside = np.clip(interpolate(values, within, x), 0, 1)
+    cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
+    return x, np.maximum.accumulate(cdf / weight.sum())
+
+
+def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
+    """Choose for each row as many equidistant nodes of mu as its tau and its weight need."""
+    reach = result.high - result.low
+    narrow = result.sd * np.sqrt(1e-6 / np.maximum(row_weight, 1e-12))
+    wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
+    size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
+    size = np.where(row_weight < 1e-14, SIZES[0], size)
+    columns = result.log_joint.shape[1]
+    pieces, parts = [], []
+    for number in np.unique(size):
+        rows = np.flatnonzero(size == number)
+        matrix = refine(columns, int(number))
+        spacing = reach[rows, None] / (number - 1)
+        log_weight = result.log_joint[rows] @ matrix.T + np.log(spacing * result.u_weights[rows, None])
+        log_weight += result.log_row_prior[rows, None] - log_evidence
+        mu = result.low[rows, None] + spacing * np.arange(number)
+        tau = np.broadcast_to(result.tau[rows, None], mu.shape)
+        width = np.maximum(tau, spacing / 0.9)
+        pieces.append([a.ravel() for a in (mu, tau, width, np.exp(log_weight))])
+        parts.append((rows, matrix))
+    mu, tau, width, weight = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return Nodes(mu, tau, width, weight / weight.sum(), tuple(parts))
+
+
+def _tau(
+    result: Grid, row_mass: Array, row_weight: Array, mean_exists: bool, sd_exists: bool
+) -> Distribution:
+    if len(result.u) == 1:
+        tau = float(result.tau[0])
+        return Distribution(np.full(4, tau), np.array([0.0, 0.25, 0.75, 1.0]), tau, 0.0, False)
+    mean = float(row_weight @ result.tau) if mean_exists else np.nan
+    variance = row_weight @ (result.tau - mean) ** 2 if sd_exists else np.nan
+    nodes, _, to_coefficients = legendre_rule(len(result.u))
+    coefficients = to_coefficients @ row_mass
+    integral = np.polynomial.legendre.legint(coefficients, lbnd=-1)
+    points = np.linspace(-1, 1, 8 * len(nodes) + 1)
+    cdf = np.maximum.accumulate(np.polynomial.legendre.legval(points, integral))
+    half = (result.u[-1] - result.u[0]) / (nodes[-1] - nodes[0])
+    start = result.u[0] - half * (nodes[0] + 1)
+    x = result.scale * np.sinh(np.maximum(start + half * (points + 1), 0))
+    return Distribution(x, np.clip(cdf / cdf[-1], 0, 1), mean, float(np.sqrt(variance)), False)
+
+
+def _mean_rates(result: Grid, nodes: Nodes) -> tuple[Array, Array, Array]:
+    """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
+
+    The mean rate given mu and tau is the likelihood of 1 of 1, the second moment that of 2 of 2.
+    """
+    columns = result.log_joint.shape[1]
+    x = np.linspace(0, 1, columns)
+    x = (np.sin(np.pi * (x - 0.5)) + 1) / 2  # Chebyshev points, as in the grid
+    mu = result.low[:, None] + (result.high - result.low)[:, None] * x
+    tau = np.broadcast_to(result.tau[:, None], mu.shape).ravel()
+    one = np.array([1.0, 1.0, 2.0])
+    log_p, log_q, log_pp = log_likelihood(
+        np.array([1.0, 0.0, 2.0]), one, mu.ravel(), tau, level=2
+    ).reshape(3, *mu.shape)
+    logit = log_p - log_q
+    first = sigmoid(nodes.spread(logit))
+    second = np.exp(nodes.spread(log_pp))
+    rows = np.maximum.accumulate(logit @ refine(columns, PLAIN).T, axis=-1)
+    return first, second, rows
+
+
+def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
+    main = nodes.weight > LIGHT
+    mu, width, weight = nodes.mu[main], nodes.width[main], nodes.weight[main]
+    low = max(float(np.min(mu - 8 * width)), -FARTHEST)
+    high = min(float(np.max(mu + 8 * width)), FARTHEST)
+    spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
+    # Denser about the centre, so that heavy tails do not coarsen it.
+    t = np.linspace(-1, 1, 201) * np.arcsinh((high - low) / spread)
+    x = np.unique(np.clip(weight @ mu + 0.5 * spread * np.sinh(t), low, high))
+    cdf = ndtr((x[:, None] - mu) / width) @ weight / weight.sum()
+    return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)
+
+
+def _left_out(
+    data: Data, nodes: Nodes, log_l: Array, together: Sequence[Sequence[int]] | None
+) -> Array:
+    """Return the log predictive density of each study given those that are not left out with it."""
+    log_weight = np.log(np.maximum(nodes.weight, 1e-300))
+    studies = len(data.inverse)
+    alone = np.empty(len(data.total))
+    step = max(1, BLOCK // len(log_weight))
+    for start in range(0, len(alone), step):
+        block = slice(start, start + step)
+        alone[block] = -_log_sum(log_weight - nodes.spread(log_l[block]))
+    result = alone[data.inverse]
+    for study in range(studies):
+        if together is None or len(together[study]) < 2:
+            continue
+        others = [data.inverse[other] for other in together[study]]
+        without = log_weight - nodes.spread(log_l[others]).sum(0)
+        own = nodes.spread(log_l[data.inverse[study]])
+        result[study] = _log_sum(without + own) - _log_sum(without)
+    return result
+
+
+def _log_sum(values: Array) -> Array:
+    top = values.max(-1, keepdims=True)
+    return np.asarray(np.log(np.exp(values - top).sum(-1)) + top[..., 0], dtype=np.float64)
+
+
+def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array) -> Array:
+    """Return mean, sd and quantiles of the rate of each distinct study."""
+    summaries = np.empty((len(data.total), 2 + len(QUANTILES)))
+    if not len(summaries):
+        return summaries
+    low, high, step = _ranges(data, result, row_weight)
+    # Studies that one table can serve are done at once.
+    order = np.lexsort((low, np.ceil(np.log2(step))))
+    most = max(1, BLOCK // len(nodes.mu))
+    start = 0
+    while start < len(order):
+        stop, first = start + 1, order[start]
+        left, right, grain = low[first], high[first], step[first]
+        while stop < min(len(order), start + most):
+            study = order[stop]
+            far = max(right, high[study]) - min(left, low[study]) > 2 * (high[first] - low[first])
+            if far or step[study] > 2 * grain:
+                break
+            left, right = min(left, low[study]), max(right, high[study])
+            grain, stop = min(grain, step[study]), stop + 1
+        chosen = order[start:stop]
+        theta = _table(left, right, grain, float(np.mean((low[chosen] + high[chosen]) / 2)))
+        summaries[chosen] = _rates(data, result, nodes, chosen, *theta)
+        start = stop
+    return summaries
+
+
+def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array, Array]:
+    """Return points from low to high, and the trapezoidal weights; denser about the centre."""
+    core = max(CORE, 20 * grain)
+    ends = np.arcsinh((np.array([low, high]) - centre) / core)
+    t = np.linspace(*ends, max(9, int((ends[1] - ends[0]) * core / grain) + 2))
+    return centre + core * np.sinh(t), core * np.cosh(t) * (t[1] - t[0])
+
+
+def _ranges(data: Data, result: Grid, row_weight: Array) -> tuple[Array, Array, Array]:
+    """Return where each distinct study's effect can be, and a spacing that resolves its density."""
+    main = row_weight > 1e-9
+    tau = result.tau[main]
+    events, total = data.events[:, None], data.total[:, None]
+    low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
+    narrowest = np.full(len(data.total), np.inf)
+    for mu in (result.low[main], result.high[main]):
+        mode, scale = modes(events, total, mu, np.broadcast_to(tau, mu.shape))
+        tails = 9 * scale
+        low = np.minimum(
+            low, (mode - np.minimum(8.5 * tau, tails + 28 / np.maximum(events, 0.1))).min(-1)
+        )
+        high = np.maximum(
+            high, (mode + np.minimum(8.5 * tau, tails + 28 / np.maximum(total - events, 0.1))).max(-1)
+        )
+        spread = np.hypot(scale, scale**2 / tau**2 * result.sd[main])
+        # Rows of little weight may be resolved less well: the error grows with the fourth power.
+        spread = spread * (1 / row_weight[main]) ** 0.25
+        narrowest = np.minimum(narrowest, spread.min(-1))
+    low, high = np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST)
+    return low, high, np.minimum(STEP * narrowest, 0.25)
+
+
+def _rates(
+    data: Data,
+    result: Grid,
+    nodes: Nodes,
+    chosen: npt.NDArray[np.intp],
+    theta: Array,
+    spacing: Array,
+) -> Array:
+    """Summarise the rates of studies whose effects' densities are tabulated at `theta`."""
+    main = nodes.weight > LIGHT
+    mu, width = nodes.mu[main], nodes.width[main]
+    ratio = np.log(nodes.weight[main]) - nodes.spread(result.log_l[chosen])[:, main]
+    top = ratio.max(-1, keepdims=True)
+    ratio = np.exp(ratio - top)
+    z = (theta[:, None] - mu) / width
+    # Beyond the table the rate is 0 or 1 to double precision; only a study without events
+    # (or without non-events) can be there, and its likelihood is 1.
+    below, beyond = ndtr(z[0]), ndtr(-z[-1])
+    z *= z
+    z *= -0.5
+    kernel = np.exp(z, out=z)
+    kernel /= width * np.sqrt(2 * np.pi)
+    events, total = data.events[chosen, None], data.total[chosen, None]
+    with np.errstate(divide="ignore"):
+        density = np.exp(log_binomial(events, total, theta) + np.log(ratio @ kernel.T) + top)
+    scale = np.exp(np.minimum(top, 700))[:, 0]
+    lower = (ratio @ below) * scale * ((events[:, 0] == 0) & (theta[0] <= -FARTHEST))
+    upper = (ratio @ beyond) * scale * ((events == total)[:, 0] & (theta[-1] >= FARTHEST))
+    mass = density @ spacing + lower + upper
+    density, lower, upper = density / mass[:, None], lower / mass, upper / mass
+    rate = sigmoid(theta)
+    mean = density @ (rate * spacing) + upper
+    sd = np.sqrt(np.maximum(density @ (rate**2 * spacing) + upper - mean**2, 0))
+    # Equidistant in t, where theta = centre + core sinh(t)
+    cdf = _cumulate(density * spacing, np.ones(1)) + lower[:, None]
+    cdf /= (cdf[:, -1] + upper)[:, None]
+    return np.column_stack([mean, sd, sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))])

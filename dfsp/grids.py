@@ -1,0 +1,317 @@
+"""Where the posterior of (mu, tau) is, and a grid that holds it.
+
+tau = c sinh(u) is covered by Gauss-Legendre nodes in u: even near 0, logarithmic far out, ending
+exactly where a prior ends. At each of these rows, mu has Chebyshev nodes of its own between the
+points where its log-concave conditional density is negligible. The grid also holds every
+leave-one-study-out posterior, so that one grid serves them all.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial import chebyshev, legendre
+
+from dfsp.integrals import COARSE, LEVELS, LOG_ROOT_2PI, log_likelihood
+from dfsp.models import Model
+from dfsp.priors import Fixed, LogNormal
+
+Array = npt.NDArray[np.float64]
+
+DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 = 7e-13
+DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
+LOOK = 9  # rows of the first look
+TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
+ROW_TOLERANCE = 3e-5  # the same along tau, where the rule is exact to twice the degree
+ROWS = (32, 48, 80, 128, 192, 384)
+COLUMNS = (14, 20, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Distinct counts: studies with equal counts have equal likelihoods and are computed once."""
+
+    events: Array
+    total: Array
+    inverse: npt.NDArray[np.intp]
+    times: Array
+    together: Array
+
+    @classmethod
+    def of(cls, events: Array, total: Array, groups: list[list[int]]) -> "Data":
+        """Collect the distinct counts; `groups` are sets of studies that are left out together."""
+        pairs, inverse = np.unique(np.stack([events, total]), axis=1, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        together = np.zeros((len(groups), pairs.shape[1]))
+        for row, group in enumerate(groups):
+            np.add.at(together[row], inverse[group], 1)
+        times = np.bincount(inverse, minlength=pairs.shape[1]).astype(np.float64)
+        return cls(pairs[0], pairs[1], inverse, times, together)
+
+    def left_out(self, log_l: Array) -> Array:
+        """Log likelihood of what is left out: each distinct study, then each group."""
+        if not len(self.together):
+            return log_l
+        return np.concatenate([log_l, np.tensordot(self.together, log_l, 1)])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The joint density on its nodes.
+
+    Attributes
+    ----------
+    u, tau : array, shape (row,)
+    scale : float
+        c of tau = c sinh(u).
+    low, high, sd : array, shape (row,)
+        Range of mu in a row and its rough conditional standard deviation (logit).
+    log_joint : array, shape (row, column)
+        Log of prior(mu) times likelihood.
+    log_l : array, shape (distinct study, row, column)
+    log_row_prior : array, shape (row,)
+        Log of prior(tau) dtau/du times the quadrature weight.
+    u_weights : array, shape (row,)
+    error : float
+        Largest relative size of the last coefficients.
+    """
+
+    u: Array
+    tau: Array
+    scale: float
+    low: Array
+    high: Array
+    sd: Array
+    log_joint: Array
+    log_l: Array
+    log_row_prior: Array
+    u_weights: Array
+    error: float
+
+
+@lru_cache(maxsize=32)
+def chebyshev_nodes(number: int) -> Array:
+    """Return Chebyshev points of the second kind on [-1, 1], ascending, ends included."""
+    return np.asarray(chebyshev.chebpts2(number), dtype=np.float64)
+
+
+@lru_cache(maxsize=32)
+def chebyshev_coefficients(number: int) -> Array:
+    """Return the matrix that turns values at Chebyshev points into coefficients."""
+    return np.linalg.inv(chebyshev.chebvander(chebyshev_nodes(number), number - 1))
+
+
+@lru_cache(maxsize=64)
+def refine(number: int, fine: int) -> Array:
+    """Return the matrix that interpolates Chebyshev values at `fine` equidistant points."""
+    points = np.linspace(-1, 1, fine)
+    return chebyshev.chebvander(points, number - 1) @ chebyshev_coefficients(number)
+
+
+@lru_cache(maxsize=32)
+def legendre_rule(number: int) -> tuple[Array, Array, Array]:
+    """Return Gauss-Legendre nodes, weights, and the matrix from values to coefficients."""
+    nodes, weights = legendre.leggauss(number)
+    degree = np.arange(number)
+    to_coefficients = legendre.legvander(nodes, number - 1).T * weights * (degree[:, None] + 0.5)
+    return nodes, weights, to_coefficients
+
+
+class Surface:
+    """The log likelihood of the data and the log prior of mu at any point."""
+
+    def __init__(self, data: Data, model: Model) -> None:
+        self.data = data
+        self.model = model
+
+    def __call__(self, mu: Array, tau: Array, level: int) -> tuple[Array, Array]:
+        """Return log joint (without the prior of tau) and log L by study, shaped like mu."""
+        flat = log_likelihood(self.data.events, self.data.total, mu.ravel(), tau.ravel(), level)
+        prior = self.model.mu
+        joint = self.data.times @ flat - 0.5 * ((mu.ravel() - prior.mean) / prior.sd) ** 2
+        joint -= np.log(prior.sd) + LOG_ROOT_2PI
+        return joint.reshape(mu.shape), flat.reshape(-1, *mu.shape)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A first look: rows of u with the peak of mu, its spread, its reach and its log mass."""
+
+    u: Array
+    peak: Array
+    sd: Array
+    below: Array
+    above: Array
+
+
+def grid(data: Data, model: Model, order: int) -> Grid:
+    """Place a grid and refine it until its last coefficients are negligible.
+
+    `order` is the highest moment of tau that exists, so that its tail is covered too.
+    """
+    surface = Surface(data, model)
+    scale = _scale(data, model)
+    look = _look(surface, scale, order)
+    rows, columns, level = 0, 0, COARSE + 2
+    while True:
+        result = _evaluate(surface, scale, look, ROWS[rows], COLUMNS[columns], level, order)
+        row_error, column_error = _errors(result)
+        integral_error = _integral_error(surface, result, level) if level < len(LEVELS) - 1 else 0.0
+        finer = (
+            rows + (row_error > ROW_TOLERANCE and rows < len(ROWS) - 1 and len(result.u) > 1),
+            columns + (column_error > TOLERANCE and columns < len(COLUMNS) - 1),
+            level + (integral_error > TOLERANCE),
+        )
+        if finer == (rows, columns, level):
+            error = max(row_error**2, column_error, integral_error)
+            return Grid(**{**result.__dict__, "error": error})
+        rows, columns, level = finer
+
+
+def _scale(data: Data, model: Model) -> float:
+    """Return c of tau = c sinh(u): the smallest tau at which anything changes."""
+    if isinstance(model.tau, Fixed):
+        return 1.0
+    smallest = float(model.tau.ppf(0.01 if isinstance(model.tau, LogNormal) else 0.5))
+    if len(data.total):
+        p = (data.events + 0.5) / (data.total + 1)
+        smallest = min(smallest, float(1 / np.sqrt(np.max(data.total * p * (1 - p)))))
+    return smallest
+
+
+def _look(surface: Surface, scale: float, order: int) -> Look:
+    model, data = surface.model, surface.data
+    if isinstance(model.tau, Fixed):
+        u = np.array([np.arcsinh(model.tau.scale / scale)])
+        peak, sd = _peaks(surface, scale * np.sinh(u))
+        return _reach(surface, scale, u, peak, sd)
+    ends = model.tau.upper
+    lower, upper = 0.0, min(ends, max(float(model.tau.ppf(1 - 1e-15)), 1e-12))
+    if not np.isfinite(upper):
+        upper = 1e100
+    span = (0.0, float(np.arcsinh(upper / scale)))
+    for _ in range(40):
+        # Midpoints and not ends: tau = 0 is no density of its own, and 0 is never needed.
+        u = np.linspace(*span, LOOK + 1)
+        u = np.concatenate([[(u[0] * 0.99 + u[1] * 0.01)], u[1:]])
+        tau = scale * np.sinh(u)
+        peak, sd = _peaks(surface, tau)
+        joint, log_l = surface(peak, tau, COARSE)
+        mass = joint + np.log(sd) + model.tau.logpdf(tau) + np.log(np.cosh(u))
+        without = mass - data.left_out(log_l)
+        mass = mass + order * np.log(tau)
+        near = (mass > mass.max() - DROP) | np.any(
+            without > without.max(-1, keepdims=True) - DROP_WITHOUT, axis=0
+        )
+        first, last = np.flatnonzero(near)[[0, -1]]
+        lower = span[0] if first == 0 else u[first - 1]
+        upper = span[1] if last == LOOK else u[last + 1]
+        narrower = (float(lower), float(upper))
+        done = narrower[1] - narrower[0] > 0.7 * (span[1] - span[0])
+        span = narrower
+        if done:
+            break
+    u = np.linspace(*span, LOOK)
+    u[0] = max(u[0], 1e-3 * u[1])
+    peak, sd = _peaks(surface, scale * np.sinh(u))
+    look = _reach(surface, scale, u, peak, sd)
+    u[0] = span[0]
+    return look
+
+
+def _peaks(surface: Surface, tau: Array) -> tuple[Array, Array]:
+    """Return the mode of mu given tau and its curvature scale, near enough to place nodes."""
+    data, prior = surface.data, surface.model.mu
+    p = (data.events + 0.5) / (data.total + 1)
+    weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
+    precision = weight.sum(-1) + prior.sd**-2
+    peak = (weight @ np.log(p / (1 - p)) + prior.mean * prior.sd**-2) / precision
+    sd = precision**-0.5
+    offsets = np.array([-1.0, 0.0, 1.0])[:, None]
+    for _ in range(40):
+        mu = peak + offsets * sd
+        joint, _ = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
+        slope = (joint[2] - joint[0]) / 2
+        curvature = np.maximum(2 * joint[1] - joint[0] - joint[2], 1e-3)
+        step = np.clip(slope / curvature, -4, 4)
+        peak = peak + step * sd
+        sd = sd * np.clip(curvature**-0.5, 0.2, 5)
+        if np.all(np.abs(step) < 0.5) and np.all(np.abs(curvature - 1) < 0.5):
+            break
+    return peak, sd
+
+
+def _reach(surface: Surface, scale: float, u: Array, peak: Array, sd: Array) -> Look:
+    """Find how far mu reaches on either side until its density is negligible."""
+    tau = scale * np.sinh(u)
+    top, top_l = surface(peak, tau, COARSE)
+    top_out = surface.data.left_out(top_l)
+    side = np.array([-1.0, 1.0])[:, None]
+    reach = np.tile(7.5 * sd, (2, 1))
+    for _ in range(60):
+        mu = peak + side * reach
+        joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
+        drop = (top - joint) / DROP
+        out = surface.data.left_out(log_l)
+        if len(out):
+            without = (top - joint) - (top_out[:, None] - out)
+            drop = np.minimum(drop, without.min(0) / DROP_WITHOUT)
+        if np.all((drop >= 1) & (drop < 1.7)):
+            break
+        factor = np.clip((np.maximum(drop, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
+        reach = np.where((drop >= 1) & (drop < 1.7), reach, reach * factor)
+    return Look(u, peak, sd, reach[0], reach[1])
+
+
+def _evaluate(
+    surface: Surface, scale: float, look: Look, rows: int, columns: int, level: int, order: int
+) -> Grid:
+    if len(look.u) == 1:
+        u, u_weights = look.u, np.ones(1)
+        log_row_prior = np.zeros(1)
+    else:
+        nodes, weights, _ = legendre_rule(rows)
+        half = (look.u[-1] - look.u[0]) / 2
+        u = look.u[0] + half * (nodes + 1)
+        u_weights = half * weights
+        log_row_prior = surface.model.tau.logpdf(scale * np.sinh(u)) + np.log(scale * np.cosh(u))
+    tau = scale * np.sinh(u)
+    peak = np.interp(u, look.u, look.peak)
+    sd, below, above = (
+        np.exp(np.interp(u, look.u, np.log(x))) for x in (look.sd, look.below, look.above)
+    )
+    low, high = peak - below, peak + above
+    x = (chebyshev_nodes(columns) + 1) / 2
+    mu = low[:, None] + (high - low)[:, None] * x
+    joint, log_l = surface(mu, np.broadcast_to(tau[:, None], mu.shape), level)
+    return Grid(u, tau, scale, low, high, sd, joint, log_l, log_row_prior, u_weights, np.nan)
+
+
+def _errors(result: Grid) -> tuple[float, float]:
+    """Return the relative size of the last coefficients along tau and along mu."""
+    columns = result.log_joint.shape[1]
+    fine = result.log_joint @ refine(columns, 4 * columns + 1).T
+    top = fine.max(-1)
+    mass = top + np.log(np.exp(fine - top[:, None]).mean(-1) * (result.high - result.low))
+    mass = mass + result.log_row_prior
+    density = np.exp(mass - mass.max())
+    row_error = 0.0
+    if len(density) > 1:
+        coefficients = np.abs(legendre_rule(len(density))[2] @ density)
+        row_error = float(coefficients[-2:].max() / coefficients.max())
+    tails = np.abs(result.log_joint @ chebyshev_coefficients(columns)[-2:].T).max(-1)
+    return row_error, float(np.max(tails * density))
+
+
+def _integral_error(surface: Surface, result: Grid, level: int) -> float:
+    """Return how much the log likelihood changes along its main rows with finer inner rules."""
+    middle = result.log_joint.argmax(-1)
+    mass = result.log_joint.max(-1) + result.log_row_prior
+    rows = np.flatnonzero(mass > mass.max() - 12)[:: max(1, len(mass) // 6)]
+    mu = result.low + (result.high - result.low) * (
+        (chebyshev_nodes(result.log_joint.shape[1])[middle] + 1) / 2
+    )
+    finer, _ = surface(mu[rows], result.tau[rows], level + 1)
+    change = finer - result.log_joint[rows, middle[rows]]
+    return float(np.max(np.abs(change)))

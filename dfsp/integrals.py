@@ -1,0 +1,189 @@
+"""The binomial likelihood of a study with its own effect integrated out.
+
+For events r of n patients, with theta ~ N(mu, tau^2) on the logit scale,
+
+    L(mu, tau) = integral of Binomial(r | n, logit^-1(theta)) N(theta | mu, tau^2) d theta
+
+is computed by the trapezoidal rule in t after theta = centre + scale sinh(b t) / b. The rule
+converges geometrically for such analytic bell-shaped integrands (Trefethen & Weideman 2014,
+doi:10.1137/130932132); the centre is the integrand's mode and the scale its curvature there.
+
+For r = 0 the integrand at large tau is no bell but a wide plateau with one steep edge.
+Integration by parts turns it back into one:
+
+    L(mu, tau) = integral of n logit^-1(theta) (1 - logit^-1(theta))^n Phi((theta - mu) / tau)
+
+and r = n is its mirror image.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln, log_ndtr
+
+Array = npt.NDArray[np.float64]
+
+LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
+BLOCK = 2_000_000  # integrand values held at once: bounds the memory, whatever the number of studies
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Nodes and weights in units of the integrand's curvature scale, about its mode."""
+
+    nodes: Array
+    log_weights: Array
+
+    @classmethod
+    def sinh(cls, number: int, reach: float, stretch: float) -> "Rule":
+        """Return `number` equidistant points of t in [-reach, reach], stretched by sinh."""
+        t = np.linspace(-reach, reach, number)
+        weights = (t[1] - t[0]) * np.cosh(stretch * t)
+        return cls(np.sinh(stretch * t) / stretch, np.log(weights))
+
+
+# For tau up to 0.4, up to 1, and beyond; each level is finer than the one before.
+# Largest errors of log L over 0/1 to 30,000/100,000, mu from -6 to 4 and tau from 0.01 to 100:
+# 3e-6 at level 1, 3e-8 at level 2, below 1e-9 at level 3; level 0 serves to place a grid.
+EDGES = (0.0, 0.4, 1.0, np.inf)
+COARSE = 0
+LEVELS = (
+    (Rule.sinh(9, 4.5, 0.1), Rule.sinh(11, 4.5, 0.3), Rule.sinh(13, 4.5, 0.5)),
+    (Rule.sinh(15, 5.5, 0.2), Rule.sinh(21, 5.0, 0.4), Rule.sinh(25, 5.0, 0.5)),
+    (Rule.sinh(21, 5.5, 0.3), Rule.sinh(31, 5.2, 0.5), Rule.sinh(41, 5.0, 0.6)),
+    (Rule.sinh(31, 6.0, 0.4), Rule.sinh(47, 5.6, 0.55), Rule.sinh(75, 5.2, 0.65)),
+)
+
+
+def softplus(x: Array) -> Array:
+    """Return log(1 + exp(x)) without overflow."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def sigmoid(x: Array) -> Array:
+    """Return the inverse logit; saves the call to `scipy.special.expit`, which is slower."""
+    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+
+
+def log_binomial(events: Array, total: Array, theta: Array) -> Array:
+    """Return the log probability of the counts at logit rates `theta`, with its coefficient."""
+    return log_choose(events, total) + events * theta - total * softplus(theta)
+
+
+def log_choose(events: Array, total: Array) -> Array:
+    """Return the logarithm of the binomial coefficient."""
+    return np.asarray(
+        gammaln(total + 1) - gammaln(events + 1) - gammaln(total - events + 1), dtype=np.float64
+    )
+
+
+def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Array]:
+    """Return mode and curvature scale of a study's effect given mu and tau (logit, broadcast)."""
+    precision = tau**-2.0
+    rate = (events + 0.5) / (total + 1)
+    own = np.log(rate / (1 - rate))
+    information = total * rate * (1 - rate)
+    start = (information * own + precision * mu) / (information + precision)
+    candidates = np.stack(np.broadcast_arrays(start, own, mu))
+    height = events * candidates - total * softplus(candidates)
+    height -= 0.5 * precision * (candidates - mu) ** 2
+    theta = np.take_along_axis(candidates, height.argmax(0)[None], 0)[0]
+    for _ in range(60):
+        p = sigmoid(theta)
+        curvature = total * p * (1 - p) + precision
+        step = (events - total * p - (theta - mu) * precision) / curvature
+        theta = theta + np.clip(step, -2, 2)
+        # The rule does not need the mode itself, only a centre near it.
+        if np.all(np.abs(step) <= 0.1 / np.sqrt(curvature)):
+            break
+    p = sigmoid(theta)
+    return theta, 1 / np.sqrt(total * p * (1 - p) + precision)
+
+
+def log_likelihood(
+    events: Array, total: Array, mu: Array, tau: Array, level: int = 2
+) -> Array:
+    """Return log L of each study at each point.
+
+    Parameters
+    ----------
+    events, total : array, shape (study,)
+    mu, tau : array, shape (point,)
+        Logit scale; tau above 0.
+    level : int
+        Index of `LEVELS`.
+
+    Returns
+    -------
+    array, shape (study, point)
+    """
+    values = np.empty((len(events), len(mu)))
+    # All-event studies are 0-event studies of the mirrored rate, and are integrated as such.
+    mirrored = (events == total) & (total > 0)
+    sign = np.where(mirrored, -1.0, 1.0)
+    counted = np.where(mirrored, 0.0, events)
+    edge = (counted == 0) & (total > 0)
+    for (lower, upper), rule in zip(pairwise(EDGES), LEVELS[level], strict=True):
+        points = np.flatnonzero((tau > lower) & (tau <= upper))
+        by_parts = edge if lower >= BY_PARTS_ABOVE else np.zeros_like(edge)
+        for method, chosen in ((_plain, ~by_parts), (_by_parts, by_parts)):
+            studies = np.flatnonzero(chosen)
+            if not len(points) or not len(studies):
+                continue
+            step = max(1, BLOCK // (len(points) * len(rule.nodes)))
+            for block in np.split(studies, range(step, len(studies), step)):
+                values[np.ix_(block, points)] = method(
+                    counted[block, None],
+                    total[block, None],
+                    sign[block, None] * mu[points],
+                    np.broadcast_to(tau[points], (len(block), len(points))),
+                    rule,
+                )
+    values += log_choose(events, total)[:, None]
+    return values
+
+
+def _plain(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
+    centre, scale = modes(events, total, mu, tau)
+    theta = centre[..., None] + scale[..., None] * rule.nodes
+    height = softplus(theta)
+    height *= -total[..., None]
+    height += events[..., None] * theta
+    theta -= mu[..., None]
+    theta /= tau[..., None]
+    theta *= theta
+    theta *= 0.5
+    height -= theta
+    return _log_sum(height, rule) + np.log(scale / tau) - LOG_ROOT_2PI
+
+
+def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
+    del events  # all are 0
+    theta = np.broadcast_to(-np.log(total), mu.shape)
+    for _ in range(60):
+        p = sigmoid(theta)
+        a = (theta - mu) / tau
+        hazard = np.exp(-0.5 * a * a - LOG_ROOT_2PI - log_ndtr(a))
+        curvature = (total + 1) * p * (1 - p) + hazard * (hazard + a) / tau**2
+        step = (1 - (total + 1) * p + hazard / tau) / curvature
+        theta = theta + np.clip(step, -2, 2)
+        if np.all(np.abs(step) <= 0.1 / np.sqrt(curvature)):
+            break
+    scale = 1 / np.sqrt(curvature)
+    nodes = theta[..., None] + scale[..., None] * rule.nodes
+    height = nodes - (total[..., None] + 1) * softplus(nodes)
+    nodes -= mu[..., None]
+    nodes /= tau[..., None]
+    height += log_ndtr(nodes)
+    return _log_sum(height, rule) + np.log(scale * total)
+
+
+def _log_sum(height: Array, rule: Rule) -> Array:
+    height += rule.log_weights
+    top = height.max(-1)
+    height -= top[..., None]
+    np.exp(height, out=height)
+    return np.asarray(np.log(height.sum(-1)) + top, dtype=np.float64)
