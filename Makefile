@@ -2,6 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Errors only.
+PIP_INSTALL := pip install -qq --disable-pip-version-check
 # An interpreter to use instead of the one found: make PYTHON=/path/to/python3.13 run
 PYTHON =
 
@@ -27,12 +29,12 @@ $(VENV)/packages.stamp: requirements.txt
 	echo "creating $(VENV) with $$("$$python" --version) ($$python)" && \
 	"$$python" -m venv --clear $(VENV)
 	@echo "installing the packages of requirements.txt (some minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/dfsp.stamp: $(VENV)/packages.stamp pyproject.toml
 	@echo "installing dfsp, editable"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m $(PIP_INSTALL) --no-deps --editable .
 	@$(BIN)/python -m compileall -q dfsp
 	@touch $@
 
@@ -55,10 +57,12 @@ test: lint
 bench: $(VENV)/dfsp.stamp
 	$(BIN)/python -m pytest --benchmark-only tests/benchmarks
 
-# For every supported system and Python. Names and versions only, so that any index serves.
-lock: $(VENV)/dfsp.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --upgrade --extra dev \
+# For every supported system and Python; names and versions only, so that any index serves. With a uv
+# of its own, since the environment cannot be made while requirements.txt is wrong.
+lock:
+	@python=$$(sh .ci/find-python $(if $(PYTHON),"$(PYTHON)")) && "$$python" -m venv --clear $(VENV)/uv
+	@$(VENV)/uv/bin/python -m $(PIP_INSTALL) uv
+	$(VENV)/uv/bin/uv pip compile --quiet --universal --python-version 3.12 --upgrade --extra dev \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--output-file requirements.txt pyproject.toml
 

@@ -13,9 +13,8 @@ from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
 from dfsp.grids import Data, Grid, grid, legendre_rule, refine
-from dfsp.integrals import log_binomial, log_likelihood, modes, sigmoid
+from dfsp.integrals import LOG_ROOT_2PI, log_binomial, log_likelihood, modes, sigmoid
 from dfsp.models import Model
-from dfsp.priors import Fixed
 
 Array = npt.NDArray[np.float64]
 
@@ -40,6 +39,7 @@ class Nodes:
     tau: Array
     width: Array
     weight: Array
+    log_weight: Array
     parts: tuple[tuple[npt.NDArray[np.intp], Array], ...]
 
     def spread(self, values: Array) -> Array:
@@ -167,8 +167,7 @@ def solve(
     """
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
-    groups = [list(group) for group in together or [] if len(group) > 1]
-    data = Data.of(events, total, groups)
+    data = Data.of(events, total)
     mean_exists, sd_exists = _moments_of_tau(events, total, model)
     result = grid(data, model, order=int(mean_exists) + int(sd_exists))
     columns = result.log_joint.shape[1]
@@ -189,7 +188,6 @@ def solve(
     x, cdf = _mix(mu, within, row_weight)
     rate = sigmoid(nodes.mu)
     first, second, mean_rows = _mean_rates(result, nodes)
-    log_l = result.log_l
     return Posterior(
         events=events,
         total=total,
@@ -202,7 +200,7 @@ def solve(
             *_mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
         ),
         new_study_rate=_new_study(nodes, first, second),
-        leave_one_out_lpd=_left_out(data, nodes, log_l, together),
+        leave_one_out_lpd=_left_out(data, nodes, result, together, model),
         studies=_studies(data, result, nodes, row_weight)[data.inverse],
         error=result.error,
         nodes=nodes,
@@ -316,10 +314,11 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
         mu = result.low[rows, None] + spacing * np.arange(number)
         tau = np.broadcast_to(result.tau[rows, None], mu.shape)
         width = np.maximum(tau, spacing / 0.9)
-        pieces.append([a.ravel() for a in (mu, tau, width, np.exp(log_weight))])
+        pieces.append([a.ravel() for a in (mu, tau, width, log_weight)])
         parts.append((rows, matrix))
-    mu, tau, width, weight = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    return Nodes(mu, tau, width, weight / weight.sum(), tuple(parts))
+    mu, tau, width, log_weight = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    log_weight -= _log_sum(log_weight)
+    return Nodes(mu, tau, width, np.exp(log_weight), log_weight, tuple(parts))
 
 
 def _tau(
@@ -333,7 +332,7 @@ def _tau(
     nodes, _, to_coefficients = legendre_rule(len(result.u))
     coefficients = to_coefficients @ row_mass
     integral = np.polynomial.legendre.legint(coefficients, lbnd=-1)
-    points = np.linspace(-1, 1, 8 * len(nodes) + 1)
+    points = -np.cos(np.linspace(0, np.pi, 601))  # dense at the ends, where tau is small
     cdf = np.maximum.accumulate(np.polynomial.legendre.legval(points, integral))
     half = (result.u[-1] - result.u[0]) / (nodes[-1] - nodes[0])
     start = result.u[0] - half * (nodes[0] + 1)
@@ -376,25 +375,44 @@ def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
 
 
 def _left_out(
-    data: Data, nodes: Nodes, log_l: Array, together: Sequence[Sequence[int]] | None
+    data: Data, nodes: Nodes, result: Grid, together: Sequence[Sequence[int]] | None, model: Model
 ) -> Array:
     """Return the log predictive density of each study given those that are not left out with it."""
-    log_weight = np.log(np.maximum(nodes.weight, 1e-300))
-    studies = len(data.inverse)
     alone = np.empty(len(data.total))
-    step = max(1, BLOCK // len(log_weight))
+    step = max(1, BLOCK // len(nodes.mu))
+    edge = (nodes.tau == result.tau[-1]) | (
+        (nodes.tau == result.tau[0]) & (result.u[0] > 1e-2 * result.u[-1])
+    )
+    astray = np.zeros(len(alone), dtype=bool)
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
-        alone[block] = -_log_sum(log_weight - nodes.spread(log_l[block]))
-    result = alone[data.inverse]
-    for study in range(studies):
-        if together is None or len(together[study]) < 2:
+        without = nodes.log_weight - nodes.spread(result.log_l[block])
+        alone[block] = -_log_sum(without)
+        if len(result.u) > 1:
+            astray[block] = np.exp(without[:, edge] + alone[block, None]).sum(-1) > 1e-6
+    lpd = alone[data.inverse]
+    studies = np.arange(len(lpd))
+    for study in studies:
+        out = [study] if together is None else list(together[study])
+        if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
             continue
-        others = [data.inverse[other] for other in together[study]]
-        without = log_weight - nodes.spread(log_l[others]).sum(0)
-        own = nodes.spread(log_l[data.inverse[study]])
-        result[study] = _log_sum(without + own) - _log_sum(without)
-    return result
+        # What is left may lie where the grid of all studies does not reach.
+        rest = data.inverse[np.setdiff1d(studies, out)]
+        with_it = np.append(rest, data.inverse[study])
+        lpd[study] = log_evidence(data.events[with_it], data.total[with_it], model) - log_evidence(
+            data.events[rest], data.total[rest], model
+        )
+    return lpd
+
+
+def log_evidence(events: Array, total: Array, model: Model) -> float:
+    """Return the log marginal likelihood of counts (0 without any study), coefficients included."""
+    if not len(events):
+        return 0.0
+    result = grid(Data.of(events, total), model, order=0)
+    log_p = result.log_joint @ refine(result.log_joint.shape[1], PLAIN).T
+    log_p += np.log((result.high - result.low) / (PLAIN - 1) * result.u_weights)[:, None]
+    return float(_log_sum((log_p + result.log_row_prior[:, None]).ravel()))
 
 
 def _log_sum(values: Array) -> Array:
@@ -408,24 +426,21 @@ def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array) -> Array
     if not len(summaries):
         return summaries
     low, high, step = _ranges(data, result, row_weight)
+    mean, tau = nodes.weight @ nodes.mu, min(result.tau[row_weight.argmax()], CORE)
+    centre, _ = modes(data.events, data.total, np.full(1, mean), np.full(1, tau))
     # Studies that one table can serve are done at once.
-    order = np.lexsort((low, np.ceil(np.log2(step))))
+    order = np.lexsort((centre, np.ceil(np.log2(step))))
     most = max(1, BLOCK // len(nodes.mu))
     start = 0
     while start < len(order):
-        stop, first = start + 1, order[start]
-        left, right, grain = low[first], high[first], step[first]
-        while stop < min(len(order), start + most):
-            study = order[stop]
-            far = max(right, high[study]) - min(left, low[study]) > 2 * (high[first] - low[first])
-            if far or step[study] > 2 * grain:
-                break
-            left, right = min(left, low[study]), max(right, high[study])
-            grain, stop = min(grain, step[study]), stop + 1
-        chosen = order[start:stop]
-        theta = _table(left, right, grain, float(np.mean((low[chosen] + high[chosen]) / 2)))
+        block = order[start : start + most]
+        alike = (step[block] <= 2 * step[block[0]]) & (centre[block] <= centre[block[0]] + CORE)
+        chosen = block[np.logical_and.accumulate(alike)]
+        theta = _table(
+            low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
+        )
         summaries[chosen] = _rates(data, result, nodes, chosen, *theta)
-        start = stop
+        start += len(chosen)
     return summaries
 
 
@@ -472,29 +487,42 @@ def _rates(
     """Summarise the rates of studies whose effects' densities are tabulated at `theta`."""
     main = nodes.weight > LIGHT
     mu, width = nodes.mu[main], nodes.width[main]
-    ratio = np.log(nodes.weight[main]) - nodes.spread(result.log_l[chosen])[:, main]
-    top = ratio.max(-1, keepdims=True)
-    ratio = np.exp(ratio - top)
+    log_ratio = nodes.log_weight[main] - nodes.spread(result.log_l[chosen])[:, main]
+    top = log_ratio.max(-1, keepdims=True)
+    ratio = np.exp(log_ratio - top)
     z = (theta[:, None] - mu) / width
-    # Beyond the table the rate is 0 or 1 to double precision; only a study without events
-    # (or without non-events) can be there, and its likelihood is 1.
-    below, beyond = ndtr(z[0]), ndtr(-z[-1])
     z *= z
     z *= -0.5
-    kernel = np.exp(z, out=z)
-    kernel /= width * np.sqrt(2 * np.pi)
     events, total = data.events[chosen, None], data.total[chosen, None]
-    with np.errstate(divide="ignore"):
-        density = np.exp(log_binomial(events, total, theta) + np.log(ratio @ kernel.T) + top)
-    scale = np.exp(np.minimum(top, 700))[:, 0]
-    lower = (ratio @ below) * scale * ((events[:, 0] == 0) & (theta[0] <= -FARTHEST))
-    upper = (ratio @ beyond) * scale * ((events == total)[:, 0] & (theta[-1] >= FARTHEST))
-    mass = density @ spacing + lower + upper
-    density, lower, upper = density / mass[:, None], lower / mass, upper / mass
+    own = log_binomial(events, total, theta)
+    kernel = np.exp(z)
+    kernel /= width * np.sqrt(2 * np.pi)
+    with np.errstate(divide="ignore", over="ignore"):
+        density = np.exp(own + np.log(ratio @ kernel.T) + top)
+    mass = density @ spacing
+    # A study without events (or non-events) can have mass beyond the table: its rate there is 0
+    # (or 1) to double precision, and the density integrates to 1 without the table.
+    low_end = (events == 0)[:, 0] & (theta[0] <= -FARTHEST)
+    high_end = (events == total)[:, 0] & (theta[-1] >= FARTHEST)
+    open_end = low_end | high_end
+    for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
+        # Counts so far from what the others say that the sums above underflow
+        logs = log_ratio[study] - np.log(width) + z
+        density[study] = np.exp(own[study] + _log_sum(logs) - LOG_ROOT_2PI)
+        mass[study] = density[study] @ spacing
+    density /= np.where(open_end, 1.0, mass)[:, None]
     rate = sigmoid(theta)
-    mean = density @ (rate * spacing) + upper
-    sd = np.sqrt(np.maximum(density @ (rate**2 * spacing) + upper - mean**2, 0))
-    # Equidistant in t, where theta = centre + core sinh(t)
-    cdf = _cumulate(density * spacing, np.ones(1)) + lower[:, None]
-    cdf /= (cdf[:, -1] + upper)[:, None]
+    first, second = density @ (rate * spacing), density @ (rate**2 * spacing)
+    missed = density @ (sigmoid(-theta) * spacing)
+    missed_square = density @ (sigmoid(-theta) * (1 + rate) * spacing)
+    mean = np.where(high_end, 1 - missed, first)
+    square = np.where(high_end, 1 - missed_square, second)
+    sd = np.sqrt(np.maximum(square - mean**2, 0))
+    # The points are equidistant in t, and the density vanishes at an end that is not open.
+    pieces = density * spacing
+    rising = _cumulate(pieces, np.ones(1))
+    falling = 1 - _cumulate(pieces[:, ::-1], np.ones(1))[:, ::-1]
+    cdf = np.where(low_end[:, None], falling, rising)
+    cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
+    cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
     return np.column_stack([mean, sd, sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))])

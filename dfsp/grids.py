@@ -36,24 +36,18 @@ class Data:
     total: Array
     inverse: npt.NDArray[np.intp]
     times: Array
-    together: Array
 
     @classmethod
-    def of(cls, events: Array, total: Array, groups: list[list[int]]) -> "Data":
-        """Collect the distinct counts; `groups` are sets of studies that are left out together."""
+    def of(cls, events: Array, total: Array) -> "Data":
+        """Collect the distinct counts."""
         pairs, inverse = np.unique(np.stack([events, total]), axis=1, return_inverse=True)
         inverse = inverse.reshape(-1)
-        together = np.zeros((len(groups), pairs.shape[1]))
-        for row, group in enumerate(groups):
-            np.add.at(together[row], inverse[group], 1)
         times = np.bincount(inverse, minlength=pairs.shape[1]).astype(np.float64)
-        return cls(pairs[0], pairs[1], inverse, times, together)
+        return cls(pairs[0], pairs[1], inverse, times)
 
     def left_out(self, log_l: Array) -> Array:
-        """Log likelihood of what is left out: each distinct study, then each group."""
-        if not len(self.together):
-            return log_l
-        return np.concatenate([log_l, np.tensordot(self.together, log_l, 1)])
+        """Log likelihood of each study that can be left out; the only one cannot."""
+        return log_l if len(self.inverse) > 1 else log_l[:0]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def binomial(events, total, theta):
     return stats.binom.pmf(events, total, expit(theta))
 
 
-def posterior(events, total, *, mu, tau, tau_density, prior_sd=2.0, z_points=2001, z_reach=9.5):
+def posterior(events, total, *, mu, tau, tau_density, prior_sd=2.0, z_points=801, z_reach=9.5):
     """Return a dict of reference values.
 
     `mu` is an equidistant grid; `tau` and `tau_density` are nodes and prior density times

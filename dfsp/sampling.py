@@ -1,0 +1,492 @@
+"""The sampling engine: NUTS, its convergence gate, and its agreement with the exact engine.
+
+PyMC and ArviZ cost seconds to import, so they load when a function first needs them.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from scipy.special import expit, ndtr
+from scipy.stats import logistic, norm
+
+from dfsp import constants, priors
+from dfsp.checks import Check, failed
+from dfsp.errors import DfspError, NotConverged
+from dfsp.models import Model
+from dfsp.seeds import generator, integer
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+Array = npt.NDArray[np.float64]
+
+HEADLINE = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate")
+"""The population's quantities: `mu` and `tau` on the logit scale, then three rates."""
+
+PARAMETERS = ("mu", "tau", "theta")
+"""What the convergence gate judges."""
+
+ENDS = {f"q{100 * q:g}": q for q in (constants.QUANTILES[0], constants.QUANTILES[-1])}
+"""The columns of a summary that bound its interval, and their probabilities."""
+
+DIVERGENCES, RHAT, BFMI = "divergences", "R-hat", "E-BFMI"
+BULK, TAIL = "bulk effective sample size", "tail effective sample size"
+CURED_BY_DRAWS = {RHAT, BULK, TAIL}
+"""Names of the gate's checks; more draws can cure those in the last set."""
+
+MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400, 0.3
+MAX_Z, MAX_Z_ENDS, MAX_MCSE = 4, 5, 0.05
+"""Limits of the gate and of the agreement with the exact engine."""
+
+
+@dataclass(frozen=True, repr=False)
+class Sampled:
+    """Draws of the posterior and the verdicts of the convergence gate.
+
+    Attributes
+    ----------
+    draws : xarray.DataTree
+        `posterior` (`mu`, `tau`, `theta`, `theta_new` on the logit scale; `rate`, `typical_rate`,
+        `mean_rate`, `new_study_rate`), `sample_stats`, `observed_data`, `constant_data`,
+        `log_likelihood` (of each study's events given its own theta), `prior`,
+        `prior_predictive` and `posterior_predictive` (replicated events, each with a new theta).
+    checks : tuple of Check
+        The gate.
+    first_checks : tuple of Check
+        The gate of a first run that only R-hat or the effective sample size refused, after which
+        sampling was repeated once with twice the draws; empty if there was one run.
+    """
+
+    draws: xr.DataTree
+    checks: tuple[Check, ...]
+    first_checks: tuple[Check, ...] = ()
+
+    @property
+    def reran(self) -> bool:
+        """Whether sampling was repeated with twice the draws."""
+        return bool(self.first_checks)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a check of the gate failed: then the draws are not to be reported."""
+        return bool(failed(self.checks))
+
+    def __repr__(self) -> str:
+        sizes = self.draws["posterior"].sizes
+        verdict = ", ".join(check.name for check in failed(self.checks))
+        return (
+            f"Sampled({sizes['study']} studies, {sizes['chain']} x {sizes['draw']} draws"
+            f"{' after a rerun' if self.reran else ''}, "
+            f"{f'refused: {verdict}' if verdict else 'converged'})"
+        )
+
+
+def build(table: pd.DataFrame, model: Model) -> "pm.Model":
+    """Return the PyMC model, non-centred: `theta` = `mu` + `tau` `z` on the logit scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a study: `study`, `events`, `total`.
+    model : Model
+
+    Returns
+    -------
+    pymc.Model
+        Dimension `study`; observed `events`; `rate` and `typical_rate` beside the parameters.
+    """
+    import pymc as pm
+
+    with pm.Model(coords={"study": table["study"].to_list()}) as result:
+        total = pm.Data("total", table["total"].to_numpy(np.int64), dims="study")
+        mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
+        tau = _TAU[type(model.tau)](pm, model.tau)
+        z = pm.Normal("z", dims="study")
+        theta = pm.Deterministic("theta", mu + tau * z, dims="study")
+        pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
+        pm.Deterministic("typical_rate", pm.math.invlogit(mu))
+        observed = table["events"].to_numpy(np.int64)
+        pm.Binomial("events", n=total, logit_p=theta, observed=observed, dims="study")
+    return result
+
+
+_TAU: dict[type[priors.Prior], Callable[[Any, Any], Any]] = {
+    priors.HalfNormal: lambda pm, prior: pm.HalfNormal("tau", prior.scale),
+    priors.HalfCauchy: lambda pm, prior: pm.HalfCauchy("tau", prior.scale),
+    priors.HalfStudentT: lambda pm, prior: pm.HalfStudentT("tau", nu=prior.df, sigma=prior.scale),
+    priors.Exponential: lambda pm, prior: pm.Exponential("tau", scale=prior.scale),
+    priors.Uniform: lambda pm, prior: pm.Uniform("tau", 0, prior.scale),
+    priors.LogNormal: lambda pm, prior: pm.LogNormal("tau", prior.location, prior.scale),
+    priors.Fixed: lambda pm, prior: pm.Deterministic(
+        "tau", pm.math.constant(np.float64(prior.scale))
+    ),
+}
+
+
+def sample(
+    table: pd.DataFrame,
+    model: Model,
+    *,
+    draws: int = constants.DRAWS,
+    seed: int = constants.SEED,
+) -> Sampled:
+    """Draw from the posterior with NUTS and judge the draws.
+
+    If R-hat or an effective sample size is all that the gate refuses, sampling is repeated once,
+    with twice the draws and another seed. Nothing is raised here: see `require_converged`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a study: `study`, `events`, `total`.
+    model : Model
+    draws : int
+        Draws of each of the `constants.CHAINS` chains, after `constants.TUNE` of tuning.
+    seed : int
+        The run's seed; every random step derives its own from it by name.
+
+    Returns
+    -------
+    Sampled
+
+    Raises
+    ------
+    DfspError
+        `draws` or `seed` cannot be used.
+    """
+    whole = isinstance(draws, (int, np.integer)) and not isinstance(draws, bool)
+    if not whole or draws < 1:
+        raise DfspError(f"draws = {draws!r}; give a whole number of 1 or more")
+    judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, priors.Fixed)]
+    pymc_model = build(table, model)
+    tree = _run(pymc_model, int(draws), integer(seed, "nuts"))
+    checks = gate(tree, judged)
+    first_checks: tuple[Check, ...] = ()
+    faults = {check.name for check in failed(checks)}
+    if faults and faults <= CURED_BY_DRAWS:
+        tree = _run(pymc_model, 2 * int(draws), integer(seed, "nuts, twice the draws"))
+        first_checks, checks = checks, gate(tree, judged)
+    return Sampled(_complete(tree, pymc_model, model, seed), checks, first_checks)
+
+
+def gate(tree: xr.DataTree, names: Sequence[str] = PARAMETERS) -> tuple[Check, ...]:
+    """Judge whether the chains have converged.
+
+    Parameters
+    ----------
+    tree : DataTree
+        `posterior` and `sample_stats` of several chains.
+    names : sequence of str
+        The parameters that are judged. R-hat and the effective sample sizes depend on ranks only,
+        so that `mu` speaks for the typical rate too, and `theta` for the rates.
+
+    Returns
+    -------
+    tuple of Check
+        Divergences, R-hat, bulk and tail effective sample size, and E-BFMI; the last is the
+        estimated fraction of the energy's variance that a new momentum can bring about.
+
+    Notes
+    -----
+    The limits are those of Vehtari et al. 2021 (doi 10.1214/20-BA1221) for R-hat and the
+    effective sample sizes, and of Betancourt 2016 (arXiv 1604.00695) for E-BFMI. A value that is
+    not a number, as from a chain that never moved, fails.
+    """
+    import arviz as az
+
+    kept = tree["posterior"].to_dataset()[list(names)]
+    diverging = tree["sample_stats"]["diverging"]
+    divergent = int(diverging.sum())
+    with np.errstate(invalid="ignore"):  # a chain that never moved is 0 / 0
+        rhat, rhat_at = _worst(az.rhat(kept, method="rank"), np.argmax)
+        bulk, bulk_at = _worst(az.ess(kept, method="bulk"), np.argmin)
+        tail, tail_at = _worst(az.ess(kept, method="tail", prob=constants.CI_PROB), np.argmin)
+        bfmi = float(az.bfmi(tree)["energy"].min())
+    enough = f"below {MIN_ESS}, 100 a chain, R-hat and the Monte Carlo errors cannot be trusted"
+    return (
+        Check(
+            DIVERGENCES,
+            divergent == 0,
+            divergent,
+            0,
+            f"{divergent} of {diverging.size} draws diverged: where they do, the sampler misses "
+            "part of the posterior.",
+        ),
+        Check(
+            RHAT,
+            rhat <= MAX_RHAT,
+            rhat,
+            MAX_RHAT,
+            f"The largest R-hat is {rhat:.4f}, of {rhat_at}: above {MAX_RHAT} the chains disagree.",
+        ),
+        Check(
+            BULK,
+            bulk >= MIN_ESS,
+            bulk,
+            MIN_ESS,
+            f"The smallest bulk effective sample size is {bulk:.0f}, of {bulk_at}: {enough}.",
+        ),
+        Check(
+            TAIL,
+            tail >= MIN_ESS,
+            tail,
+            MIN_ESS,
+            f"The smallest effective sample size at the ends of the interval is {tail:.0f}, "
+            f"of {tail_at}: {enough}.",
+        ),
+        Check(
+            BFMI,
+            bfmi >= MIN_BFMI,
+            bfmi,
+            MIN_BFMI,
+            f"The smallest E-BFMI of a chain is {bfmi:.2f}: below {MIN_BFMI} it moves too slowly "
+            "between the body and the tails of the posterior.",
+        ),
+    )
+
+
+def require_converged(sampled: Sampled) -> None:
+    """Raise if the gate refused the draws.
+
+    Raises
+    ------
+    NotConverged
+        Each failed check with its value and limit, and what to do.
+    """
+    faults = failed(sampled.checks)
+    if not faults:
+        return
+    what = "the draws are not reported"
+    if sampled.reran:
+        what += ", and twice the draws did not help"
+    lines = [
+        f"{check.name} {check.value:.4g}, limit {check.limit:g}: {check.says}" for check in faults
+    ]
+    cured = {check.name for check in faults} <= CURED_BY_DRAWS
+    advice = "raise draws" if cured else "give tau a prior with a smaller scale or lighter tails"
+    lines.append(f"What to do: {advice}, or use the exact engine.")
+    raise NotConverged("\n  ".join([f"NUTS has not converged: {what}", *lines]))
+
+
+def mean_rate(mu: npt.ArrayLike, tau: npt.ArrayLike) -> Array:
+    """Return E[logit^-1(theta)] for theta ~ N(mu, tau^2), to 1e-9.
+
+    Parameters
+    ----------
+    mu, tau : array-like
+        Logit scale, of shapes that broadcast; `tau` is 0 or more.
+
+    Returns
+    -------
+    array
+        Rates.
+    """
+    # Trapezoidal sums of smooth functions that vanish at both ends converge geometrically while
+    # the integrand is not narrower than a few steps: so over the normal distribution when tau is
+    # small and, by parts, over the logistic distribution when tau is large.
+    mu, tau = np.asarray(mu, np.float64)[..., None], np.asarray(tau, np.float64)[..., None]
+    step = 0.5
+    z, x = np.arange(-7, 7 + step, step), np.arange(-24, 24 + step, step)
+    small = expit(mu + tau * z) @ (step * norm.pdf(z))
+    large = ndtr((mu + x) / np.maximum(tau, 1)) @ (step * logistic.pdf(x))
+    return np.asarray(np.where(tau[..., 0] <= 1, small, large), dtype=np.float64)
+
+
+def summary(tree: xr.DataTree) -> pd.DataFrame:
+    """Summarise the population's quantities.
+
+    Parameters
+    ----------
+    tree : DataTree
+        As in `Sampled.draws`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each of `HEADLINE`; columns `constants.STATISTICS`, `mcse_mean`, and for each
+        of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
+    """
+    posterior = tree["posterior"].to_dataset()
+    return _summarise(posterior[list(HEADLINE)].to_dataarray("quantity"), "quantity")
+
+
+def study_rates(tree: xr.DataTree) -> pd.DataFrame:
+    """Summarise the shrunken rates; columns as in `summary`, one row a study, in data order."""
+    return _summarise(tree["posterior"].to_dataset()["rate"], "study")
+
+
+def agreement(sampled: pd.DataFrame, exact: pd.DataFrame) -> tuple[Check, ...]:
+    """Compare the sampler with the exact engine.
+
+    Parameters
+    ----------
+    sampled : DataFrame
+        From `summary`.
+    exact : DataFrame
+        The exact engine's numbers: same index, columns `constants.STATISTICS`; a moment that
+        does not exist is NaN. A quantity that is known (`sd` 0) is left out.
+
+    Returns
+    -------
+    tuple of Check
+        For each quantity, the distance of its mean from the exact one in Monte Carlo standard
+        errors; the largest such distance of an end of an interval; and the largest Monte Carlo
+        standard error of a mean in posterior standard deviations, so that a poor sample cannot
+        agree by being vague. `None` where the moments do not exist.
+    """
+    exact = exact.loc[list(HEADLINE)]
+    exact = exact[exact["sd"] != 0]
+    sampled = sampled.loc[exact.index]
+    # Without a standard deviation the Monte Carlo error of a mean means nothing.
+    z = _distance(sampled["mean"], exact["mean"], sampled["mcse_mean"]).where(exact["sd"].notna())
+    share = sampled["mcse_mean"] / exact["sd"]
+    at_ends = pd.concat(
+        [_distance(sampled[end], exact[end], sampled[f"mcse_{end}"]) for end in ENDS]
+    )
+    return (
+        *(
+            Check(
+                f"agreement of {name}",
+                None,
+                None,
+                MAX_Z,
+                f"Under this prior {name} has no mean and standard deviation to compare.",
+            )
+            if np.isnan(z[name])
+            else Check(
+                f"agreement of {name}",
+                bool(z[name] <= MAX_Z),
+                float(z[name]),
+                MAX_Z,
+                f"The sampled mean of {name} is {z[name]:.1f} Monte Carlo standard errors from the "
+                "exact one.",
+            )
+            for name in exact.index
+        ),
+        Check(
+            "agreement of interval ends",
+            bool(at_ends.max() <= MAX_Z_ENDS),
+            float(at_ends.max()),
+            MAX_Z_ENDS,
+            f"The ends of the sampled intervals are at most {at_ends.max():.1f} Monte Carlo "
+            f"standard errors from the exact ones; the farthest is one of {at_ends.idxmax()}.",
+        ),
+        Check(
+            "Monte Carlo error",
+            bool(share.max() <= MAX_MCSE),
+            float(share.max()),
+            MAX_MCSE,
+            f"The largest Monte Carlo standard error of a mean is {100 * share.max():.1f} % of its "
+            f"posterior standard deviation, for {share.idxmax()}.",
+        ),
+    )
+
+
+def _distance(sampled: pd.Series, exact: pd.Series, mcse: pd.Series) -> pd.Series:
+    """Return the absolute difference in Monte Carlo standard errors."""
+    # Chains that never moved have an error of 0: any difference is then infinitely far.
+    return (sampled - exact).abs() / mcse
+
+
+def _worst(values: xr.Dataset, pick: Callable[[Array], np.intp]) -> tuple[float, str]:
+    """Return a diagnostic where `pick` finds it worst, or not a number, and for which parameter."""
+    flat = {}
+    for name, array in values.data_vars.items():
+        for entry in array.stack(entry=array.dims) if array.dims else [array]:
+            study = f" of {entry['study'].item()}" if array.dims else ""
+            flat[f"{name}{study}"] = float(entry)
+    index = pick(np.array(list(flat.values())))
+    return list(flat.values())[index], list(flat)[index]
+
+
+def _summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
+    """Summarise the draws of each entry of a dimension; exact quantiles of all chains' draws."""
+    import arviz as az
+
+    draws = draws.transpose(dim, "chain", "draw")
+    data = draws.to_dataset(name="x")
+    values = draws.to_numpy().reshape(draws.sizes[dim], -1)
+    quantiles = np.quantile(values, constants.QUANTILES, axis=1)
+    columns = [values.mean(1), values.std(1, ddof=1), *quantiles]
+    result = pd.DataFrame(dict(zip(constants.STATISTICS, columns, strict=True)))
+    result.index = pd.Index(draws[dim].to_numpy(), name=dim)
+    result["mcse_mean"] = az.mcse(data, method="mean")["x"].to_numpy()
+    for end, probability in ENDS.items():
+        error = az.mcse(data, method="quantile", prob=probability)
+        result[f"mcse_{end}"] = error["x"].to_numpy()
+    return result
+
+
+def _run(model: "pm.Model", draws: int, seed: int) -> xr.DataTree:
+    import pymc as pm
+
+    with _quiet():
+        tree: xr.DataTree = pm.sample(
+            draws,
+            tune=constants.TUNE,
+            chains=constants.CHAINS,
+            target_accept=constants.TARGET_ACCEPT,
+            nuts_sampler="nutpie",  # named, so that its absence is an error
+            random_seed=seed,
+            progressbar=False,
+            quiet=True,
+            model=model,
+        )
+    return tree
+
+
+def _complete(tree: xr.DataTree, pymc_model: "pm.Model", model: Model, seed: int) -> xr.DataTree:
+    """Add what follows from the draws, and the predictions."""
+    import pymc as pm
+
+    with _quiet():
+        pm.compute_log_likelihood(
+            tree, model=pymc_model, extend_inferencedata=True, progressbar=False
+        )
+    groups = {str(name): node.to_dataset() for name, node in tree.children.items()}
+    posterior, total = groups["posterior"], groups["constant_data"]["total"]
+    noise = generator(seed, "new study").standard_normal(posterior["mu"].shape)
+    posterior["mean_rate"] = xr.apply_ufunc(mean_rate, posterior["mu"], posterior["tau"])
+    posterior["theta_new"] = posterior["mu"] + posterior["tau"] * noise
+    posterior["new_study_rate"] = xr.apply_ufunc(expit, posterior["theta_new"])
+    rng = generator(seed, "prior")
+    priors_of = {"mu": model.mu, "tau": model.tau}
+    prior = xr.Dataset(
+        {
+            name: (("chain", "draw"), each.sample(posterior["mu"].size, rng)[None])
+            for name, each in priors_of.items()
+        },
+        coords={"chain": [0], "draw": np.arange(posterior["mu"].size)},
+    )
+    prior["typical_rate"] = xr.apply_ufunc(expit, prior["mu"])
+    groups["prior"] = prior
+    groups["prior_predictive"] = _replicate(prior, total, generator(seed, "prior replicates"))
+    groups["posterior_predictive"] = _replicate(posterior, total, generator(seed, "replicates"))
+    return xr.DataTree.from_dict(groups)
+
+
+def _replicate(draws: xr.Dataset, total: xr.DataArray, rng: np.random.Generator) -> xr.Dataset:
+    """Draw events of every study, each with a new theta, for each draw of `mu` and `tau`."""
+    mean, _ = xr.broadcast(draws["mu"], total)
+    theta = mean + draws["tau"] * mean.copy(data=rng.standard_normal(mean.shape))
+    counts = rng.binomial(total.to_numpy(), expit(theta.to_numpy()))
+    return xr.Dataset({"events": theta.copy(data=counts)})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyMC's reports of progress from standard error; its warnings still pass."""
+    logger = logging.getLogger("pymc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
