@@ -1,1 +1,113 @@
-"""Response rates of a handful of small single-arm studies, and how far to trust them."""
+"""Response rates of a handful of small single-arm studies, and how far to trust them.
+
+PyMC, ArviZ and matplotlib load only when something that needs them is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from dfsp.checks import Check
+from dfsp.errors import DfspError, NotConverged
+from dfsp.evidence import Evidence, load_evidence
+from dfsp.fitting import Fit, fit
+from dfsp.models import Model
+from dfsp.outcomes import OUTCOMES, count
+from dfsp.parameters import evidence_analysis, response_analysis
+from dfsp.predictions import (
+    draws,
+    events_in_new_study,
+    patient_weighted_rate,
+    predictive_check,
+    prior_of,
+    rates_differ,
+)
+from dfsp.priors import (
+    Exponential,
+    Fixed,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    LogNormal,
+    Normal,
+    Uniform,
+    tau_prior,
+)
+from dfsp.published import compare_published
+from dfsp.runs import record
+from dfsp.summaries import (
+    conclude,
+    describe_agreement,
+    describe_heterogeneity,
+    describe_new_study,
+    observed,
+    pooled,
+    shown,
+)
+from dfsp.tables import Counts, check_table, read_table
+
+if TYPE_CHECKING:
+    from dfsp.figures import forest, plot_agreement, plot_predictive, plot_prior, plot_responses, save
+
+__version__ = version("dfsp")
+
+_FIGURES = ("forest", "plot_agreement", "plot_predictive", "plot_prior", "plot_responses", "save")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FIGURES:
+        return getattr(import_module("dfsp.figures"), name)
+    raise AttributeError(f"module 'dfsp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FIGURES])
+
+
+__all__ = [
+    "OUTCOMES",
+    "Check",
+    "Counts",
+    "DfspError",
+    "Evidence",
+    "Exponential",
+    "Fit",
+    "Fixed",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfStudentT",
+    "LogNormal",
+    "Model",
+    "Normal",
+    "NotConverged",
+    "Uniform",
+    "check_table",
+    "compare_published",
+    "conclude",
+    "count",
+    "describe_agreement",
+    "describe_heterogeneity",
+    "describe_new_study",
+    "draws",
+    "events_in_new_study",
+    "evidence_analysis",
+    "fit",
+    "forest",
+    "load_evidence",
+    "observed",
+    "patient_weighted_rate",
+    "plot_agreement",
+    "plot_predictive",
+    "plot_prior",
+    "plot_responses",
+    "pooled",
+    "predictive_check",
+    "prior_of",
+    "rates_differ",
+    "read_table",
+    "record",
+    "response_analysis",
+    "save",
+    "shown",
+    "tau_prior",
+]

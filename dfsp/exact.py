@@ -380,9 +380,9 @@ def _left_out(
     """Return the log predictive density of each study given those that are not left out with it."""
     alone = np.empty(len(data.total))
     step = max(1, BLOCK // len(nodes.mu))
-    edge = (nodes.tau == result.tau[-1]) | (
-        (nodes.tau == result.tau[0]) & (result.u[0] > 1e-2 * result.u[-1])
-    )
+    open_above = result.tau[-1] < 0.9 * model.tau.upper
+    open_below = result.u[0] > 1e-2 * result.u[-1]
+    edge = (open_above & (nodes.tau == result.tau[-1])) | (open_below & (nodes.tau == result.tau[0]))
     astray = np.zeros(len(alone), dtype=bool)
     for start in range(0, len(alone), step):
         block = slice(start, start + step)

@@ -1,0 +1,150 @@
+"""The command line: wiring only."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, get_args
+
+import click
+
+import dfsp
+from dfsp.checks import failed
+from dfsp.constants import DRAWS, SEED
+from dfsp.errors import DfspError, NotConverged
+from dfsp.fitting import Engine, Fit
+from dfsp.models import Effects
+from dfsp.priors import TAU_FAMILIES
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(context_settings=_SETTINGS)
+@click.version_option(dfsp.__version__, prog_name="dfsp")
+def cli() -> None:
+    """Response rates of small single-arm studies, and how far to trust them."""
+
+
+@cli.command("fit")
+@click.argument("file", metavar="FILE")
+@click.option("--study", default="study", help="Column with the study's name.")
+@click.option("--events", default="events", help="Column with the patients with the outcome.")
+@click.option("--total", default="total", help="Column with the patients counted.")
+@click.option("--mu-mean", type=float, default=0.0, help="Prior mean of mu (logit).")
+@click.option("--mu-sd", type=float, default=2.0, help="Prior sd of mu (logit).")
+@click.option("--tau-family", type=click.Choice(list(TAU_FAMILIES)), default="half-normal")
+@click.option(
+    "--tau-scale",
+    type=float,
+    show_default="1; uniform 2",
+    help="Scale of the prior of tau (logit): half-normal, half-cauchy and half-student-t scale, "
+    "exponential mean, uniform upper end, log-normal sd of log(tau), fixed value.",
+)
+@click.option("--tau-df", type=float, help="Degrees of freedom (half-student-t only).  [4]")
+@click.option("--tau-location", type=float, help="Mean of log(tau) (log-normal only).  [-1]")
+@click.option("--effects", type=click.Choice(get_args(Effects)), default="normal")
+@click.option("--engine", type=click.Choice(get_args(Engine)), default="exact")
+@click.option("--draws", type=int, default=DRAWS, help="NUTS draws a chain.")
+@click.option("--seed", type=int, default=SEED, help="Seed of the NUTS engine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def fit_command(
+    file: str,
+    study: str,
+    events: str,
+    total: str,
+    mu_mean: float,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float | None,
+    tau_df: float | None,
+    tau_location: float | None,
+    effects: Effects,
+    engine: Engine,
+    draws: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit a CSV of single-arm studies; FILE is a path, or - for standard input.
+
+    Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
+    """
+    tau = dfsp.tau_prior(tau_family, scale=tau_scale, df=tau_df, location=tau_location)
+    model = dfsp.Model(mu=dfsp.Normal(mu_mean, mu_sd), tau=tau, effects=effects)
+    counts = dfsp.read_table(file, study=study, events=events, total=total)
+    fit = dfsp.fit(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
+    if as_json:
+        click.echo(json.dumps(fit.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        click.echo(_page(fit))
+    if failed(fit.checks):
+        sys.exit(1)
+
+
+def _page(fit: Fit) -> str:
+    from dfsp.summaries import report
+
+    return report(fit)
+
+
+@cli.command("run")
+@click.argument("notebook")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the notebook; may be repeated.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="runs/ of the project",
+    help="Where the run's folder is made.",
+)
+@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+def run_command(
+    notebook: str, parameters: Sequence[tuple[str, str]], folder: Path | None, no_progress: bool
+) -> None:
+    """Execute NOTEBOOK and keep it, its figures and a JSON record in one folder.
+
+    Exit status: 0 done; 1 a cell or a check failed; 2 a parameter cannot be used, nothing started.
+    """
+    from dfsp.runs import failed_checks, run_notebook
+
+    names = [name for name, _ in parameters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DfspError(f"parameter {', '.join(twice)} is given twice; give it once")
+    run = run_notebook(notebook, dict(parameters), folder=folder, progress=not no_progress)
+    bad = failed_checks(run)
+    if run.record["status"] == "failed":
+        click.echo(f"failed: {run.record['reason']}", err=True)
+    for check in bad:
+        click.echo(str(check), err=True)
+    if run.record["headline"]:
+        click.echo(run.record["headline"])
+    click.echo(f"see {_relative(run.folder)}/{run.record['notebook']}")
+    if bad or run.record["status"] == "failed":
+        sys.exit(1)
+
+
+def _relative(path: Path) -> Path:
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def main() -> NoReturn:
+    """Run the command line; an error meant for the user is one message without a traceback."""
+    try:
+        cli(prog_name="dfsp")
+    except NotConverged as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except DfspError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,241 @@
+"""Fit counts with one engine or both."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pandas as pd
+
+from dfsp import sampling
+from dfsp.checks import Check, failed
+from dfsp.constants import DRAWS, SEED, STATISTICS
+from dfsp.errors import DfspError
+from dfsp.exact import Posterior, solve
+from dfsp.models import Model
+from dfsp.tables import Counts, check_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Engine = Literal["exact", "nuts", "both"]
+
+QUANTITIES = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate")
+"""Rows of every summary: `mu` and `tau` on the logit scale, the others rates."""
+
+GRID_ERROR = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a model says about counts.
+
+    Attributes
+    ----------
+    counts : Counts
+    model : Model
+    engine : {"exact", "nuts", "both"}
+    summary : pandas.DataFrame
+        One row a quantity (`QUANTITIES`), columns `STATISTICS`; NaN where it does not exist. From
+        the exact engine unless `engine` is `"nuts"`.
+    studies : pandas.DataFrame
+        One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
+        `leave_one_out_lpd` (NaN without the exact engine).
+    checks : tuple of Check
+    posterior : Posterior or None
+        The exact engine's result.
+    sampled : sampling.Sampled or None
+        The NUTS engine's result.
+    """
+
+    counts: Counts
+    model: Model
+    engine: Engine
+    summary: pd.DataFrame
+    studies: pd.DataFrame
+    checks: tuple[Check, ...]
+    posterior: Posterior | None
+    sampled: sampling.Sampled | None
+
+    @property
+    def exact(self) -> Posterior:
+        """The exact posterior.
+
+        Raises
+        ------
+        DfspError
+            The fit was made with `engine="nuts"`.
+        """
+        if self.posterior is None:
+            raise DfspError("this fit has no exact posterior; fit with engine='exact' or 'both'")
+        return self.posterior
+
+    @property
+    def draws(self) -> "xr.DataTree":
+        """The NUTS engine's draws.
+
+        Raises
+        ------
+        DfspError
+            The fit was made with `engine="exact"`; `dfsp.draws` gives independent draws.
+        """
+        if self.sampled is None:
+            raise DfspError("this fit has no NUTS draws; fit with engine='nuts' or 'both'")
+        return self.sampled.draws
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether every check passed; None if none failed and some cannot tell."""
+        verdicts = [check.passed for check in self.checks]
+        return False if False in verdicts else None if None in verdicts else True
+
+    def __repr__(self) -> str:
+        rate = self.summary.loc["typical_rate"]
+        return (
+            f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: typical rate "
+            f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
+            f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fit as the object of schema `dfsp.fit/1`."""
+        lpd = self.studies["leave_one_out_lpd"]
+        evidence = self.posterior and self.posterior.log_marginal_likelihood
+        statistics = list(STATISTICS)
+        return {
+            "schema": "dfsp.fit/1",
+            "engine": self.engine,
+            "n_studies": len(self.studies),
+            "model": self.model.as_dict(),
+            "log_marginal_likelihood": evidence,
+            "elpd_leave_one_study_out": _plain(lpd.sum(skipna=False)),
+            **{name: _numbers(self.summary.loc[name]) for name in QUANTITIES},
+            "studies": [
+                {
+                    "study": row["study"],
+                    "events": int(row["events"]),
+                    "total": int(row["total"]),
+                    "rate": _numbers(row[statistics]),
+                    "leave_one_out_lpd": _plain(row["leave_one_out_lpd"]),
+                }
+                for _, row in self.studies.iterrows()
+            ],
+            "checks": [check.as_dict() for check in self.checks],
+        }
+
+
+def fit(
+    counts: Counts | pd.DataFrame,
+    model: Model | None = None,
+    *,
+    engine: Engine = "exact",
+    draws: int = DRAWS,
+    seed: int = SEED,
+    leave_out: Literal["overlapping", "alone"] = "overlapping",
+    gate: Literal["raise", "report"] = "raise",
+) -> Fit:
+    """Fit a hierarchical model to counts.
+
+    Parameters
+    ----------
+    counts : Counts or pandas.DataFrame
+        From `dfsp.count` or `dfsp.read_table`, or any frame with columns study, events, total.
+    model : Model, optional
+        By default `Model()`.
+    engine : {"exact", "nuts", "both"}
+        `"exact"` is deterministic; `"nuts"` samples with PyMC; `"both"` does both and checks that
+        they agree within Monte Carlo error.
+    draws : int
+        NUTS draws in each of four chains, after tuning.
+    seed : int
+        Every random number of the NUTS engine derives from it.
+    leave_out : {"overlapping", "alone"}
+        Whether a study that is left out takes those that share its patients out with it.
+    gate : {"raise", "report"}
+        What to do when the convergence gate refuses the NUTS draws: raise, or keep the failed
+        checks in the result and compare nothing with the draws.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    DfspError
+        Counts or an option that cannot be used.
+    NotConverged
+        The gate refused and `gate` is `"raise"`, or there is no exact result beside it.
+    """
+    model = model or Model()
+    for name, value, allowed in (
+        ("engine", engine, get_args(Engine)),
+        ("leave_out", leave_out, ("overlapping", "alone")),
+        ("gate", gate, ("raise", "report")),
+    ):
+        if value not in allowed:
+            raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
+    if not isinstance(counts, Counts):
+        counts = check_table(counts)
+    table = counts.table
+    checks: list[Check] = []
+    posterior = sampled = None
+    if engine != "nuts":
+        together = _together(table) if leave_out == "overlapping" else None
+        posterior = solve(table["events"], table["total"], model, together=together)
+        checks.append(_resolved(posterior))
+        summary, studies = _exact_tables(posterior, table)
+    if engine != "exact":
+        sampled = sampling.sample(table, model, draws=draws, seed=seed)
+        checks.extend(sampled.checks)
+        if gate == "raise" or posterior is None:
+            sampling.require_converged(sampled)
+        if posterior is None:
+            summary = sampling.summary(sampled.draws)
+            studies = _with_counts(table, sampling.study_rates(sampled.draws))
+            studies["leave_one_out_lpd"] = float("nan")
+        elif not sampled.refused:
+            checks.extend(sampling.agreement(sampling.summary(sampled.draws), summary))
+    return Fit(counts, model, engine, summary, studies, tuple(checks), posterior, sampled)
+
+
+def _together(table: pd.DataFrame) -> list[list[int]]:
+    """For each study, the rows that leave with it: itself and those that share its patients."""
+    row = {study: index for index, study in enumerate(table["study"])}
+    partners = table.get("shares_patients_with", pd.Series("", index=table.index))
+    return [
+        [index, *(row[name] for name in shared.split("; ") if name in row)]
+        for index, shared in enumerate(partners)
+    ]
+
+
+def _resolved(posterior: Posterior) -> Check:
+    passed = posterior.error <= GRID_ERROR
+    return Check(
+        name="exact: grid resolves the posterior",
+        passed=passed,
+        value=float(posterior.error),
+        limit=GRID_ERROR,
+        says=f"the last coefficients of the grid are {posterior.error:.0e} of the largest"
+        + ("." if passed else "; the numbers may be less exact than they are printed."),
+    )
+
+
+def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = [getattr(posterior, name).summary() for name in QUANTITIES]
+    summary = pd.DataFrame(rows, index=pd.Index(QUANTITIES, name="quantity"), columns=STATISTICS)
+    rates = pd.DataFrame(posterior.studies, columns=STATISTICS)
+    studies = _with_counts(table, rates)
+    studies["leave_one_out_lpd"] = posterior.leave_one_out_lpd
+    return summary, studies
+
+
+def _with_counts(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    counts = table[["study", "events", "total"]].reset_index(drop=True)
+    return pd.concat([counts, rates[list(STATISTICS)].reset_index(drop=True)], axis=1)
+
+
+def _numbers(row: "pd.Series[Any]") -> dict[str, float | None]:
+    return {name: _plain(row[name]) for name in STATISTICS}
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN: what does not exist is null."""
+    return None if pd.isna(value) else float(value)

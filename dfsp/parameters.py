@@ -1,0 +1,120 @@
+"""What the notebooks' parameters mean, and whether their values can be used.
+
+Each notebook hands all its parameters to one function here, in the cell after they are set;
+`dfsp run` calls the same function before it starts a kernel.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from dfsp.errors import DfspError, listed
+from dfsp.evidence import Evidence, load_evidence
+from dfsp.fitting import Engine
+from dfsp.models import Model
+from dfsp.outcomes import NotEvaluable, count
+from dfsp.priors import HalfNormal, Normal, tau_prior
+from dfsp.tables import Counts, read_table
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project's folder; relative paths in a notebook's parameters start here."""
+
+
+def evidence_analysis(*, evidence_set: str) -> Evidence:
+    """Return the evidence that `01_evidence` is about.
+
+    Raises
+    ------
+    DfspError
+        The set is not known or its tables are faulty.
+    """
+    return load_evidence(evidence_set)
+
+
+def response_analysis(
+    *,
+    evidence_set: str,
+    table: str,
+    outcome: str,
+    not_evaluable: NotEvaluable,
+    drop: str,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    draws: int,
+    seed: int,
+    engine: Engine,
+) -> tuple[Counts, Model]:
+    """Return the counts and the model that `02_response` is about.
+
+    Parameters
+    ----------
+    evidence_set, outcome, not_evaluable, drop
+        As in `dfsp.count`; `drop` holds cohorts separated by commas.
+    table : str
+        Instead: a CSV with columns study, events, total. A relative path starts at the project's
+        folder. `outcome` and `not_evaluable` are then left empty.
+    mu_sd, tau_scale : float
+        Scales of the priors on the logit scale.
+    tau_family : str
+    draws, seed : int
+    engine : {"exact", "nuts", "both"}
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = []
+    if engine not in get_args(Engine):
+        faults.append(f"engine = {engine!r}: use one of {', '.join(get_args(Engine))}")
+    elif engine == "nuts":
+        faults.append("engine = 'nuts': this notebook needs the exact engine; use exact or both")
+    for name, whole, least in (("draws", draws, 100), ("seed", seed, 0)):
+        if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
+            faults.append(f"{name} = {whole!r}: give a whole number of {least} or more")
+    model = Model()
+    try:
+        scale = None if tau_family == HalfNormal.family and tau_scale is None else tau_scale
+        model = Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=scale))
+    except DfspError as error:
+        faults.append(f"mu_sd, tau_family, tau_scale: {error}")
+    counts = None
+    try:
+        if table:
+            if outcome or not_evaluable:
+                raise DfspError(
+                    "with a table of one's own, outcome and not_evaluable say nothing: "
+                    "set both to an empty string"
+                )
+            counts = _without(read_table(ROOT / table), drop)
+        else:
+            names = [name.strip() for name in drop.split(",") if name.strip()]
+            evidence = load_evidence(evidence_set)
+            counts = count(evidence, outcome, not_evaluable=not_evaluable, drop=names)
+    except DfspError as error:
+        faults.append(str(error))
+    if faults or counts is None:
+        raise listed("parameters", "these cannot be used", faults)
+    return counts, model
+
+
+def _without(counts: Counts, drop: str) -> Counts:
+    names = [name.strip() for name in drop.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(counts.table["study"]))
+    if unknown:
+        raise DfspError(
+            f"drop: {', '.join(unknown)} not in the table; "
+            f"its studies are {', '.join(counts.table['study'])}"
+        )
+    table = counts.table[~counts.table["study"].isin(names)].reset_index(drop=True)
+    if table.empty:
+        raise DfspError("drop: no study is left")
+    return Counts(table, counts.dropped, files=counts.files)
+
+
+ANALYSES: Mapping[str, Callable[..., Any]] = {
+    "01_evidence": evidence_analysis,
+    "02_response": response_analysis,
+}
+"""By notebook, the function that its second cell calls with all its parameters."""

@@ -1,0 +1,264 @@
+"""What the exact posterior says of counts and studies not yet seen, and draws from it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import ndtr
+
+from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
+from dfsp.errors import DfspError
+from dfsp.exact import Posterior, solve
+from dfsp.fitting import Fit
+from dfsp.integrals import log_binomial, modes, sigmoid, softplus
+from dfsp.models import Model
+from dfsp.seeds import generator
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = npt.NDArray[np.float64]
+
+CHAINS = 4
+POINTS = 400
+
+
+def prior_of(model: Model) -> Posterior:
+    """Return what the model says before any study is seen: the prior predictive.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    Posterior
+        With no studies; `new_study_rate` is the prior predictive distribution of a rate.
+    """
+    return solve([], [], model)
+
+
+def rate_points(posterior: Posterior) -> tuple[Array, Array]:
+    """Return logit rates and probabilities that stand for the new-study distribution."""
+    # Equal steps of probability in the middle, finer ones in the tails
+    levels = ndtr(np.linspace(-6, 6, POINTS + 1))
+    distribution = posterior.new_study_rate
+    x = np.interp(levels, distribution.cdf, distribution.x)
+    return (x[1:] + x[:-1]) / 2, np.diff(levels) / (levels[-1] - levels[0])
+
+
+def events_in_new_study(posterior: Posterior, n: int) -> Array:
+    """Return the probability of each number of events among the n patients of a new study.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        From `fit(...).exact`, or `prior_of` for the prior predictive.
+    n : int
+        Patients, 1 or more.
+
+    Returns
+    -------
+    array, shape (n + 1,)
+
+    Raises
+    ------
+    DfspError
+        `n` is not a whole number above 0.
+    """
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
+    theta, weight = rate_points(posterior)
+    events = np.arange(n + 1, dtype=np.float64)[:, None]
+    probability = np.exp(log_binomial(events, np.float64(n), theta)) @ weight
+    return np.asarray(probability / probability.sum(), dtype=np.float64)
+
+
+def interval_of_events(posterior: Posterior, n: int) -> tuple[int, int]:
+    """Return the central interval (`CI_PROB`) of the number of events among n new patients."""
+    cdf = np.cumsum(events_in_new_study(posterior, n))
+    tail = (1 - CI_PROB) / 2
+    return int(np.searchsorted(cdf, tail)), int(np.searchsorted(cdf, 1 - tail))
+
+
+def predictive_check(fit: Fit) -> pd.DataFrame:
+    """Compare each study's events with what the model predicts for a new study of its size.
+
+    Replicates draw a new study effect each: replicates that keep the fitted effect always look
+    good.
+
+    Parameters
+    ----------
+    fit : Fit
+        With the exact engine.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a study: `study`, `events`, `total`, `low`, `high` (central interval of replicated
+        events, probability `CI_PROB`), `mid_p` (P(replicate > events) + P(replicate = events)/2).
+    """
+    rows = []
+    for row in fit.studies.itertuples():
+        probability = events_in_new_study(fit.exact, int(row.total))
+        low, high = interval_of_events(fit.exact, int(row.total))
+        mid_p = probability[row.events + 1 :].sum() + probability[row.events] / 2
+        rows.append((row.study, row.events, row.total, low, high, float(mid_p)))
+    return pd.DataFrame(rows, columns=["study", "events", "total", "low", "high", "mid_p"])
+
+
+def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
+    """Return the probability that the true rates of two new studies differ by more than `by`.
+
+    Both studies share the unknown mu and tau.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    by : float
+        Difference on the rate scale, between 0 and 1.
+
+    Raises
+    ------
+    DfspError
+        `by` lies outside (0, 1).
+    """
+    if not 0 < by < 1:
+        raise DfspError(f"by = {by!r}; give a difference of rates between 0 and 1")
+    main = posterior.nodes.weight > 1e-9
+    mu, tau, weight = (
+        values[main] for values in (posterior.nodes.mu, posterior.nodes.width, posterior.nodes.weight)
+    )
+    z = np.linspace(-8, 8, 161)
+    phi = np.exp(-0.5 * z * z)
+    phi /= phi.sum()
+    rate = sigmoid(mu[:, None] + tau[:, None] * z)
+    with np.errstate(divide="ignore"):
+        above, below = np.minimum(rate + by, 1), np.maximum(rate - by, 0)
+        upper = (np.log(above / (1 - above)) - mu[:, None]) / tau[:, None]
+        lower = (np.log(below / (1 - below)) - mu[:, None]) / tau[:, None]
+    return float(weight @ ((ndtr(-upper) + ndtr(lower)) @ phi) / weight.sum())
+
+
+def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":
+    """Return independent draws from the exact posterior.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    number : int
+        Draws in all; they come as 4 chains, so that ArviZ reads them like a sampler's.
+    seed : int
+
+    Returns
+    -------
+    xarray.DataTree
+        Group `posterior`: `mu`, `tau`, `theta` (study) on the logit scale, `typical_rate`,
+        `rate` (study), `new_study_rate`; dims chain, draw.
+
+    Raises
+    ------
+    DfspError
+        `number` is not a multiple of 4 above 0.
+    """
+    import arviz as az
+
+    if not isinstance(number, int) or number < CHAINS or number % CHAINS:
+        raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
+    rng = generator(seed, "exact draws")
+    mu, tau = _draw_population(posterior, number, rng)
+    theta = _draw_effects(posterior, mu, tau, rng)
+    new = mu + tau * rng.standard_normal(number)
+    values = {
+        "mu": mu,
+        "tau": tau,
+        "theta": theta,
+        "typical_rate": sigmoid(mu),
+        "rate": sigmoid(theta),
+        "new_study_rate": sigmoid(new),
+    }
+    shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
+    return az.from_dict(
+        {"posterior": shaped},
+        dims={"theta": ["study"], "rate": ["study"]},
+        coords={"study": np.arange(len(posterior.events))},
+    )
+
+
+def _draw_population(
+    posterior: Posterior, number: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles."""
+    grid, nodes = posterior.grid, posterior.nodes
+    if len(grid.tau) == 1:
+        tau = np.full(number, grid.tau[0])
+    else:
+        u = rng.uniform(size=number)
+        tau = grid.scale * np.sinh(
+            np.interp(u, posterior.tau.cdf, np.arcsinh(posterior.tau.x / grid.scale))
+        )
+    # Beyond the outermost rows the nearest one stands in.
+    position = np.interp(np.arcsinh(tau / grid.scale), grid.u, np.arange(len(grid.u)))
+    level = rng.uniform(size=number)
+    mu = np.zeros(number)
+    for row, scale in enumerate(grid.tau):
+        share = np.maximum(1 - np.abs(position - row), 0)
+        chosen = share > 0
+        if not chosen.any():
+            continue
+        inside = np.flatnonzero(nodes.tau == scale)
+        centre = np.cumsum(nodes.weight[inside]) - nodes.weight[inside] / 2
+        total = nodes.weight[inside].sum()
+        if total == 0:
+            mu[chosen] += share[chosen] * nodes.mu[inside].mean()
+            continue
+        mu[chosen] += share[chosen] * np.interp(level[chosen], centre / total, nodes.mu[inside])
+    return mu, tau
+
+
+def _draw_effects(
+    posterior: Posterior, mu: Array, tau: Array, rng: np.random.Generator
+) -> Array:
+    """Draw each study's effect given mu and tau, by inverting its distribution on a grid."""
+    theta = np.empty((len(mu), len(posterior.events)))
+    steps = np.linspace(0, 1, 241)
+    for study, (events, total) in enumerate(zip(posterior.events, posterior.total, strict=True)):
+        mode, scale = modes(events, total, mu, tau)
+        left = np.minimum(8 * tau, 8 * scale + 20 / max(events, 0.1))
+        right = np.minimum(8 * tau, 8 * scale + 20 / max(total - events, 0.1))
+        x = (mode - left)[:, None] + (left + right)[:, None] * steps
+        height = events * x - total * softplus(x) - 0.5 * ((x - mu[:, None]) / tau[:, None]) ** 2
+        density = np.exp(height - height.max(-1, keepdims=True))
+        cdf = np.cumsum((density[:, 1:] + density[:, :-1]) / 2, axis=-1)
+        cdf = np.pad(cdf, ((0, 0), (1, 0)))
+        level = rng.uniform(size=len(mu)) * cdf[:, -1]
+        after = np.clip((cdf < level[:, None]).sum(-1), 1, len(steps) - 1)
+        row = np.arange(len(mu))
+        low, high = cdf[row, after - 1], cdf[row, after]
+        share = (level - low) / np.where(high > low, high - low, 1)
+        theta[:, study] = x[row, after - 1] + share * (x[row, after] - x[row, after - 1])
+    return theta
+
+
+def patient_weighted_rate(fit: Fit, *, number: int = 20_000, seed: int = SEED) -> "pd.Series[float]":
+    """Summarise sum(n_i p_i) / sum(n_i): what adding patients up estimates.
+
+    Parameters
+    ----------
+    fit : Fit
+        With the exact engine.
+    number : int
+        Independent draws behind the standard deviation and the quantiles; the mean is exact.
+    seed : int
+
+    Returns
+    -------
+    pandas.Series
+        Indexed by `STATISTICS`, on the rate scale.
+    """
+    share = fit.exact.total / fit.exact.total.sum()
+    rate = draws(fit.exact, number, seed=seed)["posterior"]["rate"].to_numpy().reshape(number, -1)
+    weighted = rate @ share
+    values = [share @ fit.exact.studies[:, 0], weighted.std(), *np.quantile(weighted, QUANTILES)]
+    return pd.Series(values, index=list(STATISTICS), name="patient_weighted_rate")

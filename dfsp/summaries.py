@@ -1,0 +1,137 @@
+"""Tables and sentences: every number in a sentence is computed here and typed nowhere."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from dfsp.checks import failed
+from dfsp.constants import CI_PROB
+from dfsp.fitting import Fit
+from dfsp.predictions import interval_of_events, rates_differ
+from dfsp.tables import Counts
+
+
+def percent(value: float) -> str:
+    """Return a rate as a percentage with one decimal."""
+    return f"{100 * value:.1f} %"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{CI_PROB:.0%} interval {100 * low:.1f} to {percent(high)}"
+
+
+def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
+    interval = binomtest(int(events), int(total)).proportion_ci(CI_PROB, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def observed(counts: Counts) -> pd.DataFrame:
+    """Return the stratified estimates: each study alone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `study`, `events`, `total`, `rate`, `low`, `high`: observed rate and its exact interval
+        (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404), rate scale.
+    """
+    table = counts.table[["study", "events", "total"]].reset_index(drop=True)
+    ends = [_clopper_pearson(row.events, row.total) for row in table.itertuples()]
+    low, high = zip(*ends, strict=True)
+    return table.assign(rate=table["events"] / table["total"], low=low, high=high)
+
+
+def pooled(counts: Counts) -> "pd.Series[float]":
+    """Return the estimate that treats all patients as one study.
+
+    Returns
+    -------
+    pandas.Series
+        `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson), rate scale.
+    """
+    events, total = int(counts.table["events"].sum()), int(counts.table["total"].sum())
+    low, high = _clopper_pearson(events, total)
+    values = {"events": events, "total": total, "rate": events / total, "low": low, "high": high}
+    return pd.Series(values, name="pooled", dtype=float)
+
+
+def shown(table: "pd.DataFrame | pd.Series[float]", digits: int = 6) -> str:
+    """Return a table of exact numbers as text with a fixed number of decimals."""
+    frame = table.to_frame() if isinstance(table, pd.Series) else table
+    return frame.to_string(float_format=lambda value: f"{value:.{digits}f}")
+
+
+def conclude(fit: Fit) -> str:
+    """Return the headline: what the studies together say."""
+    typical, mean, new = (
+        fit.summary.loc[name] for name in ("typical_rate", "mean_rate", "new_study_rate")
+    )
+    counts = fit.counts
+    source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
+    return (
+        f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
+        f"{int(counts.table['total'].sum())} patients in {len(counts.table)} "
+        f"{'study' if len(counts.table) == 1 else 'studies'}: the rate of a typical study is "
+        f"{percent(typical['q50'])} ({_interval(typical['q2.5'], typical['q97.5'])}), the mean "
+        f"over studies {percent(mean['mean'])} ({_interval(mean['q2.5'], mean['q97.5'])}); the "
+        f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
+        f"{percent(new['q97.5'])}."
+    )
+
+
+def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
+    """Say in plain words how much studies differ."""
+    tau = fit.summary.loc["tau"]
+    return (
+        f"Two new studies would have true rates more than {100 * by:.0f} points apart with "
+        f"probability {rates_differ(fit.exact, by):.2f}. The standard deviation between studies "
+        f"is {tau['q50']:.2f} on the logit scale ({CI_PROB:.0%} interval {tau['q2.5']:.2f} to "
+        f"{tau['q97.5']:.2f})."
+    )
+
+
+def describe_new_study(fit: Fit, n: int = 20) -> str:
+    """Say what a new study of n patients should expect: its true rate, and its observed count."""
+    new = fit.summary.loc["new_study_rate"]
+    low, high = interval_of_events(fit.exact, n)
+    return (
+        f"The true rate of a new study has mean {percent(new['mean'])} "
+        f"({_interval(new['q2.5'], new['q97.5'])}). Among {n} patients of such a study, "
+        f"{low} to {high} are expected to have the outcome, an observed proportion of "
+        f"{percent(low / n)} to {percent(high / n)} (at least {CI_PROB:.0%} probability): the "
+        "second interval adds the chance of sampling patients to the first."
+    )
+
+
+def describe_agreement(fit: Fit) -> str:
+    """Say in one line whether the checks hold; no digit of a sampler is in it."""
+    bad = failed(fit.checks)
+    if bad:
+        return "checks failed: " + "; ".join(check.name for check in bad)
+    if fit.engine != "both":
+        return f"all checks passed ({fit.engine} engine)"
+    unsure = [check.name for check in fit.checks if check.passed is None]
+    rest = f"; cannot tell: {'; '.join(unsure)}" if unsure else ""
+    return f"exact and NUTS engines agree within Monte Carlo error: True{rest}"
+
+
+def report(fit: Fit) -> str:
+    """Return the plain-text page that `dfsp fit` prints."""
+    rates = fit.summary.loc[["typical_rate", "mean_rate", "new_study_rate", "mu", "tau"]]
+    names = ["typical rate", "mean rate", "new-study rate", "mu (logit)", "tau (logit)"]
+    columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
+    summary = rates[columns].set_axis(names, axis=0)
+    studies = fit.studies.set_index("study")
+    studies.insert(2, "observed", studies["events"] / studies["total"])
+    studies = studies[["events", "total", "observed", "mean", "q2.5", "q97.5"]]
+    lines = [f"{len(studies)} studies; {fit.model}; {fit.engine} engine", ""]
+    lines += [shown(summary, 4), "", shown(studies, 4), ""]
+    if fit.posterior is not None:
+        lines.append(f"log marginal likelihood {fit.posterior.log_marginal_likelihood:.4f}")
+    lines += [str(check) for check in fit.checks if check.passed is not True]
+    lines += [conclude(fit)]
+    return "\n".join(line.replace("NaN", "  -") for line in lines)
+
+
+def truncated(numerator: float, denominator: float) -> float:
+    """Return a percentage cut, not rounded, to one decimal, as the review prints them."""
+    return float(np.floor(1000 * numerator / denominator + 1e-9) / 10)
