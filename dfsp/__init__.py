@@ -38,8 +38,10 @@ from dfsp.runs import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,
+    describe_evidence,
     describe_heterogeneity,
     describe_new_study,
+    leave_one_out,
     observed,
     pooled,
     shown,
@@ -47,7 +49,14 @@ from dfsp.summaries import (
 from dfsp.tables import Counts, check_table, read_table
 
 if TYPE_CHECKING:
-    from dfsp.figures import forest, plot_agreement, plot_predictive, plot_prior, plot_responses, save
+    from dfsp.figures import (
+        forest,
+        plot_agreement,
+        plot_predictive,
+        plot_prior,
+        plot_responses,
+        save,
+    )
 
 __version__ = version("dfsp")
 
@@ -86,6 +95,7 @@ __all__ = [
     "conclude",
     "count",
     "describe_agreement",
+    "describe_evidence",
     "describe_heterogeneity",
     "describe_new_study",
     "draws",
@@ -93,6 +103,7 @@ __all__ = [
     "evidence_analysis",
     "fit",
     "forest",
+    "leave_one_out",
     "load_evidence",
     "observed",
     "patient_weighted_rate",

@@ -223,7 +223,10 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
         around = start[:, None] + np.arange(4)
         score = ndtri(np.clip(cdf[rows, around], 1e-300, 1 - 1e-16))
         at = x[np.minimum(rows, len(x) - 1), around]
-        result[:, column] = cubic(score, at, np.full(len(cdf), ndtri(probability)))
+        inner = cubic(score, at, np.full(len(cdf), ndtri(probability)))
+        # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
+        inner = np.where(probability <= cdf[:, 0], x[:, 0], inner)
+        result[:, column] = np.where(probability >= cdf[:, -1], x[:, -1], inner)
     return result
 
 
@@ -236,9 +239,9 @@ def interpolate(x: Array, y: Array, at: Array) -> Array:
 
 
 def cubic(x: Array, y: Array, at: Array) -> Array:
-    """Evaluate the cubic through four points (last axis); the nearest value where points coincide."""
-    x0, x1, x2, x3 = np.moveaxis(x, -1, 0)
-    y0, y1, y2, y3 = np.moveaxis(y, -1, 0)
+    """Evaluate the cubic through four points (last axis), or the nearest where points coincide."""
+    x0, x1, x2, x3 = (x[..., i] for i in range(4))
+    y0, y1, y2, y3 = (y[..., i] for i in range(4))
     distinct = (x0 < x1) & (x1 < x2) & (x2 < x3)
     with np.errstate(all="ignore"):
         # Neville's scheme
@@ -254,7 +257,7 @@ def cubic(x: Array, y: Array, at: Array) -> Array:
 
 def _moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
     mean = float(weight @ first)
-    return mean, float(np.sqrt(max(weight @ second - mean**2, 0.0)))
+    return mean, float(np.sqrt(max(float(weight @ second) - mean**2, 0.0)))
 
 
 def _moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
@@ -309,7 +312,9 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
         rows = np.flatnonzero(size == number)
         matrix = refine(columns, int(number))
         spacing = reach[rows, None] / (number - 1)
-        log_weight = result.log_joint[rows] @ matrix.T + np.log(spacing * result.u_weights[rows, None])
+        log_weight = result.log_joint[rows] @ matrix.T + np.log(
+            spacing * result.u_weights[rows, None]
+        )
         log_weight += result.log_row_prior[rows, None] - log_evidence
         mu = result.low[rows, None] + spacing * np.arange(number)
         tau = np.broadcast_to(result.tau[rows, None], mu.shape)
@@ -382,7 +387,9 @@ def _left_out(
     step = max(1, BLOCK // len(nodes.mu))
     open_above = result.tau[-1] < 0.9 * model.tau.upper
     open_below = result.u[0] > 1e-2 * result.u[-1]
-    edge = (open_above & (nodes.tau == result.tau[-1])) | (open_below & (nodes.tau == result.tau[0]))
+    edge = (open_above & (nodes.tau == result.tau[-1])) | (
+        open_below & (nodes.tau == result.tau[0])
+    )
     astray = np.zeros(len(alone), dtype=bool)
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
@@ -391,7 +398,7 @@ def _left_out(
         if len(result.u) > 1:
             astray[block] = np.exp(without[:, edge] + alone[block, None]).sum(-1) > 1e-6
     lpd = alone[data.inverse]
-    studies = np.arange(len(lpd))
+    studies = list(range(len(lpd)))
     for study in studies:
         out = [study] if together is None else list(together[study])
         if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
@@ -448,7 +455,7 @@ def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array,
     """Return points from low to high, and the trapezoidal weights; denser about the centre."""
     core = max(CORE, 20 * grain)
     ends = np.arcsinh((np.array([low, high]) - centre) / core)
-    t = np.linspace(*ends, max(9, int((ends[1] - ends[0]) * core / grain) + 2))
+    t = np.linspace(ends[0], ends[1], max(9, int((ends[1] - ends[0]) * core / grain) + 2))
     return centre + core * np.sinh(t), core * np.cosh(t) * (t[1] - t[0])
 
 
@@ -466,7 +473,8 @@ def _ranges(data: Data, result: Grid, row_weight: Array) -> tuple[Array, Array, 
             low, (mode - np.minimum(8.5 * tau, tails + 28 / np.maximum(events, 0.1))).min(-1)
         )
         high = np.maximum(
-            high, (mode + np.minimum(8.5 * tau, tails + 28 / np.maximum(total - events, 0.1))).max(-1)
+            high,
+            (mode + np.minimum(8.5 * tau, tails + 28 / np.maximum(total - events, 0.1))).max(-1),
         )
         spread = np.hypot(scale, scale**2 / tau**2 * result.sd[main])
         # Rows of little weight may be resolved less well: the error grows with the fourth power.

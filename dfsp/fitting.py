@@ -107,7 +107,7 @@ class Fit:
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
             "elpd_leave_one_study_out": _plain(lpd.sum(skipna=False)),
-            **{name: _numbers(self.summary.loc[name]) for name in QUANTITIES},
+            **{name: _numbers(self.summary.T[name]) for name in QUANTITIES},
             "studies": [
                 {
                     "study": row["study"],

@@ -93,7 +93,8 @@ def chebyshev_nodes(number: int) -> Array:
 @lru_cache(maxsize=32)
 def chebyshev_coefficients(number: int) -> Array:
     """Return the matrix that turns values at Chebyshev points into coefficients."""
-    return np.linalg.inv(chebyshev.chebvander(chebyshev_nodes(number), number - 1))
+    matrix = chebyshev.chebvander(chebyshev_nodes(number), number - 1)
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
-BLOCK = 2_000_000  # integrand values held at once: bounds the memory, whatever the number of studies
+BLOCK = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     return theta, 1 / np.sqrt(total * p * (1 - p) + precision)
 
 
-def log_likelihood(
-    events: Array, total: Array, mu: Array, tau: Array, level: int = 2
-) -> Array:
+def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: int = 2) -> Array:
     """Return log L of each study at each point.
 
     Parameters
@@ -157,7 +155,7 @@ def _plain(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Ar
     theta *= theta
     theta *= 0.5
     height -= theta
-    return _log_sum(height, rule) + np.log(scale / tau) - LOG_ROOT_2PI
+    return np.asarray(_log_sum(height, rule) + np.log(scale / tau) - LOG_ROOT_2PI)
 
 
 def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
@@ -178,7 +176,7 @@ def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) ->
     nodes -= mu[..., None]
     nodes /= tau[..., None]
     height += log_ndtr(nodes)
-    return _log_sum(height, rule) + np.log(scale * total)
+    return np.asarray(_log_sum(height, rule) + np.log(scale * total))
 
 
 def _log_sum(height: Array, rule: Rule) -> Array:

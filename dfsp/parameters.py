@@ -6,14 +6,14 @@ Each notebook hands all its parameters to one function here, in the cell after t
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, cast, get_args
 
 from dfsp.errors import DfspError, listed
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.fitting import Engine
 from dfsp.models import Model
 from dfsp.outcomes import NotEvaluable, count
-from dfsp.priors import HalfNormal, Normal, tau_prior
+from dfsp.priors import Normal, tau_prior
 from dfsp.tables import Counts, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def response_analysis(
     evidence_set: str,
     table: str,
     outcome: str,
-    not_evaluable: NotEvaluable,
+    not_evaluable: NotEvaluable | Literal[""],
     drop: str,
     mu_sd: float,
     tau_family: str,
@@ -75,8 +75,7 @@ def response_analysis(
             faults.append(f"{name} = {whole!r}: give a whole number of {least} or more")
     model = Model()
     try:
-        scale = None if tau_family == HalfNormal.family and tau_scale is None else tau_scale
-        model = Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=scale))
+        model = Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
     except DfspError as error:
         faults.append(f"mu_sd, tau_family, tau_scale: {error}")
     counts = None
@@ -91,10 +90,11 @@ def response_analysis(
         else:
             names = [name.strip() for name in drop.split(",") if name.strip()]
             evidence = load_evidence(evidence_set)
-            counts = count(evidence, outcome, not_evaluable=not_evaluable, drop=names)
+            rule = cast(NotEvaluable, not_evaluable)
+            counts = count(evidence, outcome, not_evaluable=rule, drop=names)
     except DfspError as error:
         faults.append(str(error))
-    if faults or counts is None:
+    if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
     return counts, model
 

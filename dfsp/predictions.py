@@ -71,7 +71,7 @@ def events_in_new_study(posterior: Posterior, n: int) -> Array:
         raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
     theta, weight = rate_points(posterior)
     events = np.arange(n + 1, dtype=np.float64)[:, None]
-    probability = np.exp(log_binomial(events, np.float64(n), theta)) @ weight
+    probability = np.exp(log_binomial(events, np.full(1, float(n)), theta)) @ weight
     return np.asarray(probability / probability.sum(), dtype=np.float64)
 
 
@@ -99,13 +99,15 @@ def predictive_check(fit: Fit) -> pd.DataFrame:
         One row a study: `study`, `events`, `total`, `low`, `high` (central interval of replicated
         events, probability `CI_PROB`), `mid_p` (P(replicate > events) + P(replicate = events)/2).
     """
-    rows = []
-    for row in fit.studies.itertuples():
-        probability = events_in_new_study(fit.exact, int(row.total))
-        low, high = interval_of_events(fit.exact, int(row.total))
-        mid_p = probability[row.events + 1 :].sum() + probability[row.events] / 2
-        rows.append((row.study, row.events, row.total, low, high, float(mid_p)))
-    return pd.DataFrame(rows, columns=["study", "events", "total", "low", "high", "mid_p"])
+    table = fit.studies[["study", "events", "total"]].copy()
+    low, high, mid_p = [], [], []
+    for events, total in zip(table["events"].to_list(), table["total"].to_list(), strict=True):
+        probability = events_in_new_study(fit.exact, total)
+        ends = interval_of_events(fit.exact, total)
+        low.append(ends[0])
+        high.append(ends[1])
+        mid_p.append(float(probability[events + 1 :].sum() + probability[events] / 2))
+    return table.assign(low=low, high=high, mid_p=mid_p)
 
 
 def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
@@ -128,7 +130,8 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
         raise DfspError(f"by = {by!r}; give a difference of rates between 0 and 1")
     main = posterior.nodes.weight > 1e-9
     mu, tau, weight = (
-        values[main] for values in (posterior.nodes.mu, posterior.nodes.width, posterior.nodes.weight)
+        values[main]
+        for values in (posterior.nodes.mu, posterior.nodes.width, posterior.nodes.weight)
     )
     z = np.linspace(-8, 8, 161)
     phi = np.exp(-0.5 * z * z)
@@ -179,11 +182,12 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
         "new_study_rate": sigmoid(new),
     }
     shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
-    return az.from_dict(
+    tree: xr.DataTree = az.from_dict(
         {"posterior": shaped},
         dims={"theta": ["study"], "rate": ["study"]},
         coords={"study": np.arange(len(posterior.events))},
     )
+    return tree
 
 
 def _draw_population(
@@ -217,9 +221,7 @@ def _draw_population(
     return mu, tau
 
 
-def _draw_effects(
-    posterior: Posterior, mu: Array, tau: Array, rng: np.random.Generator
-) -> Array:
+def _draw_effects(posterior: Posterior, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
     """Draw each study's effect given mu and tau, by inverting its distribution on a grid."""
     theta = np.empty((len(mu), len(posterior.events)))
     steps = np.linspace(0, 1, 241)
@@ -241,7 +243,9 @@ def _draw_effects(
     return theta
 
 
-def patient_weighted_rate(fit: Fit, *, number: int = 20_000, seed: int = SEED) -> "pd.Series[float]":
+def patient_weighted_rate(
+    fit: Fit, *, number: int = 20_000, seed: int = SEED
+) -> "pd.Series[float]":
     """Summarise sum(n_i p_i) / sum(n_i): what adding patients up estimates.
 
     Parameters

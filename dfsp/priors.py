@@ -65,7 +65,9 @@ class Prior:
         return {"family": self.family, **asdict(self)}
 
     def __str__(self) -> str:
-        parameters = ", ".join(f"{field.name} {getattr(self, field.name):g}" for field in fields(self))
+        parameters = ", ".join(
+            f"{field.name} {getattr(self, field.name):g}" for field in fields(self)
+        )
         return f"{type(self).__name__}({parameters})"
 
 

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.outcomes import count
-from dfsp.summaries import truncated
 
 Fraction = tuple[int, int]
+
+
+def truncated(numerator: float, denominator: float) -> float:
+    """Return a percentage cut, not rounded, to one decimal, as the review prints them."""
+    return float(np.floor(1000 * numerator / denominator + 1e-9) / 10)
 
 
 def _of_outcome(outcome: str) -> Callable[[Evidence], Fraction]:
@@ -99,17 +104,18 @@ def compare_published(evidence: Evidence) -> pd.DataFrame:
     if not (evidence.rows["measure"] == "response").any():
         raise DfspError(f"evidence set {evidence.name!r} has no response counts to compare")
     rows = []
-    for row in evidence.published.itertuples():
+    for row in evidence.published.to_dict("records"):
+        quantity = str(row["quantity"])
         fraction, value = "-", float("nan")
-        if row.quantity in _PERCENTAGES:
-            numerator, denominator = _PERCENTAGES[row.quantity](evidence)
+        if quantity in _PERCENTAGES:
+            numerator, denominator = _PERCENTAGES[quantity](evidence)
             if denominator:
                 fraction = f"{numerator}/{denominator}"
                 value = truncated(numerator, denominator)
-        elif row.quantity in _NUMBERS:
-            value = float(_NUMBERS[row.quantity](evidence))
+        elif quantity in _NUMBERS:
+            value = float(_NUMBERS[quantity](evidence))
             fraction = f"{value:.0f}"
-        verdict = "no counts" if fraction == "-" else "yes" if value == row.printed else "no"
-        rows.append((row.quantity, row.printed, fraction, value, verdict, row.note))
+        verdict = "no counts" if fraction == "-" else "yes" if value == row["printed"] else "no"
+        rows.append((quantity, row["printed"], fraction, value, verdict, row["note"]))
     columns = ["quantity", "printed", "counts", "recomputed", "reproduced", "note"]
     return pd.DataFrame(rows, columns=columns)

@@ -3,6 +3,8 @@
 PyMC and ArviZ cost seconds to import, so they load when a function first needs them.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import xarray as xr
 from scipy.special import expit, ndtr
 from scipy.stats import logistic, norm
 
@@ -24,6 +25,7 @@ from dfsp.seeds import generator, integer
 
 if TYPE_CHECKING:
     import pymc as pm
+    import xarray as xr
 
 Array = npt.NDArray[np.float64]
 
@@ -445,6 +447,7 @@ def _run(model: "pm.Model", draws: int, seed: int) -> xr.DataTree:
 def _complete(tree: xr.DataTree, pymc_model: "pm.Model", model: Model, seed: int) -> xr.DataTree:
     """Add what follows from the draws, and the predictions."""
     import pymc as pm
+    import xarray as xr
 
     with _quiet():
         pm.compute_log_likelihood(
@@ -474,6 +477,8 @@ def _complete(tree: xr.DataTree, pymc_model: "pm.Model", model: Model, seed: int
 
 def _replicate(draws: xr.Dataset, total: xr.DataArray, rng: np.random.Generator) -> xr.Dataset:
     """Draw events of every study, each with a new theta, for each draw of `mu` and `tau`."""
+    import xarray as xr
+
     mean, _ = xr.broadcast(draws["mu"], total)
     theta = mean + draws["tau"] * mean.copy(data=rng.standard_normal(mean.shape))
     counts = rng.binomial(total.to_numpy(), expit(theta.to_numpy()))

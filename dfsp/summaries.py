@@ -1,13 +1,16 @@
 """Tables and sentences: every number in a sentence is computed here and typed nowhere."""
 
-import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
 from dfsp.checks import failed
-from dfsp.constants import CI_PROB
+from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
+from dfsp.errors import DfspError
+from dfsp.evidence import Evidence
+from dfsp.exact import solve
 from dfsp.fitting import Fit
 from dfsp.predictions import interval_of_events, rates_differ
+from dfsp.published import compare_published
 from dfsp.tables import Counts
 
 
@@ -18,6 +21,10 @@ def percent(value: float) -> str:
 
 def _interval(low: float, high: float) -> str:
     return f"{CI_PROB:.0%} interval {100 * low:.1f} to {percent(high)}"
+
+
+def _row(fit: Fit, quantity: str) -> dict[str, float]:
+    return dict(zip(STATISTICS, fit.summary.T[quantity].to_list(), strict=True))
 
 
 def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
@@ -35,7 +42,8 @@ def observed(counts: Counts) -> pd.DataFrame:
         (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404), rate scale.
     """
     table = counts.table[["study", "events", "total"]].reset_index(drop=True)
-    ends = [_clopper_pearson(row.events, row.total) for row in table.itertuples()]
+    pairs = zip(table["events"].to_list(), table["total"].to_list(), strict=True)
+    ends = [_clopper_pearson(events, total) for events, total in pairs]
     low, high = zip(*ends, strict=True)
     return table.assign(rate=table["events"] / table["total"], low=low, high=high)
 
@@ -63,7 +71,7 @@ def shown(table: "pd.DataFrame | pd.Series[float]", digits: int = 6) -> str:
 def conclude(fit: Fit) -> str:
     """Return the headline: what the studies together say."""
     typical, mean, new = (
-        fit.summary.loc[name] for name in ("typical_rate", "mean_rate", "new_study_rate")
+        _row(fit, name) for name in ("typical_rate", "mean_rate", "new_study_rate")
     )
     counts = fit.counts
     source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
@@ -80,7 +88,7 @@ def conclude(fit: Fit) -> str:
 
 def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
     """Say in plain words how much studies differ."""
-    tau = fit.summary.loc["tau"]
+    tau = _row(fit, "tau")
     return (
         f"Two new studies would have true rates more than {100 * by:.0f} points apart with "
         f"probability {rates_differ(fit.exact, by):.2f}. The standard deviation between studies "
@@ -91,7 +99,7 @@ def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
 
 def describe_new_study(fit: Fit, n: int = 20) -> str:
     """Say what a new study of n patients should expect: its true rate, and its observed count."""
-    new = fit.summary.loc["new_study_rate"]
+    new = _row(fit, "new_study_rate")
     low, high = interval_of_events(fit.exact, n)
     return (
         f"The true rate of a new study has mean {percent(new['mean'])} "
@@ -132,6 +140,55 @@ def report(fit: Fit) -> str:
     return "\n".join(line.replace("NaN", "  -") for line in lines)
 
 
-def truncated(numerator: float, denominator: float) -> float:
-    """Return a percentage cut, not rounded, to one decimal, as the review prints them."""
-    return float(np.floor(1000 * numerator / denominator + 1e-9) / 10)
+def leave_one_out(fit: Fit) -> pd.DataFrame:
+    """Fit again without each study in turn, and without those that share its patients.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of two studies or more, with the exact engine.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `left_out`; `with_it` (studies that leave too), and the quantiles 0.025, 0.5 and
+        0.975 of the typical rate and the median of tau.
+
+    Raises
+    ------
+    DfspError
+        Fewer than two studies.
+    """
+    if len(fit.studies) < 2:
+        raise DfspError("leaving a study out needs two studies or more")
+    table = fit.counts.table
+    rows = []
+    for study, shared in zip(table["study"], _shared(table), strict=True):
+        rest = table[~table["study"].isin([study, *shared])]
+        posterior = solve(rest["events"], rest["total"], fit.model)
+        low, middle, high = posterior.typical_rate.quantile([QUANTILES[0], 0.5, QUANTILES[-1]])
+        tau = float(posterior.tau.quantile(0.5)[0])
+        rows.append((study, "; ".join(shared) or "-", middle, low, high, tau))
+    columns = ["left_out", "with_it", "typical_rate", "low", "high", "tau"]
+    return pd.DataFrame(rows, columns=columns).set_index("left_out")
+
+
+def _shared(table: pd.DataFrame) -> list[list[str]]:
+    if "shares_patients_with" not in table:
+        return [[] for _ in range(len(table))]
+    return [[name for name in cell.split("; ") if name] for cell in table["shares_patients_with"]]
+
+
+def describe_evidence(evidence: Evidence) -> str:
+    """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
+    table = compare_published(evidence)
+    verdicts = table["reproduced"].value_counts()
+    overlaps = evidence.overlaps
+    return (
+        f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
+        f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
+        f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
+        f"report differ for {evidence.conflicts['cohort'].nunique()} cohorts or pooled reports, "
+        f"and {len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may "
+        "share patients."
+    )

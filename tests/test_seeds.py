@@ -26,7 +26,7 @@ def test_the_seeds_are_the_same_on_every_machine():
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "1", None])
 def test_a_seed_that_cannot_be_used_is_refused(seed):
-    with pytest.raises(DfspError, match="seed = .*whole number of 0 or more"):
+    with pytest.raises(DfspError, match=r"seed = .*whole number of 0 or more"):
         generator(seed, "prior")
 
 

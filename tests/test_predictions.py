@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+import dfsp
+from dfsp import predictions
+from dfsp.exact import solve
+
+
+@pytest.fixture(scope="module")
+def posterior(review_fit):
+    return review_fit.exact
+
+
+def test_draws_agree_with_the_exact_posterior(review_fit, posterior):
+    """Means of 40,000 independent draws lie within four standard errors."""
+    tree = dfsp.draws(posterior, 40_000)["posterior"]
+    for name in ("mu", "tau", "typical_rate", "new_study_rate"):
+        exact = review_fit.summary.loc[name]
+        values = tree[name].to_numpy().ravel()
+        assert abs(values.mean() - exact["mean"]) < 4 * exact["sd"] / 200, name
+        for q in (0.025, 0.975):
+            below = np.mean(values < exact[f"q{100 * q:g}"])
+            assert abs(below - q) < 4 * np.sqrt(q * (1 - q) / 40_000), (name, q)
+    rates = tree["rate"].to_numpy().reshape(40_000, -1)
+    error = np.abs(rates.mean(0) - posterior.studies[:, 0]) / (posterior.studies[:, 1] / 200)
+    assert error.max() < 4.5
+
+
+def test_draws_are_repeatable_and_counted(posterior):
+    first, second = (dfsp.draws(posterior, 8, seed=3)["posterior"]["mu"] for _ in range(2))
+    assert first.shape == (4, 2)
+    assert np.array_equal(first, second)
+    with pytest.raises(dfsp.DfspError, match="multiple of 4"):
+        dfsp.draws(posterior, 7)
+
+
+def test_draws_of_tau_known(ankylosing):
+    fixed = solve(ankylosing["events"], ankylosing["total"], dfsp.Model(tau=dfsp.Fixed(0.4)))
+    assert np.all(dfsp.draws(fixed, 40)["posterior"]["tau"] == 0.4)
+
+
+def test_events_in_a_new_study_are_a_distribution(posterior):
+    probability = dfsp.events_in_new_study(posterior, 20)
+    assert probability.shape == (21,)
+    assert probability.sum() == pytest.approx(1)
+    assert probability @ np.arange(21) / 20 == pytest.approx(posterior.new_study_rate.mean, abs=1e-4)
+
+
+def test_events_in_a_new_study_without_data_or_spread():
+    """Fixed tau and a wide prior: theta is normal, and the sum a one-dimensional integral."""
+    prior = dfsp.prior_of(dfsp.Model(tau=dfsp.Fixed(1.0)))
+    theta = np.linspace(-20, 20, 40_001)
+    weight = stats.norm.pdf(theta, 0, np.hypot(2, 1)) * (theta[1] - theta[0])
+    expected = stats.binom.pmf(np.arange(8)[:, None], 7, 1 / (1 + np.exp(-theta))) @ weight
+    assert dfsp.events_in_new_study(prior, 7) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, True])
+def test_a_number_of_patients_that_cannot_be_used(posterior, n):
+    with pytest.raises(dfsp.DfspError, match="whole number of patients"):
+        dfsp.events_in_new_study(posterior, n)
+
+
+def test_predictive_check_by_simulation(review_fit, posterior, rng):
+    """mid-p of each study beside 200,000 replicates with a new effect each."""
+    table = dfsp.predictive_check(review_fit)
+    rate = dfsp.draws(posterior, 200_000)["posterior"]["new_study_rate"].to_numpy().ravel()
+    for row in table.itertuples():
+        replicates = rng.binomial(row.total, rate)
+        mid_p = np.mean(replicates > row.events) + np.mean(replicates == row.events) / 2
+        assert row.mid_p == pytest.approx(mid_p, abs=0.006), row.study
+        assert 0 <= row.low <= row.high <= row.total
+
+
+def test_two_new_studies_differ_by_simulation(posterior, rng):
+    tree = dfsp.draws(posterior, 200_000)["posterior"]
+    mu, tau = (tree[name].to_numpy().ravel() for name in ("mu", "tau"))
+    first, second = (1 / (1 + np.exp(-rng.normal(mu, tau))) for _ in range(2))
+    expected = np.mean(np.abs(first - second) > 0.2)
+    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.006)
+    assert dfsp.rates_differ(posterior, 0.01) > 0.9
+    for by in (0, 1, -0.2):
+        with pytest.raises(dfsp.DfspError, match="difference of rates"):
+            dfsp.rates_differ(posterior, by)
+
+
+def test_patient_weighted_rate(review_fit):
+    weighted = dfsp.patient_weighted_rate(review_fit)
+    total = review_fit.studies["total"]
+    assert weighted["mean"] == pytest.approx(total @ review_fit.studies["mean"] / total.sum())
+    # What adding up estimates: 92 of 152, drawn a little towards the others
+    assert weighted["mean"] == pytest.approx(92 / 152, abs=0.02)
+    assert weighted["q2.5"] < weighted["mean"] < weighted["q97.5"]
+
+
+def test_interval_of_events_holds_its_probability(posterior):
+    low, high = predictions.interval_of_events(posterior, 20)
+    assert dfsp.events_in_new_study(posterior, 20)[low : high + 1].sum() >= 0.95
