@@ -11,6 +11,7 @@ from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
 from dfsp.errors import DfspError
 from dfsp.exact import Posterior, solve
 from dfsp.fitting import Fit
+from dfsp.grids import refine
 from dfsp.integrals import log_binomial, modes, sigmoid, softplus
 from dfsp.models import Model
 from dfsp.seeds import generator
@@ -22,6 +23,7 @@ Array = npt.NDArray[np.float64]
 
 CHAINS = 4
 POINTS = 400
+FINE = 1601
 
 
 def prior_of(model: Model) -> Posterior:
@@ -194,7 +196,7 @@ def _draw_population(
     posterior: Posterior, number: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles."""
-    grid, nodes = posterior.grid, posterior.nodes
+    grid = posterior.grid
     if len(grid.tau) == 1:
         tau = np.full(number, grid.tau[0])
     else:
@@ -206,18 +208,17 @@ def _draw_population(
     position = np.interp(np.arcsinh(tau / grid.scale), grid.u, np.arange(len(grid.u)))
     level = rng.uniform(size=number)
     mu = np.zeros(number)
-    for row, scale in enumerate(grid.tau):
+    fine = refine(grid.log_joint.shape[1], FINE)
+    for row in range(len(grid.tau)):
         share = np.maximum(1 - np.abs(position - row), 0)
         chosen = share > 0
         if not chosen.any():
             continue
-        inside = np.flatnonzero(nodes.tau == scale)
-        centre = np.cumsum(nodes.weight[inside]) - nodes.weight[inside] / 2
-        total = nodes.weight[inside].sum()
-        if total == 0:
-            mu[chosen] += share[chosen] * nodes.mu[inside].mean()
-            continue
-        mu[chosen] += share[chosen] * np.interp(level[chosen], centre / total, nodes.mu[inside])
+        log_density = grid.log_joint[row] @ fine.T
+        density = np.exp(log_density - log_density.max())
+        cdf = np.cumsum(density) - density / 2
+        at = np.linspace(grid.low[row], grid.high[row], FINE)
+        mu[chosen] += share[chosen] * np.interp(level[chosen], cdf / density.sum(), at)
     return mu, tau
 
 

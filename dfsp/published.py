@@ -106,6 +106,7 @@ def compare_published(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for row in evidence.published.to_dict("records"):
         quantity = str(row["quantity"])
+        printed = float(str(row["printed"]))
         fraction, value = "-", float("nan")
         if quantity in _PERCENTAGES:
             numerator, denominator = _PERCENTAGES[quantity](evidence)
@@ -115,7 +116,7 @@ def compare_published(evidence: Evidence) -> pd.DataFrame:
         elif quantity in _NUMBERS:
             value = float(_NUMBERS[quantity](evidence))
             fraction = f"{value:.0f}"
-        verdict = "no counts" if fraction == "-" else "yes" if value == row["printed"] else "no"
-        rows.append((quantity, row["printed"], fraction, value, verdict, row["note"]))
+        verdict = "no counts" if fraction == "-" else "yes" if value == printed else "no"
+        rows.append((quantity, printed, fraction, value, verdict, row["note"]))
     columns = ["quantity", "printed", "counts", "recomputed", "reproduced", "note"]
     return pd.DataFrame(rows, columns=columns)

@@ -90,7 +90,7 @@ class Sampled:
         )
 
 
-def build(table: pd.DataFrame, model: Model) -> "pm.Model":
+def build(table: pd.DataFrame, model: Model) -> pm.Model:
     """Return the PyMC model, non-centred: `theta` = `mu` + `tau` `z` on the logit scale.
 
     Parameters
@@ -426,7 +426,7 @@ def _summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
     return result
 
 
-def _run(model: "pm.Model", draws: int, seed: int) -> xr.DataTree:
+def _run(model: pm.Model, draws: int, seed: int) -> xr.DataTree:
     import pymc as pm
 
     with _quiet():
@@ -444,7 +444,7 @@ def _run(model: "pm.Model", draws: int, seed: int) -> xr.DataTree:
     return tree
 
 
-def _complete(tree: xr.DataTree, pymc_model: "pm.Model", model: Model, seed: int) -> xr.DataTree:
+def _complete(tree: xr.DataTree, pymc_model: pm.Model, model: Model, seed: int) -> xr.DataTree:
     """Add what follows from the draws, and the predictions."""
     import pymc as pm
     import xarray as xr

@@ -74,7 +74,9 @@ def test_ankylosing_spondylitis_as_published(ankylosing):
 def test_ankylosing_spondylitis_beside_rbest(ankylosing):
     """RBesT's printed run (one MCMC run, hence its tolerance of about four of its errors)."""
     p = solve(ankylosing["events"], ankylosing["total"], Model())
-    assert p.new_study_rate.summary()[[0, 1, 4]] == pytest.approx([0.2553, 0.0864, 0.2472], abs=6e-3)
+    assert p.new_study_rate.summary()[[0, 1, 4]] == pytest.approx(
+        [0.2553, 0.0864, 0.2472], abs=6e-3
+    )
     assert p.tau.summary()[[0, 1, 4]] == pytest.approx([0.387, 0.215, 0.359], abs=0.02)
 
 
@@ -137,7 +139,9 @@ def test_large_studies_against_brute_force(tau):
 
 def compare(p, reference):
     assert p.error < 1e-5
-    assert p.log_marginal_likelihood == pytest.approx(reference["log_marginal_likelihood"], abs=1e-4)
+    assert p.log_marginal_likelihood == pytest.approx(
+        reference["log_marginal_likelihood"], abs=1e-4
+    )
     assert p.mu.mean == pytest.approx(reference["mu"], abs=1e-4)
     assert p.typical_rate.mean == pytest.approx(reference["typical_rate"], abs=1e-5)
     assert p.mean_rate.mean == pytest.approx(reference["mean_rate"], abs=1e-5)
@@ -316,7 +320,10 @@ def test_many_studies_equal_their_distinct_counts_repeated(rng):
 def test_extreme_tables_stay_in_their_domain(case, prior):
     p = solve(*case, Model(tau=prior))
     rates = np.vstack(
-        [p.studies, *(getattr(p, n).summary() for n in ("typical_rate", "mean_rate", "new_study_rate"))]
+        [
+            p.studies,
+            *(getattr(p, n).summary() for n in ("typical_rate", "mean_rate", "new_study_rate")),
+        ]
     )
     assert np.all((rates >= 0) & (rates <= 1))
     assert np.all(np.diff(rates[:, 2:], axis=1) >= 0)
@@ -342,4 +349,3 @@ def test_digits_do_not_depend_on_the_number_of_threads(monkeypatch):
         printed.append(done.stdout)
     assert printed[0] == printed[1]
     assert "typical_rate" in printed[0]
-

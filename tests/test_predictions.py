@@ -28,8 +28,8 @@ def test_draws_agree_with_the_exact_posterior(review_fit, posterior):
 
 
 def test_draws_are_repeatable_and_counted(posterior):
-    first, second = (dfsp.draws(posterior, 8, seed=3)["posterior"]["mu"] for _ in range(2))
-    assert first.shape == (4, 2)
+    first, second = (dfsp.draws(posterior, 80, seed=3)["posterior"]["mu"] for _ in range(2))
+    assert first.shape == (4, 20)
     assert np.array_equal(first, second)
     with pytest.raises(dfsp.DfspError, match="multiple of 4"):
         dfsp.draws(posterior, 7)
@@ -44,7 +44,9 @@ def test_events_in_a_new_study_are_a_distribution(posterior):
     probability = dfsp.events_in_new_study(posterior, 20)
     assert probability.shape == (21,)
     assert probability.sum() == pytest.approx(1)
-    assert probability @ np.arange(21) / 20 == pytest.approx(posterior.new_study_rate.mean, abs=1e-4)
+    assert probability @ np.arange(21) / 20 == pytest.approx(
+        posterior.new_study_rate.mean, abs=1e-4
+    )
 
 
 def test_events_in_a_new_study_without_data_or_spread():
@@ -63,22 +65,22 @@ def test_a_number_of_patients_that_cannot_be_used(posterior, n):
 
 
 def test_predictive_check_by_simulation(review_fit, posterior, rng):
-    """mid-p of each study beside 200,000 replicates with a new effect each."""
+    """mid-p of each study beside 40,000 replicates (four standard errors are 0.01) with a new effect each."""
     table = dfsp.predictive_check(review_fit)
-    rate = dfsp.draws(posterior, 200_000)["posterior"]["new_study_rate"].to_numpy().ravel()
+    rate = dfsp.draws(posterior, 40_000)["posterior"]["new_study_rate"].to_numpy().ravel()
     for row in table.itertuples():
         replicates = rng.binomial(row.total, rate)
         mid_p = np.mean(replicates > row.events) + np.mean(replicates == row.events) / 2
-        assert row.mid_p == pytest.approx(mid_p, abs=0.006), row.study
+        assert row.mid_p == pytest.approx(mid_p, abs=0.01), row.study
         assert 0 <= row.low <= row.high <= row.total
 
 
 def test_two_new_studies_differ_by_simulation(posterior, rng):
-    tree = dfsp.draws(posterior, 200_000)["posterior"]
+    tree = dfsp.draws(posterior, 40_000)["posterior"]
     mu, tau = (tree[name].to_numpy().ravel() for name in ("mu", "tau"))
     first, second = (1 / (1 + np.exp(-rng.normal(mu, tau))) for _ in range(2))
     expected = np.mean(np.abs(first - second) > 0.2)
-    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.006)
+    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.01)
     assert dfsp.rates_differ(posterior, 0.01) > 0.9
     for by in (0, 1, -0.2):
         with pytest.raises(dfsp.DfspError, match="difference of rates"):

@@ -5,7 +5,8 @@ from dfsp.published import truncated
 
 
 @pytest.mark.parametrize(
-    ("numerator", "denominator", "printed"), [(134, 152, 88.1), (8, 152, 5.2), (1, 2, 50.0), (1, 10, 10.0)]
+    ("numerator", "denominator", "printed"),
+    [(134, 152, 88.1), (8, 152, 5.2), (1, 2, 50.0), (1, 10, 10.0)],
 )
 def test_percentages_are_truncated_as_the_review_truncates(numerator, denominator, printed):
     assert truncated(numerator, denominator) == printed

@@ -4,7 +4,12 @@ import dfsp
 from dfsp.summaries import percent, report
 
 # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
-NEWCOMBE = {(81, 263): (0.2527, 0.3676), (15, 148): (0.0578, 0.1617), (0, 20): (0, 0.1684), (1, 29): (0.0009, 0.1776)}
+NEWCOMBE = {
+    (81, 263): (0.2527, 0.3676),
+    (15, 148): (0.0578, 0.1617),
+    (0, 20): (0, 0.1684),
+    (1, 29): (0.0009, 0.1776),
+}
 
 
 @pytest.mark.parametrize("counts", NEWCOMBE)
@@ -23,7 +28,11 @@ def test_pooled_adds_up(review):
 def test_the_headline_names_every_rate(review_fit):
     sentence = dfsp.conclude(review_fit)
     assert "92 of 152 patients in 10 studies" in sentence
-    for name, column in (("typical_rate", "q50"), ("mean_rate", "mean"), ("new_study_rate", "q97.5")):
+    for name, column in (
+        ("typical_rate", "q50"),
+        ("mean_rate", "mean"),
+        ("new_study_rate", "q97.5"),
+    ):
         assert percent(review_fit.summary.loc[name, column]) in sentence
 
 

@@ -1,0 +1,381 @@
+"""Pictures of the evidence and of fits; every one returns matplotlib axes.
+
+Markers differ in shape and fill as well as in colour, so that they can be told apart in grey.
+"""
+
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dfsp import sampling
+from dfsp.errors import DfspError
+from dfsp.evidence import Evidence
+from dfsp.exact import Distribution, Posterior
+from dfsp.fitting import QUANTITIES, Fit
+from dfsp.summaries import observed, pooled
+
+DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
+FONT = 9
+FORMATS = ("svg", "png")
+CATEGORY_COLOURS = {
+    "CR": "#08306b",
+    "PR": "#4292c6",
+    "CR+PR": "#2a6cab",
+    "SD": "#d9d9d9",
+    "SD+PD": "#c8a08c",
+    "SD+NE": "#e8e8e8",
+    "PD": "#a50f15",
+    "NE": "#ffffff",
+}
+
+
+def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None = None) -> Axes:
+    """Draw the forest plot: each study observed and under the model, and the population.
+
+    Parameters
+    ----------
+    fit : Fit
+    show : collection of {"stratified", "pooled"}
+        `"stratified"` draws observed rates (squares, by size) with exact intervals, each study
+        alone; `"pooled"` adds the row of all patients as one study.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+        x is the rate in percent.
+
+    Raises
+    ------
+    DfspError
+        Something unknown in `show`.
+    """
+    unknown = sorted(set(show) - {"stratified", "pooled"})
+    if unknown:
+        raise DfspError(f"show: {', '.join(unknown)} not known; use stratified, pooled")
+    table, alone = fit.studies, observed(fit.counts)
+    doses = _doses(fit)
+    labels = [_shorten(name) for name in table["study"]]
+    below = ["Typical rate", "Mean rate", "New study (true rate)"]
+    below += ["Pooled (as one study)"] if "pooled" in show else []
+    rows = len(labels) + len(below)
+    ax = ax or _axes(9.2, 1.5 + 0.3 * (rows + 1))
+    y = np.arange(len(labels), dtype=float)
+    low, mid, high = (100 * table[name].to_numpy() for name in ("q2.5", "mean", "q97.5"))
+    shift = 0.0
+    if "stratified" in show:
+        shift = 0.17
+        size = 16 + 110 * alone["total"] / alone["total"].max()
+        ax.hlines(y - shift, 100 * alone["low"], 100 * alone["high"], color=DARK, lw=1.2)
+        ax.scatter(
+            100 * alone["rate"], y - shift, s=size, marker="s", color=DARK, zorder=3, clip_on=False,
+            label="Observed rate, exact interval (size: patients)",
+        )  # fmt: skip
+    ax.hlines(y + shift, low, high, color=BLUE, lw=1.6)
+    ax.plot(
+        mid, y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5,
+        label="Under the model (mean, interval)",
+    )  # fmt: skip
+    at = len(labels) + 0.6
+    ax.axhline(at - 0.8, color=GREY, lw=0.8)
+    typical = 100 * fit.summary.T["typical_rate"]
+    ax.axvspan(typical["q2.5"], typical["q97.5"], color=BLUE, alpha=0.08, lw=0)
+    ax.axvline(typical["q50"], color=BLUE, lw=0.8, ls="--")
+    texts = _percentages(alone["rate"], alone["low"], alone["high"])
+    places = list(y)
+    for label in below:
+        centre, left, right = _population(fit, label)
+        if label.startswith("New"):
+            ax.plot([left, right], [at, at], color=ORANGE, lw=3, solid_capstyle="butt")
+            ax.plot([centre], [at], "|", color=DARK, ms=10, mew=1.6)
+        else:
+            colour = GREY if label.startswith("Pooled") else BLUE
+            ax.fill([left, centre, right, centre], [at, at - 0.28, at, at + 0.28], color=colour)
+        texts += _percentages([centre / 100], [left / 100], [right / 100])
+        places.append(at)
+        at += 1
+    _columns(ax, fit, doses, places, texts)
+    ax.set_yticks(places, [*labels, *below], fontsize=FONT, parse_math=False)
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlim=(0, 100), ylim=(at - 0.4, -1.5))
+    ax.set_xlabel(
+        f"{fit.counts.label.capitalize()} (% of patients)", fontsize=FONT, parse_math=False
+    )
+    _legend(ax)
+    return ax
+
+
+def plot_prior(prior: Posterior, fit: Fit | None = None, *, ax: Axes | None = None) -> Axes:
+    """Draw the density of a new study's rate before the data, and after it when a fit is given.
+
+    Parameters
+    ----------
+    prior : Posterior
+        From `dfsp.prior_of`.
+    fit : Fit, optional
+        With the exact engine.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+        x is the rate in percent, y its density per point.
+    """
+    ax = ax or _axes(6.4, 3.2)
+    x, density = _density(prior.new_study_rate)
+    ax.plot(x, density, color=GREY, lw=1.8, ls="--", label="New study, prior")
+    if fit is not None:
+        x, density = _density(fit.exact.new_study_rate)
+        ax.fill_between(x, density, color=ORANGE, alpha=0.25, lw=0)
+        ax.plot(x, density, color=ORANGE, lw=1.8, label="New study, given the evidence")
+        x, density = _density(fit.exact.typical_rate)
+        ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label="Typical rate, given the evidence")
+    ax.set(xlim=(0, 100), ylim=(0, None))
+    ax.set_xlabel("True rate (%)", fontsize=FONT)
+    ax.set_ylabel("Density per point", fontsize=FONT)
+    _legend(ax)
+    return ax
+
+
+def plot_agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
+    """Draw how far NUTS means lie from the exact ones, in Monte Carlo standard errors.
+
+    Parameters
+    ----------
+    fit : Fit
+        With `engine="both"`.
+    ax : Axes, optional
+
+    Raises
+    ------
+    DfspError
+        The fit has not both engines.
+    """
+    sampled = sampling.summary(fit.draws)
+    exact = fit.exact and fit.summary
+    z = (sampled["mean"] - exact["mean"]) / sampled["mcse_mean"]
+    ax = ax or _axes(6.4, 2.4)
+    y = np.arange(len(QUANTITIES))
+    ax.axvspan(-4, 4, color=BLUE, alpha=0.08, lw=0)
+    ax.axvline(0, color=GREY, lw=0.8)
+    ax.plot([z[name] for name in QUANTITIES], y, "o", color=BLUE, ms=6)
+    ax.set_yticks(y, [name.replace("_", " ") for name in QUANTITIES], fontsize=FONT)
+    ax.set(xlim=(-6, 6), ylim=(len(y) - 0.5, -0.5))
+    ax.set_xlabel("NUTS minus exact mean (Monte Carlo standard errors; band: limit)", fontsize=FONT)
+    return ax
+
+
+def plot_predictive(fit: Fit, check: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw observed proportions over those that the model predicts for new studies of their size.
+
+    Parameters
+    ----------
+    fit : Fit
+    check : pandas.DataFrame
+        From `dfsp.predictive_check(fit)`.
+    ax : Axes, optional
+    """
+    ax = ax or _axes(8.0, 1.4 + 0.28 * len(check))
+    y = np.arange(len(check))
+    low, high = (100 * check[end] / check["total"] for end in ("low", "high"))
+    ax.hlines(y, low, high, color=ORANGE, lw=6, alpha=0.45, label="Replicated, central interval")
+    ax.plot(100 * check["events"] / check["total"], y, "s", color=DARK, ms=5, label="Observed")
+    for row, value in zip(y, check["mid_p"], strict=True):
+        ax.text(
+            1.02,
+            row,
+            f"{value:.2f}",
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=FONT,
+        )
+    ax.text(
+        1.02,
+        -1,
+        "mid-p",
+        transform=ax.get_yaxis_transform(),
+        va="center",
+        fontsize=FONT,
+        weight="bold",
+    )
+    ax.set_yticks(y, [_shorten(name) for name in check["study"]], fontsize=FONT, parse_math=False)
+    ax.set(xlim=(-2, 102), ylim=(len(check) - 0.4, -1.5))
+    ax.set_xlabel(
+        f"{fit.counts.label.capitalize()} (% of patients)", fontsize=FONT, parse_math=False
+    )
+    _legend(ax)
+    return ax
+
+
+def plot_responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
+    """Draw the recorded response categories of every cohort as shares of its patients.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        With response counts; coarse categories are hatched.
+    ax : Axes, optional
+
+    Raises
+    ------
+    DfspError
+        The set has no response counts.
+    """
+    rows = evidence.rows[evidence.rows["measure"] == "response"]
+    if rows.empty:
+        raise DfspError(f"evidence set {evidence.name!r} has no response counts to draw")
+    cohorts = list(dict.fromkeys(rows["label"]))
+    order = {name: place for place, name in enumerate(CATEGORY_COLOURS)}
+    ax = ax or _axes(8.4, 1.6 + 0.34 * len(cohorts))
+    used = sorted(set(rows["category"]), key=lambda name: order.get(name, 99))
+    for y, cohort in enumerate(cohorts):
+        own = rows[rows["label"] == cohort]
+        total, left = own["count"].sum(), 0.0
+        for category in used:
+            count = own.loc[own["category"] == category, "count"].sum()
+            if not count:
+                continue
+            width = 100 * count / total
+            colour = CATEGORY_COLOURS.get(category, GREY)
+            ax.barh(y, width, left=left, color=colour, hatch=_hatch(category), ec=DARK, lw=0.6)
+            light = sum(mpl.colors.to_rgb(colour)) > 1.5
+            box = (
+                {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if "+" in category else None
+            )
+            ax.text(
+                left + width / 2, y, str(count), ha="center", va="center", fontsize=FONT,
+                color=DARK if light else "white", bbox=box,
+            )  # fmt: skip
+            left += width
+        ax.text(101.5, y, f"n = {total}", va="center", fontsize=FONT)
+    handles = [
+        Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
+        for c in used
+    ]
+    ax.set_yticks(
+        range(len(cohorts)), [_shorten(c) for c in cohorts], fontsize=FONT, parse_math=False
+    )
+    ax.set(xlim=(0, 100), ylim=(len(cohorts) - 0.4, -0.6))
+    ax.set_xlabel("Patients (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
+        frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
+    )  # fmt: skip
+    return ax
+
+
+def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Save a figure, the same bytes for the same picture.
+
+    Parameters
+    ----------
+    ax : Axes
+    path : path
+        Without an ending; one is added for each format.
+    formats : sequence of {"svg", "png"}
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    DfspError
+        An unknown format, or no such folder.
+    """
+    path = Path(path)
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown:
+        raise DfspError(f"figure format {', '.join(unknown)} not known; use {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise DfspError(f"{path.parent}: no such folder to save a figure in")
+    figure, saved = ax.get_figure(), []
+    assert isinstance(figure, Figure)
+    for ending in formats:
+        final = path.with_name(f"{path.name}.{ending}")
+        with (
+            tempfile.TemporaryDirectory(dir=path.parent, prefix=".figure-") as folder,
+            mpl.rc_context({"svg.hashsalt": "dfsp"}),
+        ):
+            part = Path(folder) / final.name
+            metadata = {"Date": None} if ending == "svg" else None
+            figure.savefig(part, bbox_inches="tight", dpi=200, metadata=metadata)
+            part.replace(final)
+        saved.append(final)
+    return saved
+
+
+def _axes(width: float, height: float) -> Axes:
+    with sns.axes_style("ticks"):
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    sns.despine(ax=ax, left=True)
+    ax.tick_params(labelsize=FONT)
+    return ax
+
+
+def _legend(ax: Axes) -> None:
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=FONT,
+        borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def _shorten(name: str, most: int = 44) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _hatch(category: str) -> str | None:
+    return "///" if "+" in category else None
+
+
+def _doses(fit: Fit) -> list[str]:
+    column = fit.counts.table.get("dose_mg", pd.Series(dtype=float))
+    doses = pd.to_numeric(column, errors="coerce")
+    if not doses.notna().any():
+        return []
+    return ["–" if pd.isna(dose) else f"{dose:g}" for dose in doses]
+
+
+def _percentages(rate: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[str]:
+    rows = zip(rate, low, high, strict=True)
+    return [f"{100 * r:.0f} [{100 * a:.0f}, {100 * b:.0f}]" for r, a, b in rows]
+
+
+def _population(fit: Fit, label: str) -> tuple[float, float, float]:
+    if label.startswith("Pooled"):
+        all_patients = pooled(fit.counts)
+        return tuple(100 * float(all_patients[name]) for name in ("rate", "low", "high"))  # type: ignore[return-value]
+    quantity = {"Typical": "typical_rate", "Mean": "mean_rate", "New": "new_study_rate"}
+    row = 100 * fit.summary.T[quantity[label.split()[0]]]
+    centre = "q50" if label.startswith("Typical") else "mean"
+    return float(row[centre]), float(row["q2.5"]), float(row["q97.5"])
+
+
+def _columns(ax: Axes, fit: Fit, doses: list[str], places: list[float], texts: list[str]) -> None:
+    """Write the text columns right of the plot: dose, counts, rate with its interval."""
+    counts = [f"{e}/{n}" for e, n in zip(fit.studies["events"], fit.studies["total"], strict=True)]
+    columns = [(0.17 if doses else 0.03, "Events/n", counts)]
+    columns.append((0.34 if doses else 0.2, "Rate, % [95 % interval]", texts))
+    if doses:
+        columns.append((0.03, "Dose/mg", doses))
+    transform = ax.get_yaxis_transform()
+    for x, title, cells in columns:
+        ax.text(1 + x, -1, title, transform=transform, fontsize=FONT, weight="bold", va="center")
+        for place, cell in zip(places, cells, strict=False):
+            ax.text(1 + x, place, cell, transform=transform, fontsize=FONT, va="center")
+
+
+def _density(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
+    """Return rates in percent and density per point, on an even grid of rates."""
+    edges = np.linspace(0, 1, 201)
+    below = np.array([1 - distribution.above(edge) for edge in edges])
+    return 50 * (edges[1:] + edges[:-1]), np.diff(below) / np.diff(100 * edges)
