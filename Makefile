@@ -42,6 +42,7 @@ run: $(VENV)/dfsp.stamp
 	@$(BIN)/dfsp run notebooks/01_evidence.ipynb
 	@$(BIN)/dfsp run notebooks/02_response.ipynb
 	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
+	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
 
 lint: $(VENV)/dfsp.stamp
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     typical = 100 * fit.summary.T["typical_rate"]
     ax.axvspan(typical["q2.5"], typical["q97.5"], color=BLUE, alpha=0.08, lw=0)
     ax.axvline(typical["q50"], color=BLUE, lw=0.8, ls="--")
-    texts = _percentages(alone["rate"], alone["low"], alone["high"])
+    texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
     places = list(y)
     for label in below:
         centre, left, right = _population(fit, label)
@@ -161,8 +161,8 @@ def plot_agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
         The fit has not both engines.
     """
     sampled = sampling.summary(fit.draws)
-    exact = fit.exact and fit.summary
-    z = (sampled["mean"] - exact["mean"]) / sampled["mcse_mean"]
+    exact = pd.Series([getattr(fit.exact, name).mean for name in QUANTITIES], index=QUANTITIES)
+    z = (sampled["mean"] - exact) / sampled["mcse_mean"]
     ax = ax or _axes(6.4, 2.4)
     y = np.arange(len(QUANTITIES))
     ax.axvspan(-4, 4, color=BLUE, alpha=0.08, lw=0)

@@ -151,7 +151,7 @@ def _parameters(path: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """Read the given values as the types that the notebook declares, and check them all."""
     from papermill import inspect_notebook
 
-    declared = inspect_notebook(str(path))
+    declared = inspect_notebook(_escaped(path))
     faults, values = [], {}
     for name, text in given.items():
         if name not in declared:
@@ -170,6 +170,11 @@ def _parameters(path: Path, given: Mapping[str, str]) -> dict[str, Any]:
         defaults = {name: _literal(entry["default"]) for name, entry in declared.items()}
         analysis(**{**defaults, **values})
     return values
+
+
+def _escaped(path: Path) -> str:
+    """Papermill reads braces in a path as a format string."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _truth(text: str) -> bool:
@@ -205,9 +210,8 @@ def _execute(path: Path, values: dict[str, Any], work: Path, progress: bool) -> 
     os.environ[FOLDER_VARIABLE] = str(work)
     try:
         execute_notebook(
-            # papermill reads braces in a path as a format string
-            str(path).replace("{", "{{").replace("}", "}}"),
-            str(work / path.name).replace("{", "{{").replace("}", "}}"),
+            _escaped(path),
+            _escaped(work / path.name),
             parameters=values,
             progress_bar=progress,
             log_output=False,

@@ -1,0 +1,136 @@
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from dfsp.schemas import schema
+
+TABLE = "study,events,total\nATLAS,23,107\nWyeth,19,51\nDavis,39,139\n"
+
+
+@pytest.fixture
+def dfsp(tmp_path):
+    """Run the command as a process in an empty folder."""
+
+    def call(*words, text=None):
+        return subprocess.run(
+            [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
+            capture_output=True,
+            text=True,
+            input=text,
+            cwd=tmp_path,
+            check=False,
+        )
+
+    return call
+
+
+def test_fit_prints_one_json_object_and_nothing_else(dfsp, tmp_path):
+    (tmp_path / "mine.csv").write_text(TABLE)
+    done = dfsp("fit", "mine.csv", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    jsonschema.validate(result, schema("fit"))
+    assert [study["study"] for study in result["studies"]] == ["ATLAS", "Wyeth", "Davis"]
+
+
+def test_fit_reads_standard_input_and_other_names(dfsp):
+    table = TABLE.replace("study,events,total", "trial,r,n")
+    words = ["fit", "-", "--json", "--study", "trial", "--events", "r", "--total", "n"]
+    done = dfsp(*words, text=table)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_studies"] == 3
+
+
+def test_fit_prints_a_page(dfsp):
+    done = dfsp("fit", "-", text=TABLE)
+    assert done.returncode == 0
+    for words in ("typical rate", "new-study rate", "ATLAS", "81 of 297 patients in 3 studies"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "tau"),
+    [
+        (["--tau-scale", "0.5"], {"family": "half-normal", "scale": 0.5}),
+        (["--tau-family", "half-cauchy"], {"family": "half-cauchy", "scale": 1}),
+        (
+            ["--tau-family", "half-student-t", "--tau-df", "3"],
+            {"family": "half-student-t", "df": 3, "scale": 1},
+        ),
+        (["--tau-family", "exponential"], {"family": "exponential", "scale": 1}),
+        (["--tau-family", "uniform", "--tau-scale", "3"], {"family": "uniform", "scale": 3}),
+        (
+            ["--tau-family", "log-normal", "--tau-location", "-2"],
+            {"family": "log-normal", "location": -2, "scale": 1},
+        ),
+        (["--tau-family", "fixed", "--tau-scale", "0.3"], {"family": "fixed", "scale": 0.3}),
+    ],
+)
+def test_every_prior_of_tau(dfsp, options, tau):
+    done = dfsp("fit", "-", "--json", *options, text=TABLE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"]["tau"] == tau
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fit", "missing.csv"], "missing.csv"),
+        (["fit", "-", "--tau-family", "gamma"], "gamma"),
+        (["fit", "-", "--tau-df", "3"], "has no df"),
+        (["fit", "-", "--tau-scale", "-1"], "above 0"),
+        (["fit", "-", "--tau-scale", "nan"], "finite"),
+        (["fit", "-", "--mu-sd", "0"], "above 0"),
+        (["fit", "-", "--mu-sd", "wide"], "wide"),
+        (["fit", "-", "--engine", "stan"], "stan"),
+        (["fit", "-", "--events", "responders"], "responders"),
+        (["run", "no.ipynb"], "no such notebook"),
+        (["run", "notebooks/02_response.ipynb", "-p", "bogus", "1"], "unknown parameter"),
+        (["run", "notebooks/02_response.ipynb", "-p", "draws", "many"], "give a int"),
+        (["run", "notebooks/02_response.ipynb", "-p", "evidence_set", "mine"], "reconciled"),
+        (["run", "notebooks/02_response.ipynb", "-p", "outcome", "cure"], "objective_response"),
+        (["run", "notebooks/02_response.ipynb", "-p", "tau_family", "gamma"], "half-normal"),
+        (["run", "notebooks/02_response.ipynb", "-p", "seed", "1", "-p", "seed", "2"], "twice"),
+    ],
+)
+def test_input_that_cannot_be_used(dfsp, tmp_path, words, says):
+    done = dfsp(*words, text=TABLE)
+    assert done.returncode == 2, done.stdout
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faulty_table_names_every_row(dfsp):
+    done = dfsp("fit", "-", text="study,events,total\nA,31,24\nB,-1,9\nA,1,2\n")
+    assert done.returncode == 2
+    for words in ("31", "exceeds", "-1", "twice"):
+        assert words in done.stderr
+
+
+def test_a_failed_check_is_exit_status_1(dfsp, monkeypatch, tmp_path):
+    program = "import dfsp.fitting as f; f.GRID_ERROR = 0.0; from dfsp.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "fit", "-", "--json"],
+        capture_output=True, text=True, input=TABLE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["checks"][0]["passed"] is False
+
+
+def test_version(dfsp):
+    assert dfsp("--version").stdout.startswith("dfsp, version ")
+
+
+def test_importing_dfsp_loads_no_heavy_package():
+    program = (
+        "import dfsp, sys; print([m for m in ('pymc', 'arviz', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,105 @@
+"""What people forget about notebooks, and that they run from anywhere."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from papermill import inspect_notebook
+
+from dfsp.parameters import ANALYSES
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path, tag=None):
+    code = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return [cell for cell in code if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == list(ANALYSES)
+
+
+@each
+def test_one_title_and_no_definitions(path):
+    nb = nbformat.read(path, 4)
+    nbformat.validate(nb)
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    assert sum(line.startswith("# ") for line in text.splitlines()) == 1
+    assert not any("def " in cell.source or "lambda" in cell.source for cell in cells(path))
+    assert "papermill" not in nb.metadata
+
+
+@each
+def test_parameters_are_literals_that_papermill_sees(path):
+    (cell,) = cells(path, "parameters")
+    tree = ast.parse(cell.source)
+    names = []
+    for node in tree.body:
+        assert isinstance(node, ast.AnnAssign), ast.unparse(node)
+        ast.literal_eval(node.value)
+        names.append(node.target.id)
+    assert all("#" in line for line in cell.source.splitlines())
+    assert list(inspect_notebook(str(path))) == names
+
+
+@each
+def test_checked_cells_have_kept_their_outputs(path):
+    checked = cells(path, "nbval-check-output")
+    assert len(checked) >= 5
+    for cell in checked:
+        assert cell.execution_count, cell.source
+        assert cell.outputs or cell.source.startswith("if "), cell.source
+
+
+@each
+def test_outputs_hold_no_error_no_warning_and_are_small(path):
+    for cell in cells(path):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output
+    assert path.stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("place", ["root", "elsewhere"])
+def test_papermill_runs_the_main_notebook_from_any_folder(place, tmp_path):
+    words = ["-p", "outcome", "clinical_benefit", "-p", "engine", "exact", "--no-progress-bar"]
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(NOTEBOOKS[1]), str(tmp_path / "out.ipynb"), *words],
+        cwd=ROOT if place == "root" else tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "Clinical benefit" in json.dumps(json.loads(text), ensure_ascii=False)
+
+
+def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("study,events,total\nA,3,10\nB,5,12\n")
+    words = [
+        "run", str(NOTEBOOKS[1]), "--folder", str(tmp_path / "runs"), "--no-progress",
+        "-p", "table", str(table), "-p", "outcome", "", "-p", "not_evaluable", "", "-p", "engine", "exact",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "8 of 22 patients in 2 studies" in done.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "02_response.ipynb", "forest.png", "forest.svg", "record.json",
+    }  # fmt: skip
+    record = json.loads((folder / "record.json").read_text())
+    assert record["data"] == {str(table): record["data"][str(table)]}
+    assert os.environ.get("DFSP_RUN_FOLDER") is None
