@@ -189,7 +189,7 @@ def plot_predictive(fit: Fit, check: pd.DataFrame, *, ax: Axes | None = None) ->
     low, high = (100 * check[end] / check["total"] for end in ("low", "high"))
     ax.hlines(y, low, high, color=ORANGE, lw=6, alpha=0.45, label="Replicated, central interval")
     ax.plot(100 * check["events"] / check["total"], y, "s", color=DARK, ms=5, label="Observed")
-    for row, value in zip(y, check["mid_p"], strict=True):
+    for row, value in enumerate(check["mid_p"]):
         ax.text(
             1.02,
             row,
@@ -363,10 +363,10 @@ def _population(fit: Fit, label: str) -> tuple[float, float, float]:
 def _columns(ax: Axes, fit: Fit, doses: list[str], places: list[float], texts: list[str]) -> None:
     """Write the text columns right of the plot: dose, counts, rate with its interval."""
     counts = [f"{e}/{n}" for e, n in zip(fit.studies["events"], fit.studies["total"], strict=True)]
-    columns = [(0.17 if doses else 0.03, "Events/n", counts)]
-    columns.append((0.34 if doses else 0.2, "Rate, % [95 % interval]", texts))
+    columns = [(0.2 if doses else 0.05, "Events/n", counts)]
+    columns.append((0.37 if doses else 0.22, "Rate, % [95 % interval]", texts))
     if doses:
-        columns.append((0.03, "Dose/mg", doses))
+        columns.append((0.05, "Dose/mg", doses))
     transform = ax.get_yaxis_transform()
     for x, title, cells in columns:
         ax.text(1 + x, -1, title, transform=transform, fontsize=FONT, weight="bold", va="center")
