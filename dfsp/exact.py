@@ -168,7 +168,7 @@ def solve(
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
     data = Data.of(events, total)
-    mean_exists, sd_exists = _moments_of_tau(events, total, model)
+    mean_exists, sd_exists = moments_of_tau(events, total, model)
     result = grid(data, model, order=int(mean_exists) + int(sd_exists))
     columns = result.log_joint.shape[1]
 
@@ -260,7 +260,7 @@ def _moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
     return mean, float(np.sqrt(max(float(weight @ second) - mean**2, 0.0)))
 
 
-def _moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
+def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
     """Say whether tau has a posterior mean and a standard deviation.
 
     Far out the likelihood of a study with 0 < events < total falls as 1/tau, that of any other

@@ -300,6 +300,8 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
         raise DfspError(f"{path.parent}: no such folder to save a figure in")
     figure, saved = ax.get_figure(), []
     assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # the layout settles at the first drawing, and stays
+    figure.set_layout_engine("none")
     for ending in formats:
         final = path.with_name(f"{path.name}.{ending}")
         with (

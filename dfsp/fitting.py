@@ -9,7 +9,7 @@ from dfsp import sampling
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.errors import DfspError
-from dfsp.exact import Posterior, solve
+from dfsp.exact import Posterior, moments_of_tau, solve
 from dfsp.models import Model
 from dfsp.tables import Counts, check_table
 
@@ -188,7 +188,11 @@ def fit(
         if gate == "raise" or posterior is None:
             sampling.require_converged(sampled)
         if posterior is None:
-            summary = sampling.summary(sampled.draws)
+            summary = sampling.summary(sampled.draws)[list(STATISTICS)]
+            exist = moments_of_tau(table["events"].to_numpy(), table["total"].to_numpy(), model)
+            # Draws always have a mean, also where the distribution has none.
+            missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
+            summary.loc["tau", missing] = float("nan")
             studies = _with_counts(table, sampling.study_rates(sampled.draws))
             studies["leave_one_out_lpd"] = float("nan")
         elif not sampled.refused:
