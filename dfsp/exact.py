@@ -23,7 +23,7 @@ STEP = 0.18  # spacing of tabulated densities in units of their narrowest featur
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = 161  # equidistant points of mu in a row for its conditional distribution
 SIZES = tuple(24 * 2**power + 1 for power in range(11))
-LIGHT = 1e-11  # nodes of less weight than this are left out of kernel sums
+LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
 BLOCK = 4_000_000  # numbers held at once
 
 
@@ -373,7 +373,7 @@ def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
     high = min(float(np.max(mu + 8 * width)), FARTHEST)
     spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
     # Denser about the centre, so that heavy tails do not coarsen it.
-    t = np.linspace(-1, 1, 201) * np.arcsinh((high - low) / spread)
+    t = np.linspace(-1, 1, 121) * np.arcsinh((high - low) / spread)
     x = np.unique(np.clip(weight @ mu + 0.5 * spread * np.sinh(t), low, high))
     cdf = ndtr((x[:, None] - mu) / width) @ weight / weight.sum()
     return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)

@@ -5,24 +5,27 @@
 """
 
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import betaln, ndtri, stdtrit
 
 from dfsp.errors import DfspError
 
 Array = npt.NDArray[np.float64]
 
+LOG_2 = np.log(2)
+LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+
 
 @dataclass(frozen=True)
 class Prior:
-    """What every prior can do; see the families below for parameters."""
+    """What every prior can do; see the families below for their parameters."""
 
     family: ClassVar[str]
-    tail_power: ClassVar[float] = np.inf
+    lower: ClassVar[float] = 0.0
+    """Where the support begins."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -38,36 +41,44 @@ class Prior:
                 )
             object.__setattr__(self, field.name, float(value))
 
-    @cached_property
-    def distribution(self) -> Any:
-        """The frozen `scipy.stats` distribution."""
-        raise NotImplementedError
-
-    def logpdf(self, x: Array) -> Array:
-        """Log density at `x` (logit scale), normalised."""
-        return np.asarray(self.distribution.logpdf(x), dtype=np.float64)
-
-    def ppf(self, q: npt.ArrayLike) -> Array:
-        """Quantiles (logit scale)."""
-        return np.asarray(self.distribution.ppf(q), dtype=np.float64)
-
-    def sample(self, size: int, rng: np.random.Generator) -> Array:
-        """Independent draws (logit scale)."""
-        return np.asarray(self.distribution.rvs(size=size, random_state=rng), dtype=np.float64)
-
     @property
     def upper(self) -> float:
         """Where the support ends."""
-        return float(self.distribution.support()[1])
+        return np.inf
+
+    @property
+    def tail_power(self) -> float:
+        """Moments below this order exist."""
+        return np.inf
+
+    def logpdf(self, x: npt.ArrayLike) -> Array:
+        """Log density at `x` (logit scale), normalised; minus infinity outside the support."""
+        x = np.asarray(x, dtype=np.float64)
+        inside = (x >= self.lower) & (x <= self.upper)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(inside, self._log_density(x), -np.inf)
+
+    def ppf(self, q: npt.ArrayLike) -> Array:
+        """Quantiles (logit scale)."""
+        return np.asarray(self._quantile(np.asarray(q, dtype=np.float64)), dtype=np.float64)
+
+    def sample(self, size: int, rng: np.random.Generator) -> Array:
+        """Independent draws (logit scale)."""
+        return self.ppf(rng.uniform(size=size))
+
+    def _log_density(self, x: Array) -> Any:
+        raise NotImplementedError
+
+    def _quantile(self, q: Array) -> Any:
+        raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
         """Family and parameters as plain data."""
         return {"family": self.family, **asdict(self)}
 
     def __str__(self) -> str:
-        parameters = ", ".join(
-            f"{field.name} {getattr(self, field.name):g}" for field in fields(self)
-        )
+        values = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        parameters = ", ".join(f"{name} {value:g}" for name, value in values)
         return f"{type(self).__name__}({parameters})"
 
 
@@ -76,12 +87,15 @@ class Normal(Prior):
     """Normal prior of `mu`: mean and standard deviation on the logit scale."""
 
     family = "normal"
+    lower = -np.inf
     mean: float = 0.0
     sd: float = 2.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.norm(self.mean, self.sd)
+    def _log_density(self, x: Array) -> Any:
+        return -0.5 * ((x - self.mean) / self.sd) ** 2 - np.log(self.sd) - LOG_ROOT_2PI
+
+    def _quantile(self, q: Array) -> Any:
+        return self.mean + self.sd * ndtri(q)
 
 
 @dataclass(frozen=True)
@@ -91,9 +105,11 @@ class HalfNormal(Prior):
     family = "half-normal"
     scale: float = 1.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.halfnorm(scale=self.scale)
+    def _log_density(self, x: Array) -> Any:
+        return LOG_2 - 0.5 * (x / self.scale) ** 2 - np.log(self.scale) - LOG_ROOT_2PI
+
+    def _quantile(self, q: Array) -> Any:
+        return -self.scale * ndtri((1 - q) / 2)
 
 
 @dataclass(frozen=True)
@@ -101,12 +117,17 @@ class HalfCauchy(Prior):
     """A Cauchy folded at 0; its mean does not exist."""
 
     family = "half-cauchy"
-    tail_power = 1.0
     scale: float = 1.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.halfcauchy(scale=self.scale)
+    @property
+    def tail_power(self) -> float:
+        return 1.0
+
+    def _log_density(self, x: Array) -> Any:
+        return np.log(2 / (np.pi * self.scale)) - 2 * np.log(np.hypot(1, x / self.scale))
+
+    def _quantile(self, q: Array) -> Any:
+        return self.scale / np.tan(np.pi / 2 * (1 - q))
 
 
 @dataclass(frozen=True)
@@ -118,36 +139,16 @@ class HalfStudentT(Prior):
     scale: float = 1.0
 
     @property
-    def tail_power(self) -> float:  # type: ignore[override]
-        """Moments below this order exist."""
+    def tail_power(self) -> float:
         return self.df
 
-    @cached_property
-    def distribution(self) -> Any:
-        return FoldedT(self.df, self.scale)
+    def _log_density(self, x: Array) -> Any:
+        root = np.sqrt(self.df)
+        norm = LOG_2 - np.log(root * self.scale) - betaln(0.5, self.df / 2)
+        return norm - (self.df + 1) * np.log(np.hypot(1, x / self.scale / root))
 
-
-class FoldedT:
-    """Student-t folded at 0, with the part of the `scipy.stats` interface that priors use."""
-
-    def __init__(self, df: float, scale: float) -> None:
-        self.whole = stats.t(df, scale=scale)
-
-    def logpdf(self, x: npt.ArrayLike) -> Array:
-        x = np.asarray(x, dtype=np.float64)
-        return np.where(x >= 0, np.log(2) + self.whole.logpdf(x), -np.inf)
-
-    def cdf(self, x: npt.ArrayLike) -> Array:
-        return np.asarray(2 * self.whole.cdf(np.maximum(x, 0)) - 1, dtype=np.float64)
-
-    def ppf(self, q: npt.ArrayLike) -> Array:
-        return np.asarray(self.whole.isf((1 - np.asarray(q)) / 2), dtype=np.float64)
-
-    def rvs(self, size: int, random_state: np.random.Generator) -> Array:
-        return np.abs(self.whole.rvs(size=size, random_state=random_state))
-
-    def support(self) -> tuple[float, float]:
-        return 0.0, np.inf
+    def _quantile(self, q: Array) -> Any:
+        return -self.scale * stdtrit(self.df, (1 - q) / 2)
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,11 @@ class Exponential(Prior):
     family = "exponential"
     scale: float = 1.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.expon(scale=self.scale)
+    def _log_density(self, x: Array) -> Any:
+        return -x / self.scale - np.log(self.scale)
+
+    def _quantile(self, q: Array) -> Any:
+        return -self.scale * np.log1p(-q)
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,15 @@ class Uniform(Prior):
     family = "uniform"
     scale: float = 2.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.uniform(0, self.scale)
+    @property
+    def upper(self) -> float:
+        return self.scale
+
+    def _log_density(self, x: Array) -> Any:
+        return np.full(x.shape, -np.log(self.scale))
+
+    def _quantile(self, q: Array) -> Any:
+        return self.scale * q
 
 
 @dataclass(frozen=True)
@@ -182,30 +191,31 @@ class LogNormal(Prior):
     location: float = -1.0
     scale: float = 1.0
 
-    @cached_property
-    def distribution(self) -> Any:
-        return stats.lognorm(self.scale, scale=np.exp(self.location))
+    def _log_density(self, x: Array) -> Any:
+        log_x = np.log(np.maximum(x, 1e-300))
+        z = (log_x - self.location) / self.scale
+        return -0.5 * z**2 - log_x - np.log(self.scale) - LOG_ROOT_2PI
+
+    def _quantile(self, q: Array) -> Any:
+        return np.exp(self.location + self.scale * ndtri(q))
 
 
 @dataclass(frozen=True)
 class Fixed(Prior):
-    """`tau` known to be `scale`."""
+    """`tau` known to be `scale`: all mass at one point, where `logpdf` is 0."""
 
     family = "fixed"
     scale: float = 1.0
 
-    def logpdf(self, x: Array) -> Array:
-        return np.where(np.asarray(x) == self.scale, 0.0, -np.inf)
-
-    def ppf(self, q: npt.ArrayLike) -> Array:
-        return np.full(np.shape(q), self.scale)
-
-    def sample(self, size: int, rng: np.random.Generator) -> Array:
-        return np.full(size, self.scale)
-
     @property
     def upper(self) -> float:
         return self.scale
+
+    def _log_density(self, x: Array) -> Any:
+        return np.where(x == self.scale, 0.0, -np.inf)
+
+    def _quantile(self, q: Array) -> Any:
+        return np.full(q.shape, self.scale)
 
 
 TAU_FAMILIES: dict[str, type[Prior]] = {

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, ndtr
-from scipy.stats import logistic, norm
 
 from dfsp import constants, priors
 from dfsp.checks import Check, failed
@@ -296,8 +295,8 @@ def mean_rate(mu: npt.ArrayLike, tau: npt.ArrayLike) -> Array:
     mu, tau = np.asarray(mu, np.float64)[..., None], np.asarray(tau, np.float64)[..., None]
     step = 0.5
     z, x = np.arange(-7, 7 + step, step), np.arange(-24, 24 + step, step)
-    small = expit(mu + tau * z) @ (step * norm.pdf(z))
-    large = ndtr((mu + x) / np.maximum(tau, 1)) @ (step * logistic.pdf(x))
+    small = expit(mu + tau * z) @ (step * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
+    large = ndtr((mu + x) / np.maximum(tau, 1)) @ (step * expit(x) * expit(-x))
     return np.asarray(np.where(tau[..., 0] <= 1, small, large), dtype=np.float64)
 
 

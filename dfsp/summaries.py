@@ -1,7 +1,7 @@
 """Tables and sentences: every number in a sentence is computed here and typed nowhere."""
 
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from dfsp.checks import failed
 from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
@@ -28,8 +28,10 @@ def _row(fit: Fit, quantity: str) -> dict[str, float]:
 
 
 def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
-    interval = binomtest(int(events), int(total)).proportion_ci(CI_PROB, method="exact")
-    return float(interval.low), float(interval.high)
+    tail = (1 - CI_PROB) / 2
+    low = betaincinv(events, total - events + 1, tail) if events else 0.0
+    high = betaincinv(events + 1, total - events, 1 - tail) if events < total else 1.0
+    return float(low), float(high)
 
 
 def observed(counts: Counts) -> pd.DataFrame:

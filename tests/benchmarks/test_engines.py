@@ -1,0 +1,58 @@
+"""How long the engines take on the ten cohorts of the review: `make bench`.
+
+Absolute times belong to one machine; the ratio of the groups in one run is what counts.
+"""
+
+import nutpie
+import pymc as pm
+import pytest
+
+import dfsp
+from dfsp import sampling
+from dfsp.exact import solve
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return dfsp.count(dfsp.load_evidence("review"), "objective_response")
+
+
+def test_exact(benchmark, counts):
+    """Everything that the JSON object holds."""
+    benchmark.pedantic(solve, (counts.table["events"], counts.table["total"], dfsp.Model()),
+                       rounds=100, warmup_rounds=5)  # fmt: skip
+
+
+def test_exact_as_json(benchmark, counts):
+    benchmark.pedantic(lambda: dfsp.fit(counts).as_dict(), rounds=50, warmup_rounds=5)
+
+
+def test_pymc_repeated(benchmark, counts):
+    """`pm.sample` with nutpie, 4 x 1000 draws, after a first call that fills the caches."""
+    model = sampling.build(counts.table, dfsp.Model())
+
+    def run():
+        with model:
+            pm.sample(
+                nuts_sampler="nutpie", chains=4, tune=1000, draws=1000, target_accept=0.99,
+                random_seed=1, progressbar=False, quiet=True,
+            )  # fmt: skip
+
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+
+
+def test_nutpie_compiled_beforehand(benchmark, counts):
+    compiled = nutpie.compile_pymc_model(sampling.build(counts.table, dfsp.Model()))
+
+    def run():
+        nutpie.sample(
+            compiled,
+            chains=4,
+            tune=1000,
+            draws=1000,
+            target_accept=0.99,
+            seed=1,
+            progress_bar=False,
+        )
+
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
