@@ -68,13 +68,18 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
     below += ["Pooled (as one study)"] if "pooled" in show else []
     rows = len(labels) + len(below)
-    ax = ax or _axes(9.2, 1.5 + 0.3 * (rows + 1))
+    texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
+    ends = [_population(fit, label) for label in below]
+    texts += _percentages(*([value / 100 for value in column] for column in zip(*ends, strict=True)))
+    columns = _columns(fit, doses, texts)
+    margins = columns[-1][0] + 0.58 * FONT * max(map(len, [*labels, *below]))
+    ax = ax or _axes(4.8 + margins / 72, 1.5 + 0.3 * (rows + 1))
     y = np.arange(len(labels), dtype=float)
     low, mid, high = (100 * table[name].to_numpy() for name in ("q2.5", "mean", "q97.5"))
     shift = 0.0
     if "stratified" in show:
-        shift = 0.17
-        size = 16 + 110 * alone["total"] / alone["total"].max()
+        shift = 0.2
+        size = np.maximum(8, 96 * alone["total"] / alone["total"].max())
         ax.hlines(y - shift, 100 * alone["low"], 100 * alone["high"], color=DARK, lw=1.2)
         ax.scatter(
             100 * alone["rate"], y - shift, s=size, marker="s", color=DARK, zorder=3, clip_on=False,
@@ -82,7 +87,7 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
         )  # fmt: skip
     ax.hlines(y + shift, low, high, color=BLUE, lw=1.6)
     ax.plot(
-        mid, y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5,
+        mid, y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5, zorder=4, clip_on=False,
         label="Under the model (mean, interval)",
     )  # fmt: skip
     at = len(labels) + 0.6
@@ -90,20 +95,19 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     typical = 100 * fit.summary.T["typical_rate"]
     ax.axvspan(typical["q2.5"], typical["q97.5"], color=BLUE, alpha=0.08, lw=0)
     ax.axvline(typical["q50"], color=BLUE, lw=0.8, ls="--")
-    texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
     places = list(y)
-    for label in below:
-        centre, left, right = _population(fit, label)
+    for label, (centre, left, right) in zip(below, ends, strict=True):
         if label.startswith("New"):
             ax.plot([left, right], [at, at], color=ORANGE, lw=3, solid_capstyle="butt")
+            ax.plot([left, right], [at, at], "|", color=ORANGE, ms=9, mew=2, clip_on=False)
             ax.plot([centre], [at], "|", color=DARK, ms=10, mew=1.6)
         else:
-            colour = GREY if label.startswith("Pooled") else BLUE
-            ax.fill([left, centre, right, centre], [at, at - 0.28, at, at + 0.28], color=colour)
-        texts += _percentages([centre / 100], [left / 100], [right / 100])
+            inside, edge = ("white", DARK) if label.startswith("Pooled") else (BLUE, BLUE)
+            corners = [left, centre, right, centre], [at, at - 0.28, at, at + 0.28]
+            ax.fill(*corners, facecolor=inside, edgecolor=edge, zorder=3)
         places.append(at)
         at += 1
-    _columns(ax, fit, doses, places, texts)
+    _write(ax, columns, places)
     ax.set_yticks(places, [*labels, *below], fontsize=FONT, parse_math=False)
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 100), ylim=(at - 0.4, -1.5))
@@ -165,11 +169,16 @@ def plot_agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     z = (sampled["mean"] - exact) / sampled["mcse_mean"]
     ax = ax or _axes(6.4, 2.4)
     y = np.arange(len(QUANTITIES))
-    ax.axvspan(-4, 4, color=BLUE, alpha=0.08, lw=0)
+    limit = sampling.MAX_Z
+    ax.axvspan(-limit, limit, color=BLUE, alpha=0.08, lw=0)
+    for end in (-limit, limit):
+        ax.axvline(end, color=DARK, lw=0.8, ls="--")
     ax.axvline(0, color=GREY, lw=0.8)
     ax.plot([z[name] for name in QUANTITIES], y, "o", color=BLUE, ms=6)
     ax.set_yticks(y, [name.replace("_", " ") for name in QUANTITIES], fontsize=FONT)
-    ax.set(xlim=(-6, 6), ylim=(len(y) - 0.5, -0.5))
+    finite = z.abs()[np.isfinite(z)]
+    reach = max(1.5 * limit, 1.1 * finite.max()) if len(finite) else 1.5 * limit
+    ax.set(xlim=(-reach, reach), ylim=(len(y) - 0.5, -0.5))
     ax.set_xlabel("NUTS minus exact mean (Monte Carlo standard errors; band: limit)", fontsize=FONT)
     return ax
 
@@ -298,7 +307,7 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
         raise DfspError(f"figure format {', '.join(unknown)} not known; use {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise DfspError(f"{path.parent}: no such folder to save a figure in")
-    figure, saved = ax.get_figure(), []
+    figure, saved = ax.get_figure(root=True), []
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()  # the layout settles at the first drawing, and stays
     figure.set_layout_engine("none")
@@ -331,7 +340,7 @@ def _legend(ax: Axes) -> None:
     )  # fmt: skip
 
 
-def _shorten(name: str, most: int = 44) -> str:
+def _shorten(name: str, most: int = 60) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
@@ -362,18 +371,31 @@ def _population(fit: Fit, label: str) -> tuple[float, float, float]:
     return float(row[centre]), float(row["q2.5"]), float(row["q97.5"])
 
 
-def _columns(ax: Axes, fit: Fit, doses: list[str], places: list[float], texts: list[str]) -> None:
-    """Write the text columns right of the plot: dose, counts, rate with its interval."""
+def _columns(fit: Fit, doses: list[str], texts: list[str]) -> list[tuple[float, str, list[str]]]:
+    """Place the text columns: points right of the plot, title and cells, ends with the width."""
     counts = [f"{e}/{n}" for e, n in zip(fit.studies["events"], fit.studies["total"], strict=True)]
-    columns = [(0.2 if doses else 0.05, "Events/n", counts)]
-    columns.append((0.37 if doses else 0.22, "Rate, % [95 % interval]", texts))
+    columns = [("Events/n", counts), ("Rate, % [95 % interval]", texts), ("", [])]
     if doses:
-        columns.append((0.05, "Dose/mg", doses))
-    transform = ax.get_yaxis_transform()
-    for x, title, cells in columns:
-        ax.text(1 + x, -1, title, transform=transform, fontsize=FONT, weight="bold", va="center")
-        for place, cell in zip(places, cells, strict=False):
-            ax.text(1 + x, place, cell, transform=transform, fontsize=FONT, va="center")
+        columns.insert(0, ("Dose/mg", doses))
+    placed, at = [], 14.0
+    for title, cells in columns:
+        placed.append((at, title, cells))
+        # The widths of bold letters and of digits
+        at += FONT * max(0.72 * len(title), *(0.64 * len(cell) for cell in cells), 0) + 10
+    return placed
+
+
+def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[float]) -> None:
+    for at, title, cells in columns:
+        for place, cell, weight in zip(
+            [-1.0, *places], [title, *cells], ["bold", *["normal"] * len(cells)], strict=False
+        ):
+            if cell:
+                ax.annotate(
+                    cell, (1, place), xycoords=ax.get_yaxis_transform(), xytext=(at, 0),
+                    textcoords="offset points", va="center", fontsize=FONT, weight=weight,
+                    annotation_clip=False,
+                )  # fmt: skip
 
 
 def _density(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:

@@ -23,9 +23,9 @@ DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 
 DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
 LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
-ROW_TOLERANCE = 3e-5  # the same along tau, where the rule is exact to twice the degree
-ROWS = (32, 48, 80, 128, 192, 384)
-COLUMNS = (14, 20, 32, 64, 128)
+ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
+ROWS = (28, 40, 56, 80, 128, 192, 384)
+COLUMNS = (12, 16, 22, 32, 64, 128)
 
 
 @dataclass(frozen=True)

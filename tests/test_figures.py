@@ -102,3 +102,17 @@ def test_responses_fill_every_bar():
 def test_agreement_needs_both_engines(review_fit):
     with pytest.raises(dfsp.DfspError, match="no NUTS draws"):
         dfsp.plot_agreement(review_fit)
+
+
+def test_text_columns_do_not_overlap(make):
+    rows = [(f"{i} {'long name ' * 5}", 1000 * i, 90_000 + i) for i in range(40)]
+    counts = make(rows)
+    counts.table["dose_mg"] = [400.0 if i % 3 else None for i in range(40)]
+    ax = dfsp.forest(dfsp.fit(counts), show=("stratified", "pooled"))
+    ax.get_figure().canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    apart = [not a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert all(apart)
+    assert max(box.x1 for box in boxes) <= ax.get_figure().bbox.x1
+    assert min(box.x0 for box in boxes) > ax.get_window_extent().x1
+    assert ax.get_window_extent().width > 4 * ax.get_figure().dpi
