@@ -70,7 +70,9 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     rows = len(labels) + len(below)
     texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
     ends = [_population(fit, label) for label in below]
-    texts += _percentages(*([value / 100 for value in column] for column in zip(*ends, strict=True)))
+    texts += _percentages(
+        *([value / 100 for value in column] for column in zip(*ends, strict=True))
+    )
     columns = _columns(fit, doses, texts)
     margins = columns[-1][0] + 0.58 * FONT * max(map(len, [*labels, *below]))
     ax = ax or _axes(4.8 + margins / 72, 1.5 + 0.3 * (rows + 1))
