@@ -23,6 +23,7 @@ STEP = 0.18  # spacing of tabulated densities in units of their narrowest featur
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = 161  # equidistant points of mu in a row for its conditional distribution
 SIZES = tuple(24 * 2**power + 1 for power in range(11))
+ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
 BLOCK = 4_000_000  # numbers held at once
 
@@ -40,6 +41,7 @@ class Nodes:
     width: Array
     weight: Array
     log_weight: Array
+    is_end: npt.NDArray[np.bool_]
     parts: tuple[tuple[npt.NDArray[np.intp], Array], ...]
 
     def spread(self, values: Array) -> Array:
@@ -284,14 +286,14 @@ def _cumulate(density: Array, spacing: Array) -> Array:
 
 def _mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
     """Mix row-wise distribution functions, each tabulated at its own ascending values."""
-    main = row_weight > 1e-12
+    main = row_weight > 1e-9
     values, within, weight = values[main], within[main], row_weight[main]
     # The points of the table are equidistant in normal scores of the mixture itself.
     mass = np.diff(within, axis=1) * weight[:, None]
     middles = (values[:, 1:] + values[:, :-1]) / 2
     order = np.argsort(middles, axis=None)
     rough = np.cumsum(mass.ravel()[order])
-    levels = ndtr(np.linspace(-6, 6, 121))
+    levels = ndtr(np.linspace(-5.5, 5.5, 89))
     x = np.unique(np.interp(levels, rough / rough[-1], middles.ravel()[order]))
     low, high = values[:, :1], values[:, -1:]
     inside = np.clip(interpolate(values, within, x), 0, 1)
@@ -319,11 +321,16 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
         mu = result.low[rows, None] + spacing * np.arange(number)
         tau = np.broadcast_to(result.tau[rows, None], mu.shape)
         width = np.maximum(tau, spacing / 0.9)
-        pieces.append([a.ravel() for a in (mu, tau, width, log_weight)])
+        end = np.zeros(mu.shape)
+        end[:, [0, -1]] = 1
+        pieces.append([a.ravel() for a in (mu, tau, width, log_weight, end)])
         parts.append((rows, matrix))
-    mu, tau, width, log_weight = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    mu, tau, width, log_weight, is_end = (
+        np.concatenate(piece) for piece in zip(*pieces, strict=True)
+    )
     log_weight -= _log_sum(log_weight)
-    return Nodes(mu, tau, width, np.exp(log_weight), log_weight, tuple(parts))
+    is_end = is_end > 0
+    return Nodes(mu, tau, width, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
 def _tau(
@@ -373,7 +380,7 @@ def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
     high = min(float(np.max(mu + 8 * width)), FARTHEST)
     spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
     # Denser about the centre, so that heavy tails do not coarsen it.
-    t = np.linspace(-1, 1, 121) * np.arcsinh((high - low) / spread)
+    t = np.linspace(-1, 1, 101) * np.arcsinh((high - low) / spread)
     x = np.unique(np.clip(weight @ mu + 0.5 * spread * np.sinh(t), low, high))
     cdf = ndtr((x[:, None] - mu) / width) @ weight / weight.sum()
     return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)
@@ -384,25 +391,33 @@ def _left_out(
 ) -> Array:
     """Return the log predictive density of each study given those that are not left out with it."""
     alone = np.empty(len(data.total))
-    step = max(1, BLOCK // len(nodes.mu))
+    astray = np.zeros(len(alone), dtype=bool)
     open_above = result.tau[-1] < 0.9 * model.tau.upper
     open_below = result.u[0] > 1e-2 * result.u[-1]
-    edge = (open_above & (nodes.tau == result.tau[-1])) | (
-        open_below & (nodes.tau == result.tau[0])
-    )
-    astray = np.zeros(len(alone), dtype=bool)
+    edge = nodes.is_end.copy()
+    if len(result.u) > 1:
+        edge |= open_above & (nodes.tau == result.tau[-1])
+        edge |= open_below & (nodes.tau == result.tau[0])
+    step = max(1, BLOCK // len(nodes.mu))
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
         without = nodes.log_weight - nodes.spread(result.log_l[block])
         alone[block] = -_log_sum(without)
-        if len(result.u) > 1:
-            astray[block] = np.exp(without[:, edge] + alone[block, None]).sum(-1) > 1e-6
+        astray[block] = np.exp(without[:, edge] + alone[block, None]).sum(-1) > ASTRAY
     lpd = alone[data.inverse]
     studies = list(range(len(lpd)))
     for study in studies:
         out = [study] if together is None else list(together[study])
         if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
             continue
+        if 1 < len(out) < len(studies):
+            others = nodes.spread(result.log_l[data.inverse[out]]).sum(0)
+            without = nodes.log_weight - others
+            mass = _log_sum(without)
+            if np.exp(without[edge] - mass).sum() <= ASTRAY:
+                own = nodes.spread(result.log_l[data.inverse[study]])
+                lpd[study] = _log_sum(without + own) - mass
+                continue
         # What is left may lie where the grid of all studies does not reach.
         rest = data.inverse[np.setdiff1d(studies, out)]
         with_it = np.append(rest, data.inverse[study])

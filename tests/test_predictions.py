@@ -55,7 +55,7 @@ def test_events_in_a_new_study_without_data_or_spread():
     theta = np.linspace(-20, 20, 40_001)
     weight = stats.norm.pdf(theta, 0, np.hypot(2, 1)) * (theta[1] - theta[0])
     expected = stats.binom.pmf(np.arange(8)[:, None], 7, 1 / (1 + np.exp(-theta))) @ weight
-    assert dfsp.events_in_new_study(prior, 7) == pytest.approx(expected, abs=1e-4)
+    assert dfsp.events_in_new_study(prior, 7) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, True])
