@@ -148,7 +148,7 @@ def grid(data: Data, model: Model, order: int) -> Grid:
     surface = Surface(data, model)
     scale = _scale(data, model)
     look = _look(surface, scale, order)
-    rows, columns, level = 0, 0, COARSE + 2
+    rows, columns, level = 0, 0, COARSE + 1
     while True:
         result = _evaluate(surface, scale, look, ROWS[rows], COLUMNS[columns], level, order)
         row_error, column_error = _errors(result)
