@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
-from dfsp.grids import Data, Grid, grid, legendre_rule, refine
+from dfsp.grids import Data, Grid, chebyshev_nodes, grid, legendre_rule, refine
 from dfsp.integrals import LOG_ROOT_2PI, log_binomial, log_likelihood, modes, sigmoid
 from dfsp.models import Model
 
@@ -217,19 +217,15 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 
     Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
     """
-    points = x.shape[1]
-    result = np.empty((len(cdf), len(q)))
-    rows = np.arange(len(cdf))[:, None]
-    for column, probability in enumerate(q):
-        start = np.clip((cdf < probability).sum(-1) - 2, 0, points - 4)
-        around = start[:, None] + np.arange(4)
-        score = ndtri(np.clip(cdf[rows, around], 1e-300, 1 - 1e-16))
-        at = x[np.minimum(rows, len(x) - 1), around]
-        inner = cubic(score, at, np.full(len(cdf), ndtri(probability)))
-        # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
-        inner = np.where(probability <= cdf[:, 0], x[:, 0], inner)
-        result[:, column] = np.where(probability >= cdf[:, -1], x[:, -1], inner)
-    return result
+    start = np.stack([(cdf < probability).sum(-1) for probability in q], axis=-1) - 2
+    around = np.clip(start, 0, x.shape[1] - 4)[..., None] + np.arange(4)
+    rows = np.arange(len(cdf))[:, None, None]
+    score = ndtri(np.clip(cdf[rows, around], 1e-300, 1 - 1e-16))
+    at = x[np.minimum(rows, len(x) - 1), around]
+    inner = cubic(score, at, np.broadcast_to(ndtri(q), start.shape))
+    # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
+    inner = np.where(q <= cdf[:, :1], x[:, :1], inner)
+    return np.where(q >= cdf[:, -1:], x[:, -1:], inner)
 
 
 def interpolate(x: Array, y: Array, at: Array) -> Array:
@@ -355,20 +351,19 @@ def _tau(
 def _mean_rates(result: Grid, nodes: Nodes) -> tuple[Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
 
-    The mean rate given mu and tau is the likelihood of 1 of 1, the second moment that of 2 of 2.
+    Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2. They are computed for the
+    rarer of event and non-event, which keeps their digits when the other is nearly certain.
     """
     columns = result.log_joint.shape[1]
-    x = np.linspace(0, 1, columns)
-    x = (np.sin(np.pi * (x - 0.5)) + 1) / 2  # Chebyshev points, as in the grid
+    x = (chebyshev_nodes(columns) + 1) / 2
     mu = result.low[:, None] + (result.high - result.low)[:, None] * x
     tau = np.broadcast_to(result.tau[:, None], mu.shape).ravel()
-    one = np.array([1.0, 1.0, 2.0])
-    log_p, log_q, log_pp = log_likelihood(
-        np.array([1.0, 0.0, 2.0]), one, mu.ravel(), tau, level=2
-    ).reshape(3, *mu.shape)
-    logit = log_p - log_q
+    both = np.array([1.0, 2.0])
+    log_p, log_pp = log_likelihood(both, both, -np.abs(mu).ravel(), tau).reshape(2, *mu.shape)
+    p, pp = np.exp(log_p), np.exp(log_pp)
+    logit = np.where(mu < 0, 1, -1) * (log_p - np.log1p(-p))
     first = sigmoid(nodes.spread(logit))
-    second = np.exp(nodes.spread(log_pp))
+    second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
     rows = np.maximum.accumulate(logit @ refine(columns, PLAIN).T, axis=-1)
     return first, second, rows
 

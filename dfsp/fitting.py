@@ -1,5 +1,7 @@
 """Fit counts with one engine or both."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -97,26 +99,28 @@ class Fit:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fit as the object of schema `dfsp.fit/1`."""
-        lpd = self.studies["leave_one_out_lpd"]
         evidence = self.posterior and self.posterior.log_marginal_likelihood
-        statistics = list(STATISTICS)
+        columns = {str(name): column.tolist() for name, column in self.studies.items()}
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        studies = list(rows)
+        summary = zip(QUANTITIES, self.summary.to_numpy().tolist(), strict=True)
         return {
             "schema": "dfsp.fit/1",
             "engine": self.engine,
-            "n_studies": len(self.studies),
+            "n_studies": len(studies),
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
-            "elpd_leave_one_study_out": _plain(lpd.sum(skipna=False)),
-            **{name: _numbers(self.summary.T[name]) for name in QUANTITIES},
+            "elpd_leave_one_study_out": _plain(sum(row["leave_one_out_lpd"] for row in studies)),
+            **{name: _numbers(dict(zip(STATISTICS, row, strict=True))) for name, row in summary},
             "studies": [
                 {
                     "study": row["study"],
-                    "events": int(row["events"]),
-                    "total": int(row["total"]),
-                    "rate": _numbers(row[statistics]),
+                    "events": row["events"],
+                    "total": row["total"],
+                    "rate": _numbers(row),
                     "leave_one_out_lpd": _plain(row["leave_one_out_lpd"]),
                 }
-                for _, row in self.studies.iterrows()
+                for row in studies
             ],
             "checks": [check.as_dict() for check in self.checks],
         }
@@ -193,8 +197,7 @@ def fit(
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             summary.loc["tau", missing] = float("nan")
-            studies = _with_counts(table, sampling.study_rates(sampled.draws))
-            studies["leave_one_out_lpd"] = float("nan")
+            studies = _with_counts(table, sampling.study_rates(sampled.draws), float("nan"))
         elif not sampled.refused:
             checks.extend(sampling.agreement(sampling.summary(sampled.draws), summary))
     return Fit(counts, model, engine, summary, studies, tuple(checks), posterior, sampled)
@@ -226,20 +229,21 @@ def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFra
     rows = [getattr(posterior, name).summary() for name in QUANTITIES]
     summary = pd.DataFrame(rows, index=pd.Index(QUANTITIES, name="quantity"), columns=STATISTICS)
     rates = pd.DataFrame(posterior.studies, columns=STATISTICS)
-    studies = _with_counts(table, rates)
-    studies["leave_one_out_lpd"] = posterior.leave_one_out_lpd
+    studies = _with_counts(table, rates, posterior.leave_one_out_lpd)
     return summary, studies
 
 
-def _with_counts(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    counts = table[["study", "events", "total"]].reset_index(drop=True)
-    return pd.concat([counts, rates[list(STATISTICS)].reset_index(drop=True)], axis=1)
+def _with_counts(table: pd.DataFrame, rates: pd.DataFrame, lpd: Any) -> pd.DataFrame:
+    """Put counts, rates and leave-one-out densities side by side, row by row."""
+    columns = {name: table[name].array for name in ("study", "events", "total")}
+    columns |= {name: rates[name].array for name in STATISTICS}
+    return pd.DataFrame(columns | {"leave_one_out_lpd": lpd})
 
 
-def _numbers(row: "pd.Series[Any]") -> dict[str, float | None]:
+def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: _plain(row[name]) for name in STATISTICS}
 
 
 def _plain(value: float) -> float | None:
     """JSON has no NaN: what does not exist is null."""
-    return None if pd.isna(value) else float(value)
+    return None if math.isnan(value) else float(value)

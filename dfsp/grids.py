@@ -207,22 +207,29 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
         span = narrower
         if done:
             break
-    u = np.linspace(*span, LOOK)
+    before, u = u, np.linspace(*span, LOOK)
     u[0] = max(u[0], 1e-3 * u[1])
-    peak, sd = _peaks(surface, scale * np.sinh(u))
+    near = np.interp(u, before, peak), np.exp(np.interp(u, before, np.log(sd)))
+    peak, sd = _peaks(surface, scale * np.sinh(u), near)
     look = _reach(surface, scale, u, peak, sd)
     u[0] = span[0]
     return look
 
 
-def _peaks(surface: Surface, tau: Array) -> tuple[Array, Array]:
-    """Return the mode of mu given tau and its curvature scale, near enough to place nodes."""
+def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
     data, prior = surface.data, surface.model.mu
     p = (data.events + 0.5) / (data.total + 1)
     weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
     precision = weight.sum(-1) + prior.sd**-2
     peak = (weight @ np.log(p / (1 - p)) + prior.mean * prior.sd**-2) / precision
-    sd = precision**-0.5
+    return peak, precision**-0.5
+
+
+def _peaks(
+    surface: Surface, tau: Array, near: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """Return the mode of mu given tau and its curvature scale, near enough to place nodes."""
+    peak, sd = near or _normal_approximation(surface, tau)
     offsets = np.array([-1.0, 0.0, 1.0])[:, None]
     for _ in range(40):
         mu = peak + offsets * sd
