@@ -11,7 +11,7 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test bench lint lock clean
+.PHONY: help run test calibrate bench lint lock clean
 
 help:
 	@echo "make run    execute both notebooks and print what they find"
@@ -42,6 +42,7 @@ run: $(VENV)/dfsp.stamp
 	@$(BIN)/dfsp run notebooks/01_evidence.ipynb
 	@$(BIN)/dfsp run notebooks/02_response.ipynb
 	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
+	@$(BIN)/dfsp run notebooks/07_calibration.ipynb
 	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
 
 lint: $(VENV)/dfsp.stamp
@@ -54,6 +55,9 @@ test: lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 		-p no:cacheprovider -W default notebooks
+
+calibrate: $(VENV)/dfsp.stamp
+	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
 bench: $(VENV)/dfsp.stamp
 	$(BIN)/python -m pytest --benchmark-only tests/benchmarks

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -46,6 +46,7 @@ def record(
     *,
     fit: Fit | None = None,
     headline: str | None = None,
+    checks: Sequence[Check] = (),
     data: Mapping[str, str] | None = None,
     figures: Mapping[str, "Axes"] | None = None,
     seed: int | None = None,
@@ -58,6 +59,8 @@ def record(
         Its checks, headline numbers and data are recorded.
     headline : str, optional
         The sentence to print at the end; by default `conclude(fit)`.
+    checks : sequence of Check
+        Verdicts beside those of the fit.
     data : mapping of str to str, optional
         SHA-256 of each file read; by default those of the fit's counts.
     figures : mapping of str to Axes, optional
@@ -84,7 +87,7 @@ def record(
         "engine": fit.engine if fit else None,
         "seed": seed,
         "numbers": {name: numbers[name] for name in QUANTITIES if name in numbers},
-        "checks": [check.as_dict() for check in fit.checks] if fit else [],
+        "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,
     }

@@ -113,7 +113,8 @@ def build(table: pd.DataFrame, model: Model) -> pm.Model:
         theta = pm.Deterministic("theta", mu + tau * z, dims="study")
         pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
         pm.Deterministic("typical_rate", pm.math.invlogit(mu))
-        observed = table["events"].to_numpy(np.int64)
+        # Data, so that the compiled model can be given other counts
+        observed = pm.Data("counts", table["events"].to_numpy(np.int64), dims="study")
         pm.Binomial("events", n=total, logit_p=theta, observed=observed, dims="study")
     return result
 
