@@ -14,9 +14,10 @@ unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTH
 .PHONY: help run test calibrate bench lint lock clean
 
 help:
-	@echo "make run    execute both notebooks and print what they find"
+	@echo "make run    execute the notebooks and print what they find"
 	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
 	@echo "make bench  time the engines"
+	@echo "make calibrate  make data/calibration.json anew"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean  remove the environment and caches (not runs/)"
