@@ -9,14 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 from dfsp.calibration import Calibration, calibrate, narrower
 from dfsp.calibration_store import describe_store
+from dfsp.categories import (
+    Categories,
+    category_draws,
+    category_rates,
+    describe_categories,
+    fit_categories,
+    informed,
+    question_priors,
+    study_categories,
+    tau_sensitivity,
+)
 from dfsp.checks import Check
+from dfsp.cumulative import (
+    compare_response,
+    cumulative_rates,
+    describe_cumulative,
+    fit_cumulative,
+    proportional_odds,
+)
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.fitting import Fit, fit
 from dfsp.interval_coverage import coverage, describe_trust
 from dfsp.models import Model
 from dfsp.outcomes import OUTCOMES, count
-from dfsp.parameters import calibration_analysis, evidence_analysis, response_analysis
+from dfsp.parameters import (
+    calibration_analysis,
+    categories_analysis,
+    evidence_analysis,
+    response_analysis,
+)
 from dfsp.predictions import (
     draws,
     events_in_new_study,
@@ -56,6 +79,7 @@ if TYPE_CHECKING:
     from dfsp.figures import (
         forest,
         plot_agreement,
+        plot_categories,
         plot_predictive,
         plot_prior,
         plot_responses,
@@ -69,8 +93,7 @@ _LAZY = {
     "figures": (
         "forest",
         "plot_agreement",
-        "plot_coverage",
-        "plot_positions",
+        "plot_categories",
         "plot_predictive",
         "plot_prior",
         "plot_responses",
@@ -94,6 +117,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "OUTCOMES",
     "Calibration",
+    "Categories",
     "Check",
     "Counts",
     "DfspError",
@@ -111,13 +135,20 @@ __all__ = [
     "Uniform",
     "calibrate",
     "calibration_analysis",
+    "categories_analysis",
+    "category_draws",
+    "category_rates",
     "check_table",
     "compare_published",
     "compare_references",
+    "compare_response",
     "conclude",
     "count",
     "coverage",
+    "cumulative_rates",
     "describe_agreement",
+    "describe_categories",
+    "describe_cumulative",
     "describe_evidence",
     "describe_heterogeneity",
     "describe_new_study",
@@ -128,13 +159,17 @@ __all__ = [
     "events_in_new_study",
     "evidence_analysis",
     "fit",
+    "fit_categories",
+    "fit_cumulative",
     "forest",
+    "informed",
     "leave_one_out",
     "load_evidence",
     "narrower",
     "observed",
     "patient_weighted_rate",
     "plot_agreement",
+    "plot_categories",
     "plot_coverage",
     "plot_positions",
     "plot_predictive",
@@ -143,11 +178,15 @@ __all__ = [
     "pooled",
     "predictive_check",
     "prior_of",
+    "proportional_odds",
+    "question_priors",
     "rates_differ",
     "read_table",
     "record",
     "response_analysis",
     "save",
     "shown",
+    "study_categories",
     "tau_prior",
+    "tau_sensitivity",
 ]

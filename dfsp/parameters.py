@@ -78,6 +78,53 @@ def response_analysis(
     return counts, model
 
 
+def categories_analysis(
+    *,
+    evidence_set: str,
+    not_evaluable: str,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    draws: int,
+    seed: int,
+    engine: str,
+) -> tuple[Evidence, Model]:
+    """Return the evidence and the model of every question that `03_categories` is about.
+
+    Parameters
+    ----------
+    evidence_set, mu_sd, tau_family, tau_scale, draws, seed
+        As in `response_analysis`.
+    not_evaluable : {"no event", "excluded"}
+    engine : {"exact", "both"}
+        `"both"` samples the cumulative model too.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
+    if engine not in ("exact", "both"):
+        faults.append(f"engine = {engine!r}: use exact or both")
+    if not_evaluable not in ("no event", "excluded"):
+        faults.append(
+            f"not_evaluable = {not_evaluable!r}: use no event or excluded; a patient who could not "
+            "be evaluated is in no category"
+        )
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    evidence = None
+    try:
+        evidence = load_evidence(evidence_set)
+        if not (evidence.rows["measure"] == "response").any():
+            faults.append(f"evidence_set = {evidence_set!r}: it has no response counts")
+    except DfspError as error:
+        faults.append(str(error))
+    if evidence is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return evidence, model
+
+
 def calibration_analysis(
     *,
     evidence_set: str,
@@ -192,6 +239,7 @@ def _without(counts: Counts, drop: str) -> Counts:
 ANALYSES: Mapping[str, Callable[..., Any]] = {
     "01_evidence": evidence_analysis,
     "02_response": response_analysis,
+    "03_categories": categories_analysis,
     "07_calibration": calibration_analysis,
 }
 """By notebook, the function that its second cell calls with all its parameters."""
