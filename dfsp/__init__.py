@@ -29,7 +29,7 @@ from dfsp.cumulative import (
     proportional_odds,
 )
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence import Evidence, load_evidence
+from dfsp.evidence import DATA, Evidence, load_evidence
 from dfsp.fitting import Fit, fit
 from dfsp.interval_coverage import coverage, describe_trust
 from dfsp.models import Model
@@ -37,6 +37,7 @@ from dfsp.outcomes import OUTCOMES, count
 from dfsp.parameters import (
     calibration_analysis,
     categories_analysis,
+    dose_analysis,
     evidence_analysis,
     response_analysis,
 )
@@ -61,6 +62,18 @@ from dfsp.priors import (
 )
 from dfsp.published import compare_published
 from dfsp.references import compare_references, describe_sources
+from dfsp.regression import (
+    Regression,
+    as_groups,
+    bayes_factors,
+    contrast,
+    contrasts,
+    describe_confounding,
+    describe_dose,
+    describe_regression,
+    log2_of,
+    regress,
+)
 from dfsp.runs import record
 from dfsp.summaries import (
     conclude,
@@ -73,13 +86,14 @@ from dfsp.summaries import (
     pooled,
     shown,
 )
-from dfsp.tables import Counts, check_table, read_table
+from dfsp.tables import Counts, check_table, read_table, without
 
 if TYPE_CHECKING:
     from dfsp.figures import (
         forest,
         plot_agreement,
         plot_categories,
+        plot_dose,
         plot_predictive,
         plot_prior,
         plot_responses,
@@ -94,6 +108,7 @@ _LAZY = {
         "forest",
         "plot_agreement",
         "plot_categories",
+        "plot_dose",
         "plot_predictive",
         "plot_prior",
         "plot_responses",
@@ -115,6 +130,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "DATA",
     "OUTCOMES",
     "Calibration",
     "Categories",
@@ -132,7 +148,10 @@ __all__ = [
     "Model",
     "Normal",
     "NotConverged",
+    "Regression",
     "Uniform",
+    "as_groups",
+    "bayes_factors",
     "calibrate",
     "calibration_analysis",
     "categories_analysis",
@@ -143,18 +162,24 @@ __all__ = [
     "compare_references",
     "compare_response",
     "conclude",
+    "contrast",
+    "contrasts",
     "count",
     "coverage",
     "cumulative_rates",
     "describe_agreement",
     "describe_categories",
+    "describe_confounding",
     "describe_cumulative",
+    "describe_dose",
     "describe_evidence",
     "describe_heterogeneity",
     "describe_new_study",
+    "describe_regression",
     "describe_sources",
     "describe_store",
     "describe_trust",
+    "dose_analysis",
     "draws",
     "events_in_new_study",
     "evidence_analysis",
@@ -165,12 +190,14 @@ __all__ = [
     "informed",
     "leave_one_out",
     "load_evidence",
+    "log2_of",
     "narrower",
     "observed",
     "patient_weighted_rate",
     "plot_agreement",
     "plot_categories",
     "plot_coverage",
+    "plot_dose",
     "plot_positions",
     "plot_predictive",
     "plot_prior",
@@ -183,10 +210,12 @@ __all__ = [
     "rates_differ",
     "read_table",
     "record",
+    "regress",
     "response_analysis",
     "save",
     "shown",
     "study_categories",
     "tau_prior",
     "tau_sensitivity",
+    "without",
 ]

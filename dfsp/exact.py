@@ -191,7 +191,7 @@ def solve(
     within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
-    x, cdf = _mix(mu, within, row_weight)
+    x, cdf = mix(mu, within, row_weight)
     rate = sigmoid(nodes.mu)
     first, second, mean_rows = _mean_rates(result, nodes)
     return Posterior(
@@ -200,10 +200,12 @@ def solve(
         model=model,
         log_marginal_likelihood=top + float(np.log(evidence)),
         mu=Distribution(x, cdf, mean_mu, sd_mu, False),
-        tau=_tau(result, row_mass, row_weight, mean_exists, sd_exists),
+        tau=tau_distribution(
+            result.u, result.scale, row_mass, row_weight, (mean_exists, sd_exists)
+        ),
         typical_rate=Distribution(x, cdf, *_moments(nodes.weight, rate, rate**2), True),
         mean_rate=Distribution(
-            *_mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
+            *mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
         ),
         new_study_rate=_new_study(nodes, first, second),
         leave_one_out_lpd=_left_out(data, nodes, result, together, model),
@@ -284,7 +286,7 @@ def cumulate(density: Array, spacing: Array) -> Array:
     return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
 
 
-def _mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
+def mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
     """Mix row-wise distribution functions, each tabulated at its own ascending values."""
     main = row_weight > 1e-9
     values, within, weight = values[main], within[main], row_weight[main]
@@ -333,22 +335,32 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
     return Nodes(mu, tau, width, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
-def _tau(
-    result: Grid, row_mass: Array, row_weight: Array, mean_exists: bool, sd_exists: bool
+def tau_distribution(
+    u: Array,
+    scale: float,
+    row_mass: Array,
+    row_weight: Array,
+    exist: tuple[bool, bool],
 ) -> Distribution:
-    if len(result.u) == 1:
-        tau = float(result.tau[0])
+    """Return the distribution of tau = scale sinh(u) from its density at Gauss-Legendre nodes u.
+
+    `row_mass` is the density of u, of any scale; `row_weight` sums to one; `exist` says whether
+    mean and standard deviation do.
+    """
+    taus = scale * np.sinh(u)
+    if len(u) == 1:
+        tau = float(taus[0])
         return Distribution(np.full(4, tau), np.array([0.0, 0.25, 0.75, 1.0]), tau, 0.0, False)
-    mean = float(row_weight @ result.tau) if mean_exists else np.nan
-    variance = row_weight @ (result.tau - mean) ** 2 if sd_exists else np.nan
-    nodes, _, to_coefficients = legendre_rule(len(result.u))
+    mean = float(row_weight @ taus) if exist[0] else np.nan
+    variance = row_weight @ (taus - mean) ** 2 if exist[1] else np.nan
+    nodes, _, to_coefficients = legendre_rule(len(u))
     coefficients = to_coefficients @ row_mass
     integral = np.polynomial.legendre.legint(coefficients, lbnd=-1)
     points = -np.cos(np.linspace(0, np.pi, 601))  # dense at the ends, where tau is small
     cdf = np.maximum.accumulate(np.polynomial.legendre.legval(points, integral))
-    half = (result.u[-1] - result.u[0]) / (nodes[-1] - nodes[0])
-    start = result.u[0] - half * (nodes[0] + 1)
-    x = result.scale * np.sinh(np.maximum(start + half * (points + 1), 0))
+    half = (u[-1] - u[0]) / (nodes[-1] - nodes[0])
+    start = u[0] - half * (nodes[0] + 1)
+    x = scale * np.sinh(np.maximum(start + half * (points + 1), 0))
     return Distribution(x, np.clip(cdf / cdf[-1], 0, 1), mean, float(np.sqrt(variance)), False)
 
 

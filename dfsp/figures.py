@@ -14,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dfsp import sampling
@@ -22,7 +23,9 @@ from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import Distribution, Posterior
 from dfsp.fitting import QUANTITIES, Fit
+from dfsp.regression import Regression
 from dfsp.summaries import observed, pooled
+from dfsp.tables import Counts
 
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
@@ -283,6 +286,57 @@ def plot_responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     ax.legend(
         handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
         frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
+    )  # fmt: skip
+    return ax
+
+
+def plot_dose(counts: Counts, result: Regression, *, ax: Axes | None = None) -> Axes:
+    """Draw observed rates over dose, by setting, with the typical rate of a meta-regression.
+
+    Parameters
+    ----------
+    counts : Counts
+        With `dose_mg` and `setting`.
+    result : Regression
+        On one coefficient, log2 of dose, with the exact engine.
+    ax : Axes, optional
+    """
+    table = counts.table.dropna(subset=["dose_mg"]).reset_index(drop=True)
+    alone = observed(Counts(**vars(counts) | {"table": table}))
+    ax = ax or _axes(7.0, 4.2)
+    ax.spines["left"].set_visible(True)
+    bands = result.rates.xs("typical rate", level="rate")
+    doses = sorted(table["dose_mg"].unique())
+    for dose, (_, band) in zip(doses, bands.iterrows(), strict=True):
+        ax.plot([dose] * 2, 100 * band[["q2.5", "q97.5"]], color=BLUE, lw=9, alpha=0.25, zorder=1)
+        ax.plot(dose, 100 * band["q50"], "_", color=BLUE, ms=22, mew=2.5, zorder=2)
+    ax.plot(doses, 100 * bands["q50"], color=BLUE, lw=1, ls="--", zorder=1)
+    styles = {"advanced": ("s", DARK), "neoadjuvant": ("o", "white")}
+    rates = 100 * alone[["rate", "low", "high"]].to_numpy(float)
+    for dose in doses:
+        group = [i for i in np.argsort(rates[:, 0]) if table["dose_mg"].iloc[i] == dose]
+        for place, i in enumerate(group):
+            # Beside the band, never on it
+            x = dose + 28 * (place - (len(group) - 1) / 2) + (14 if len(group) % 2 else 0)
+            marker, fill = styles.get(table["setting"].iloc[i], ("D", GREY))
+            ax.plot([x, x], rates[i, 1:], color=DARK, lw=0.7, zorder=3)
+            ax.scatter(
+                x, rates[i, 0], s=12 + 4 * int(table["total"].iloc[i]), marker=marker,
+                facecolor=fill, edgecolor=DARK, zorder=4,
+            )  # fmt: skip
+    handles = [
+        Line2D([], [], marker=m, color=DARK, mfc=f, ls="", label=name)
+        for name, (m, f) in styles.items() if name in set(table["setting"])
+    ]  # fmt: skip
+    handles.append(Line2D([], [], color=BLUE, marker="_", ms=12, mew=2.5, ls="--",
+                          label="typical rate and 95 % interval"))  # fmt: skip
+    ax.set_xticks(doses, [f"{dose:g}" for dose in doses])
+    ax.set(xlim=(min(doses) - 110, max(doses) + 110), ylim=(0, 102))
+    ax.set_xlabel("Starting dose (mg a day)", fontsize=FONT)
+    ax.set_ylabel("Rate (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False,
+        fontsize=FONT,
     )  # fmt: skip
     return ax
 

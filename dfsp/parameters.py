@@ -14,7 +14,7 @@ from dfsp.fitting import Engine
 from dfsp.models import Model
 from dfsp.outcomes import NotEvaluable, count
 from dfsp.priors import Normal, tau_prior
-from dfsp.tables import Counts, read_table
+from dfsp.tables import Counts, read_table, without
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder; relative paths in a notebook's parameters start here."""
@@ -125,6 +125,55 @@ def categories_analysis(
     return evidence, model
 
 
+def dose_analysis(
+    *,
+    evidence_set: str,
+    outcome: str,
+    not_evaluable: NotEvaluable,
+    drop: str,
+    coefficient_sd: float,
+    margin: float,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    draws: int,
+    seed: int,
+    engine: str,
+) -> tuple[Counts, Model, Normal]:
+    """Return the counts, the model and the coefficients' prior that `04_dose` is about.
+
+    Parameters
+    ----------
+    evidence_set, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale, draws, seed
+        As in `response_analysis`.
+    coefficient_sd : float
+        Standard deviation of the normal prior of every coefficient, logit scale.
+    margin : float
+        Rates closer than this are practically equal; between 0 and 1.
+    engine : {"exact", "both"}
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
+    if engine not in ("exact", "both"):
+        faults.append(f"engine = {engine!r}: use exact or both")
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        faults.append(f"margin = {margin!r}: give a difference of rates between 0 and 1")
+    coefficient = Normal(0, 1)
+    try:
+        coefficient = Normal(0, coefficient_sd)
+    except DfspError as error:
+        faults.append(f"coefficient_sd: {error}")
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    counts = _counts(evidence_set, "", outcome, not_evaluable, drop, faults)
+    if counts is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return counts, model, coefficient
+
+
 def calibration_analysis(
     *,
     evidence_set: str,
@@ -206,6 +255,7 @@ def _counts(
     if no_texts:
         faults += no_texts
         return None
+    names = [name.strip() for name in drop.split(",") if name.strip()]
     try:
         if table:
             if outcome or not_evaluable:
@@ -213,8 +263,7 @@ def _counts(
                     "with a table of one's own, outcome and not_evaluable say nothing: "
                     "set both to an empty string"
                 )
-            return _without(read_table(ROOT / table), drop)
-        names = [name.strip() for name in drop.split(",") if name.strip()]
+            return without(read_table(ROOT / table), names)
         rule = cast(NotEvaluable, not_evaluable)
         return count(load_evidence(evidence_set), outcome, not_evaluable=rule, drop=names)
     except DfspError as error:
@@ -222,24 +271,11 @@ def _counts(
         return None
 
 
-def _without(counts: Counts, drop: str) -> Counts:
-    names = [name.strip() for name in drop.split(",") if name.strip()]
-    unknown = sorted(set(names) - set(counts.table["study"]))
-    if unknown:
-        raise DfspError(
-            f"drop: {', '.join(unknown)} not in the table; "
-            f"its studies are {', '.join(counts.table['study'])}"
-        )
-    table = counts.table[~counts.table["study"].isin(names)].reset_index(drop=True)
-    if table.empty:
-        raise DfspError("drop: no study is left")
-    return Counts(table, counts.dropped, files=counts.files)
-
-
 ANALYSES: Mapping[str, Callable[..., Any]] = {
     "01_evidence": evidence_analysis,
     "02_response": response_analysis,
     "03_categories": categories_analysis,
+    "04_dose": dose_analysis,
     "07_calibration": calibration_analysis,
 }
 """By notebook, the function that its second cell calls with all its parameters."""

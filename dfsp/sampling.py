@@ -407,8 +407,8 @@ def _worst(values: xr.Dataset, pick: Callable[[Array], np.intp]) -> tuple[float,
     flat = {}
     for name, array in values.data_vars.items():
         for entry in array.stack(entry=array.dims) if array.dims else [array]:
-            study = f" of {entry['study'].item()}" if array.dims else ""
-            flat[f"{name}{study}"] = float(entry)
+            of = "".join(f" of {entry[dim].item()}" for dim in array.dims)
+            flat[f"{name}{of}"] = float(entry)
     index = pick(np.array(list(flat.values())))
     return list(flat.values())[index], list(flat)[index]
 

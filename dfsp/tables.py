@@ -10,7 +10,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -73,6 +73,38 @@ class Counts:
         lines = [repr(self), table.to_string(index=False)]
         lines += [f"dropped: {row.study}: {row.reason}" for row in self.dropped.itertuples()]
         return "\n".join(lines)
+
+
+def without(counts: Counts, studies: Iterable[str]) -> Counts:
+    """Return the counts without some studies.
+
+    Parameters
+    ----------
+    counts : Counts
+    studies : iterable of str
+
+    Raises
+    ------
+    DfspError
+        A study that is not there, or none is left.
+    """
+    gone = set(studies)
+    table = counts.table
+    if unknown := sorted(gone - set(table["study"])):
+        raise DfspError(
+            f"drop: {', '.join(unknown)} not in the table; its studies are "
+            f"{', '.join(table['study'])}"
+        )
+    table = table[~table["study"].isin(gone)].reset_index(drop=True)
+    if table.empty:
+        raise DfspError("drop: no study is left")
+    if "shares_patients_with" in table:
+        kept = [
+            "; ".join(name for name in cell.split("; ") if name not in gone)
+            for cell in table["shares_patients_with"]
+        ]
+        table = table.assign(shares_patients_with=pd.Series(kept, dtype="str"))
+    return replace(counts, table=table)
 
 
 def read_table(
