@@ -98,7 +98,7 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert "8 of 22 patients in 2 studies" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
     assert {path.name for path in folder.iterdir()} == {
-        "02_response.ipynb", "forest.png", "forest.svg", "record.json",
+        "02_response.ipynb", "forest.png", "forest.svg", "record.json", "studies.csv", "summary.csv",
     }  # fmt: skip
     record = json.loads((folder / "record.json").read_text())
     assert record["data"] == {str(table): record["data"][str(table)]}
