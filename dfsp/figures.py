@@ -6,12 +6,12 @@ Markers differ in shape and fill as well as in colour, so that they can be told 
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -26,6 +26,15 @@ from dfsp.summaries import observed, pooled
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
 FORMATS = ("svg", "png")
+# The look of seaborn's style "ticks" without its import, which takes a second.
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".15",
+    "axes.labelcolor": ".15",
+    "text.color": ".15",
+    "xtick.color": ".15",
+    "ytick.color": ".15",
+}
 CATEGORY_COLOURS = {
     "CR": "#08306b",
     "PR": "#4292c6",
@@ -328,9 +337,9 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
 
 
 def _axes(width: float, height: float) -> Axes:
-    with sns.axes_style("ticks"):
+    with mpl.rc_context(_STYLE):
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
-    sns.despine(ax=ax, left=True)
+    ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=FONT)
     return ax
 

@@ -52,8 +52,8 @@ def _end_with(parent: int) -> Callable[[], None] | None:
 
 
 def follow(parent: int) -> None:
-    """End this process soon after its parent has; once a process."""
-    if parent in _followed:
+    """End this process soon after its parent has; nothing happens in the parent itself."""
+    if parent == os.getpid() or parent in _followed:
         return
     _followed.add(parent)
 

@@ -203,7 +203,14 @@ def run_notebook(
     return execute(job, Path(folder) if folder else ROOT / "runs", progress=progress)
 
 
-def execute(job: Job, where: Path, *, progress: bool = False, again: bool = True) -> Run:
+def execute(
+    job: Job,
+    where: Path,
+    *,
+    progress: bool = False,
+    again: bool = True,
+    refused: str | None = None,
+) -> Run:
     """Run a job and publish its folder in `where`.
 
     Parameters
@@ -213,6 +220,8 @@ def execute(job: Job, where: Path, *, progress: bool = False, again: bool = True
     progress : bool
     again : bool
         Also when the folder is there, complete and unchanged.
+    refused : str, optional
+        Do not run, and record this as the reason.
 
     Returns
     -------
@@ -223,13 +232,13 @@ def execute(job: Job, where: Path, *, progress: bool = False, again: bool = True
     OSError
         Not even the record of a failure could be written.
     """
-    final = where / job.name
+    final = where.absolute() / job.name  # the kernel is at home elsewhere
     with working(final) as work:
         # Whoever held the folder before may have finished just this run.
         done = None if again else finished(job, where)
         if done is not None:
             return done
-        result = _execute(job, work, progress)
+        result = _execute(job, work, progress, refused)
         (work / FINDINGS).unlink(missing_ok=True)
         try:
             _write(work / RECORD, result)
@@ -325,37 +334,19 @@ def _literal(text: str) -> Any:
 def _name(path: Path, values: Mapping[str, Any]) -> str:
     """Return a folder name that tells runs apart and is safe whatever the values are."""
     pairs = [f"{name}={value}" for name, value in sorted(values.items())]
-    plain = re.sub(r"[^A-Za-z0-9_=.-]+", "-", "_".join([path.stem, *pairs]))[:80].strip(".-")
+    plain = re.sub(r"[^A-Za-z0-9_=.-]+", "-", "_".join([path.stem, *pairs]))[:120].strip(".-")
     digest = hashlib.sha256(json.dumps([path.name, sorted(values.items())]).encode())
     return f"{plain}-{digest.hexdigest()[:8]}"
 
 
-def _execute(job: Job, work: Path, progress: bool) -> dict[str, Any]:
-    from papermill import execute_notebook
-
+def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[str, Any]:
     path, output = job.notebook, work / job.notebook.name
     before, git = sha256(path), git_state()
     started, clock = datetime.now(UTC), perf_counter()
-    reason = None
-    told = {FOLDER_VARIABLE: str(work), DRAWS_VARIABLE: "1" if job.draws else ""}
-    deadline = perf_counter() + (job.timeout or 0)
-    limit = {"timeout_func": lambda _: max(deadline - perf_counter(), 0.01)} if job.timeout else {}
-    try:
-        with (work / KERNEL_LOG).open("wb") as log:
-            execute_notebook(
-                _escaped(path),
-                _escaped(output),
-                parameters=job.values,
-                progress_bar=progress,
-                log_output=False,
-                cwd=str(path.parent),
-                kernel_manager_class=kernel_manager(told, log),
-                **limit,
-            )
-        if sha256(path) != before:
-            reason = "the notebook was changed while it ran"
-    except Exception as error:  # whatever stops a notebook is what its record has to say
-        reason = _reason(error, job.timeout)
+    if reason is None:
+        reason = _run_cells(job, work, progress)
+    if reason is None and sha256(path) != before:
+        reason = "the notebook was changed while it ran"
     found = dict(NOTHING)
     if reason is None and (work / FINDINGS).is_file():
         found = json.loads((work / FINDINGS).read_text(encoding="utf-8"))
@@ -380,6 +371,30 @@ def _execute(job: Job, work: Path, progress: bool) -> dict[str, Any]:
         "cell_seconds": _cell_seconds(output),
         **found,
     }
+
+
+def _run_cells(job: Job, work: Path, progress: bool) -> str | None:
+    """Execute the notebook; return why that failed, if it did."""
+    from papermill import execute_notebook
+
+    told = {FOLDER_VARIABLE: str(work), DRAWS_VARIABLE: "1" if job.draws else ""}
+    deadline = perf_counter() + (job.timeout or 0)
+    limit = {"timeout_func": lambda _: max(deadline - perf_counter(), 0.01)} if job.timeout else {}
+    try:
+        with (work / KERNEL_LOG).open("wb") as log:
+            execute_notebook(
+                _escaped(job.notebook),
+                _escaped(work / job.notebook.name),
+                parameters=job.values,
+                progress_bar=progress,
+                log_output=False,
+                cwd=str(job.notebook.parent),
+                kernel_manager_class=kernel_manager(told, log),
+                **limit,
+            )
+    except Exception as error:  # whatever stops a notebook is what its record has to say
+        return _reason(error, job.timeout)
+    return None
 
 
 def _reason(error: Exception, timeout: float | None = None) -> str:
