@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from dfsp import sampling
+from dfsp.appraisals import NOT_ASSESSED, appraise
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import Distribution, Posterior
@@ -388,6 +389,10 @@ def _columns(fit: Fit, doses: list[str], texts: list[str]) -> list[tuple[float, 
     columns = [("Events/n", counts), ("Rate, % [95 % interval]", texts), ("", [])]
     if doses:
         columns.insert(0, ("Dose/mg", doses))
+    judged = appraise(fit.counts.table)
+    for title, name in (("Risk of bias (JBI)", "risk_of_bias"), ("Certainty", "certainty")):
+        if (judged[name] != NOT_ASSESSED).any():
+            columns.insert(-1, (title, judged[name].to_list()))
     placed, at = [], 14.0
     for title, cells in columns:
         placed.append((at, title, cells))

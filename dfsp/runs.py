@@ -16,6 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from dfsp.appraisals import appraise
 from dfsp.checks import Check
 from dfsp.errors import DfspError, listed
 from dfsp.fitting import QUANTITIES, Fit
@@ -48,6 +49,7 @@ NOTHING: Mapping[str, Any] = {
     "figures": [],
     "tables": [],
     "draws": None,
+    "appraisal": [],
 }
 """What the record of a run says that found nothing."""
 
@@ -118,6 +120,7 @@ def record(
         "figures": names,
         "tables": [f"{name}.csv" for name in frames],
         "draws": "draws.nc" if keeps else None,
+        "appraisal": appraise(fit.counts.table).to_dict("records") if fit else [],
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
     return headline
