@@ -1,6 +1,6 @@
 """Risk of bias and certainty of each study, where somebody has judged them; never filled by us.
 
-Columns of the cohorts table, or of a table of one's own: `jbi_1` to `jbi_10` for the items of the JBI
+Columns of the cohorts table, or of one's own table: `jbi_1` to `jbi_10` for the items of the JBI
 critical appraisal checklist for case series (Munn 2020, doi:10.11124/JBISRIR-D-19-00099), and
 `certainty`.
 """

@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -32,7 +31,7 @@ from typing import Any
 from dfsp.errors import DfspError, listed
 from dfsp.fitting import QUANTITIES
 from dfsp.kernels import follow
-from dfsp.publishing import RECORD, hold, recover
+from dfsp.publishing import RECORD, hold, recover, replace_text
 from dfsp.runs import Job, execute, finished, plan_run
 
 RESULTS = "results.csv"
@@ -308,7 +307,7 @@ def _backend(scheduler: str | None) -> Iterator[None]:
     from joblib import parallel_config
 
     try:
-        client = Client(scheduler, timeout=20)  # type: ignore[no-untyped-call]
+        client = Client(scheduler, timeout=20)
     except (OSError, ValueError) as error:
         raise DfspError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client, parallel_config(backend="dask"):
@@ -409,8 +408,5 @@ def write_results(where: Path) -> Path:
         cells += [record["parameters"].get(parameter) for parameter in parameters]
         cells += [record["numbers"].get(quantity, {}).get(column) for quantity, column in numbers]
         table.writerow([name, *cells, record["headline"]])
-    handle, temporary = tempfile.mkstemp(prefix=".results-", dir=where)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        file.write(text.getvalue())
-    Path(temporary).replace(where / RESULTS)
+    replace_text(where / RESULTS, text.getvalue())
     return where / RESULTS

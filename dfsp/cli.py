@@ -187,6 +187,18 @@ def batch_command(
         sys.exit(1)
 
 
+@cli.command("report")
+@click.argument("runs", metavar="RUNS", type=click.Path(path_type=Path))
+def report_command(runs: Path) -> None:
+    """Write one HTML page for each run in the folder RUNS, and an index, to RUNS/report.
+
+    Exit status: 0 done; 2 no runs there.
+    """
+    from dfsp.reporting import write_report
+
+    click.echo(f"see {_relative(write_report(runs))}")
+
+
 class _Bar:
     """One line that is written over on a terminal, and a line a run elsewhere."""
 

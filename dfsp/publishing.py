@@ -118,3 +118,12 @@ def _discard(folder: Path) -> None:
         trash = Path(tempfile.mkdtemp(prefix=_TRASH, dir=folder.parent))
         folder.rename(trash / "old")
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that it is never there by half."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(path)
