@@ -36,6 +36,9 @@ from dfsp.runs import Job, execute, finished, plan_run
 
 RESULTS = "results.csv"
 BATCH_LOCK = ".batch.lock"
+ANSWER = 10.0
+"""Seconds within which a Dask scheduler has to answer."""
+
 COLUMNS = ("mean", "q2.5", "q50", "q97.5")
 """Statistics of each quantity in the table of results."""
 
@@ -307,7 +310,7 @@ def _backend(scheduler: str | None) -> Iterator[None]:
     from joblib import parallel_config
 
     try:
-        client = Client(scheduler, timeout=20)
+        client = Client(scheduler, timeout=ANSWER)
     except (OSError, ValueError) as error:
         raise DfspError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client, parallel_config(backend="dask"):

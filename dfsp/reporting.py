@@ -155,7 +155,7 @@ def _exporter() -> Any:
     from jinja2 import pass_context
 
     Exporter.markdown2html = pass_context(Exporter.markdown2html)  # type: ignore[method-assign]
-    return Exporter(
+    return Exporter(  # type: ignore[no-untyped-call]
         extra_template_basedirs=[str(TEMPLATES)],
         template_name="notebook",
         filters={"clean_html": cleaned},
@@ -169,7 +169,10 @@ def mathml(tex: str, display: str) -> str:
     from latex2mathml.converter import convert
 
     try:
-        return str(convert(tex, display=display))
+        # The package writes the relation "is distributed as" as a name.
+        return str(convert(tex, display=display)).replace(
+            "<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"
+        )
     except Exception:  # the package raises many kinds of errors at TeX it does not know
         return f"<code>{escape(tex)}</code>"
 
@@ -204,7 +207,8 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
             }
         )
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
-    names = dict.fromkeys(key for row in rows for key in row["filters"])
+    names = ["status", "notebook"]
+    names += sorted({key for row in rows for key in row["filters"]} - set(names))
     values = {
         key: sorted({row["filters"][key] for row in rows if key in row["filters"]}) for key in names
     }

@@ -16,14 +16,14 @@ import yaml
 from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dfsp import runs
+from dfsp import batches, runs
 from dfsp.batches import BATCH_LOCK, RESULTS, Progress, read_plan, run_batch, write_results
 from dfsp.errors import DfspError
 from dfsp.publishing import LOCK, hold, working
 from dfsp.runs import execute, plan_run
 from dfsp.schemas import schema
 
-KILLS = int(os.environ.get("DFSP_KILLS", "4"))
+KILLS = int(os.environ.get("DFSP_KILLS", "2"))
 DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -505,7 +505,8 @@ def test_the_same_batch_over_a_dask_cluster(small, tmp_path):
     assert (where / RESULTS).read_text() == (here / RESULTS).read_text()
 
 
-def test_no_cluster_at_the_address_and_options_that_exclude_each_other(small):
+def test_no_cluster_at_the_address_and_options_that_exclude_each_other(small, monkeypatch):
+    monkeypatch.setattr(batches, "ANSWER", 1.0)
     path, where = small
     with pytest.raises(DfspError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         run_batch(read_plan(path), where, scheduler="tcp://127.0.0.1:1")
