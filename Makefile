@@ -11,11 +11,12 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test bench lint lock clean
+.PHONY: help run test stress bench lint lock clean
 
 help:
-	@echo "make run    execute both notebooks and print what they find"
+	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
 	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
+	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
@@ -39,10 +40,9 @@ $(VENV)/dfsp.stamp: $(VENV)/packages.stamp pyproject.toml
 	@touch $@
 
 run: $(VENV)/dfsp.stamp
-	@$(BIN)/dfsp run notebooks/01_evidence.ipynb
-	@$(BIN)/dfsp run notebooks/02_response.ipynb
-	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
-	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
+	@$(BIN)/dfsp batch notebooks/plans/primary.yaml
+	@$(BIN)/dfsp report runs
+	@echo "Each folder under runs/ holds the executed notebook, its tables and figures, and record.json."
 
 lint: $(VENV)/dfsp.stamp
 	$(BIN)/ruff check .
@@ -54,6 +54,9 @@ test: lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 		-p no:cacheprovider -W default notebooks
+
+stress: $(VENV)/dfsp.stamp
+	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
 
 bench: $(VENV)/dfsp.stamp
 	$(BIN)/python -m pytest --benchmark-only tests/benchmarks
