@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 
 RECORD = "record.json"
 LOCK = ".lock"
 _TRASH = ".trash-"
+_PART = ".part-"
 
 
 def hold(path: Path, *, wait: bool) -> TextIO | None:
@@ -69,6 +71,8 @@ def recover(where: Path) -> None:
                 handle.close()
     for trash in where.glob(f"{_TRASH}*"):
         shutil.rmtree(trash, ignore_errors=True)
+    for part in where.glob(f"{_PART}*"):
+        part.unlink(missing_ok=True)
 
 
 def _enter(work: Path, final: Path) -> TextIO:
@@ -115,14 +119,14 @@ def _leave(work: Path, final: Path) -> None:
 def _discard(folder: Path) -> None:
     """Move a folder away in one step, then delete it."""
     if folder.exists():
-        trash = Path(tempfile.mkdtemp(prefix=_TRASH, dir=folder.parent))
-        folder.rename(trash / "old")
+        trash = folder.with_name(f"{_TRASH}{uuid4().hex}")
+        folder.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file so that it is never there by half."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=_PART, dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         file.write(text)
     Path(temporary).chmod(0o644)

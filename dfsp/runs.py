@@ -24,7 +24,7 @@ from dfsp.kernels import kernel_manager
 from dfsp.parameters import ANALYSES, ROOT
 from dfsp.predictions import draws
 from dfsp.provenance import git_state, same_data, sha256, source_sha256, versions
-from dfsp.publishing import LOCK, RECORD, working
+from dfsp.publishing import LOCK, RECORD, replace_text, working
 from dfsp.summaries import conclude
 
 if TYPE_CHECKING:
@@ -352,7 +352,8 @@ def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[s
         reason = "the notebook was changed while it ran"
     found = dict(NOTHING)
     if reason is None and (work / FINDINGS).is_file():
-        found = json.loads((work / FINDINGS).read_text(encoding="utf-8"))
+        text = (work / FINDINGS).read_text(encoding="utf-8")
+        found = json.loads(text, parse_constant=lambda _: None)  # JSON proper has no NaN
         bad = [check["name"] for check in found["checks"] if check["passed"] is False]
         if bad:  # numbers that a check has refused are not reported
             reason = f"checks failed: {'; '.join(bad)}"
@@ -425,7 +426,7 @@ def _cell_seconds(path: Path) -> list[float | None]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    replace_text(path, text + "\n")
 
 
 def failed_checks(run: Run) -> list[Check]:
