@@ -11,13 +11,14 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test stress bench lint lock clean
+.PHONY: help run test stress calibrate bench lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
 	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
 	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
+	@echo "make calibrate  make data/calibration.json anew"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean  remove the environment and caches (not runs/)"
@@ -57,6 +58,9 @@ test: lint
 
 stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
+
+calibrate: $(VENV)/dfsp.stamp
+	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
 bench: $(VENV)/dfsp.stamp
 	$(BIN)/python -m pytest --benchmark-only tests/benchmarks

@@ -7,13 +7,39 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dfsp.calibration import Calibration, calibrate, narrower
+from dfsp.calibration_store import describe_store
+from dfsp.categories import (
+    Categories,
+    category_draws,
+    category_rates,
+    describe_categories,
+    fit_categories,
+    informed,
+    question_priors,
+    study_categories,
+    tau_sensitivity,
+)
 from dfsp.checks import Check
+from dfsp.cumulative import (
+    compare_response,
+    cumulative_rates,
+    describe_cumulative,
+    fit_cumulative,
+    proportional_odds,
+)
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.fitting import Fit, fit
+from dfsp.interval_coverage import coverage, describe_trust
 from dfsp.models import Model
 from dfsp.outcomes import OUTCOMES, count
-from dfsp.parameters import evidence_analysis, response_analysis
+from dfsp.parameters import (
+    calibration_analysis,
+    categories_analysis,
+    evidence_analysis,
+    response_analysis,
+)
 from dfsp.predictions import (
     draws,
     events_in_new_study,
@@ -34,6 +60,7 @@ from dfsp.priors import (
     tau_prior,
 )
 from dfsp.published import compare_published
+from dfsp.references import compare_references, describe_sources
 from dfsp.runs import record
 from dfsp.summaries import (
     conclude,
@@ -52,20 +79,34 @@ if TYPE_CHECKING:
     from dfsp.figures import (
         forest,
         plot_agreement,
+        plot_categories,
         plot_predictive,
         plot_prior,
         plot_responses,
         save,
     )
+    from dfsp.figures_calibration import plot_coverage, plot_positions
 
 __version__ = version("dfsp")
 
-_FIGURES = ("forest", "plot_agreement", "plot_predictive", "plot_prior", "plot_responses", "save")
+_LAZY = {
+    "figures": (
+        "forest",
+        "plot_agreement",
+        "plot_categories",
+        "plot_predictive",
+        "plot_prior",
+        "plot_responses",
+        "save",
+    ),
+    "figures_calibration": ("plot_coverage", "plot_positions"),
+}
+_FIGURES = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name in _FIGURES:
-        return getattr(import_module("dfsp.figures"), name)
+        return getattr(import_module(f"dfsp.{_FIGURES[name]}"), name)
     raise AttributeError(f"module 'dfsp' has no attribute {name!r}")
 
 
@@ -75,6 +116,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "OUTCOMES",
+    "Calibration",
+    "Categories",
     "Check",
     "Counts",
     "DfspError",
@@ -90,35 +133,60 @@ __all__ = [
     "Normal",
     "NotConverged",
     "Uniform",
+    "calibrate",
+    "calibration_analysis",
+    "categories_analysis",
+    "category_draws",
+    "category_rates",
     "check_table",
     "compare_published",
+    "compare_references",
+    "compare_response",
     "conclude",
     "count",
+    "coverage",
+    "cumulative_rates",
     "describe_agreement",
+    "describe_categories",
+    "describe_cumulative",
     "describe_evidence",
     "describe_heterogeneity",
     "describe_new_study",
+    "describe_sources",
+    "describe_store",
+    "describe_trust",
     "draws",
     "events_in_new_study",
     "evidence_analysis",
     "fit",
+    "fit_categories",
+    "fit_cumulative",
     "forest",
+    "informed",
     "leave_one_out",
     "load_evidence",
+    "narrower",
     "observed",
     "patient_weighted_rate",
     "plot_agreement",
+    "plot_categories",
+    "plot_coverage",
+    "plot_positions",
     "plot_predictive",
     "plot_prior",
     "plot_responses",
     "pooled",
     "predictive_check",
     "prior_of",
+    "proportional_odds",
+    "question_priors",
     "rates_differ",
     "read_table",
     "record",
     "response_analysis",
     "save",
     "shown",
+    "study_categories",
     "tau_prior",
+    "tau_sensitivity",
 ]

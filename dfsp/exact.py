@@ -175,16 +175,20 @@ def solve(
     columns = result.log_joint.shape[1]
 
     log_p = result.log_joint @ refine(columns, PLAIN).T
-    top = float((log_p.max(-1) + result.log_row_prior).max())
-    density = np.exp(log_p + (result.log_row_prior - top)[:, None])
+    row_top = log_p.max(-1)
+    density = np.exp(log_p - row_top[:, None])
     spacing = (result.high - result.low) / (PLAIN - 1)
-    row_mass = density.sum(-1) * spacing
+    within_mass = density.sum(-1) * spacing
+    # By rows, since one that the prior all but excludes would underflow
+    log_mass = row_top + result.log_row_prior + np.log(within_mass)
+    top = float(log_mass.max())
+    row_mass = np.exp(log_mass - top)
     evidence = float(row_mass @ result.u_weights)
     row_weight = row_mass * result.u_weights / evidence
 
     nodes = _nodes(result, row_weight, top + np.log(evidence))
     mu = result.low[:, None] + spacing[:, None] * np.arange(PLAIN)
-    within = _cumulate(density / row_mass[:, None], spacing)
+    within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
     x, cdf = _mix(mu, within, row_weight)
@@ -268,7 +272,7 @@ def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, boo
     return bool(power > 1), bool(power > 2)
 
 
-def _cumulate(density: Array, spacing: Array) -> Array:
+def cumulate(density: Array, spacing: Array) -> Array:
     """Integrate along the last axis to sixth order; starts at 0."""
     padded = np.pad(density, [(0, 0)] * (density.ndim - 1) + [(2, 2)])
     number = density.shape[-1] - 1
@@ -538,8 +542,8 @@ def _rates(
     sd = np.sqrt(np.maximum(square - mean**2, 0))
     # The points are equidistant in t, and the density vanishes at an end that is not open.
     pieces = density * spacing
-    rising = _cumulate(pieces, np.ones(1))
-    falling = 1 - _cumulate(pieces[:, ::-1], np.ones(1))[:, ::-1]
+    rising = cumulate(pieces, np.ones(1))
+    falling = 1 - cumulate(pieces[:, ::-1], np.ones(1))[:, ::-1]
     cdf = np.where(low_end[:, None], falling, rising)
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)

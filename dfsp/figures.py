@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 
 from dfsp import sampling
 from dfsp.appraisals import NOT_ASSESSED, appraise
+from dfsp.categories import Categories, study_categories
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import Distribution, Posterior
@@ -46,6 +47,8 @@ CATEGORY_COLOURS = {
     "PD": "#a50f15",
     "NE": "#ffffff",
 }
+GREY_HATCHES = {"CR": None, "PR": None, "SD": None, "PD": "xxx", "NE": None}
+"""Progression is as dark as partial response in grey; a hatch tells them apart."""
 
 
 def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None = None) -> Axes:
@@ -287,6 +290,52 @@ def plot_responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     )
     ax.set(xlim=(0, 100), ylim=(len(cohorts) - 0.4, -0.6))
     ax.set_xlabel("Patients (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
+        frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
+    )  # fmt: skip
+    return ax
+
+
+def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
+    """Draw the category rates of every cohort, as observed and under the model, and a new study's.
+
+    Parameters
+    ----------
+    result : Categories
+    ax : Axes, optional
+    """
+    table = study_categories(result)
+    studies = list(dict.fromkeys(table["study"]))
+    ax = ax or _axes(8.4, 1.5 + 0.52 * len(studies))
+    for y, study in enumerate(studies):
+        own = table[table["study"] == study].set_index("category")
+        for column, offset, height in (("observed", -0.2, 0.32), ("rate", 0.18, 0.38)):
+            left = 0.0
+            for category in result.categories:
+                width = 100 * own.at[category, column]
+                if not width > 0:
+                    continue
+                ax.barh(
+                    y + offset, width, height, left=left, color=CATEGORY_COLOURS[category], ec=DARK,
+                    lw=0.6, hatch=GREY_HATCHES[category],
+                )  # fmt: skip
+                left += width
+            if column == "observed" and study != "new study" and not left > 99.9:
+                ax.text(
+                    left + 1, y + offset, "not split further by its source" if left else
+                    "not split by its source", va="center", fontsize=FONT - 1, color=DARK,
+                )  # fmt: skip
+        label = "model" if study == "new study" else "observed, model"
+        ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
+    handles = [
+        Patch(facecolor=CATEGORY_COLOURS[c], edgecolor=DARK, hatch=GREY_HATCHES[c], label=c)
+        for c in result.categories
+    ]
+    labels = [_shorten(study) for study in studies]
+    ax.set_yticks(range(len(studies)), labels, fontsize=FONT, parse_math=False)
+    ax.set(xlim=(0, 100), ylim=(len(studies) - 0.4, -0.6))
+    ax.set_xlabel("Rate of each category (%)", fontsize=FONT)
     ax.legend(
         handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
         frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,

@@ -184,7 +184,7 @@ def fit(
     if engine != "nuts":
         together = _together(table) if leave_out == "overlapping" else None
         posterior = solve(table["events"], table["total"], model, together=together)
-        checks.append(_resolved(posterior))
+        checks.append(resolved(posterior))
         summary, studies = _exact_tables(posterior, table)
     if engine != "exact":
         sampled = sampling.sample(table, model, draws=draws, seed=seed)
@@ -213,7 +213,8 @@ def _together(table: pd.DataFrame) -> list[list[int]]:
     ]
 
 
-def _resolved(posterior: Posterior) -> Check:
+def resolved(posterior: Posterior) -> Check:
+    """Return the verdict on the numerical error that the grid estimates of itself."""
     passed = posterior.error <= GRID_ERROR
     return Check(
         name="exact: grid resolves the posterior",

@@ -65,20 +65,147 @@ def response_analysis(
     DfspError
         With every parameter that cannot be used.
     """
-    faults = []
+    faults: list[str] = []
     if engine not in get_args(Engine):
         faults.append(f"engine = {engine!r}: use one of {', '.join(get_args(Engine))}")
     elif engine == "nuts":
         faults.append("engine = 'nuts': this notebook needs the exact engine; use exact or both")
-    for name, whole, least in (("draws", draws, 100), ("seed", seed, 0)):
-        if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
-            faults.append(f"{name} = {whole!r}: give a whole number of {least} or more")
-    model = Model()
+    faults += _whole_faults(draws=(draws, 100), seed=(seed, 0))
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults)
+    if counts is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return counts, model
+
+
+def categories_analysis(
+    *,
+    evidence_set: str,
+    not_evaluable: str,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    draws: int,
+    seed: int,
+    engine: str,
+) -> tuple[Evidence, Model]:
+    """Return the evidence and the model of every question that `03_categories` is about.
+
+    Parameters
+    ----------
+    evidence_set, mu_sd, tau_family, tau_scale, draws, seed
+        As in `response_analysis`.
+    not_evaluable : {"no event", "excluded"}
+    engine : {"exact", "both"}
+        `"both"` samples the cumulative model too.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
+    if engine not in ("exact", "both"):
+        faults.append(f"engine = {engine!r}: use exact or both")
+    if not_evaluable not in ("no event", "excluded"):
+        faults.append(
+            f"not_evaluable = {not_evaluable!r}: use no event or excluded; a patient who could not "
+            "be evaluated is in no category"
+        )
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    evidence = None
     try:
-        model = Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
+        evidence = load_evidence(evidence_set)
+        if not (evidence.rows["measure"] == "response").any():
+            faults.append(f"evidence_set = {evidence_set!r}: it has no response counts")
+    except DfspError as error:
+        faults.append(str(error))
+    if evidence is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return evidence, model
+
+
+def calibration_analysis(
+    *,
+    evidence_set: str,
+    table: str,
+    outcome: str,
+    not_evaluable: NotEvaluable | Literal[""],
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    data_sets: int,
+    through_fit: int,
+    at_each_truth: int,
+    seed: int,
+) -> tuple[Counts, Model]:
+    """Return the design and the model that `07_calibration` is about.
+
+    Parameters
+    ----------
+    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed
+        As in `response_analysis`; the events of the counts are not used.
+    data_sets, through_fit, at_each_truth : int
+        How many data sets are simulated.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(
+        data_sets=(data_sets, 100),
+        through_fit=(through_fit, 100),
+        at_each_truth=(at_each_truth, 1),
+        seed=(seed, 0),
+    )
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    if tau_family == "fixed":
+        faults.append("tau_family = 'fixed': the control needs a prior of tau; use another family")
+    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults)
+    if counts is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return counts, model
+
+
+def _whole_faults(**limits: tuple[int, int]) -> list[str]:
+    """Say which values are no whole numbers of at least their limit; name=(value, limit)."""
+    return [
+        f"{name} = {value!r}: give a whole number of {least} or more"
+        for name, (value, least) in limits.items()
+        if not isinstance(value, int) or isinstance(value, bool) or value < least
+    ]
+
+
+def _model(mu_sd: float, tau_family: str, tau_scale: float, faults: list[str]) -> Model:
+    """Return the model; what cannot be used is added to `faults`."""
+    try:
+        return Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
     except DfspError as error:
         faults.append(f"mu_sd, tau_family, tau_scale: {error}")
-    counts = None
+        return Model()
+
+
+def _counts(
+    evidence_set: str,
+    table: str,
+    outcome: str,
+    not_evaluable: str,
+    drop: str,
+    faults: list[str],
+) -> Counts | None:
+    """Return the counts; what cannot be used is added to `faults`."""
+    texts = {
+        "evidence_set": evidence_set,
+        "table": table,
+        "outcome": outcome,
+        "not_evaluable": not_evaluable,
+        "drop": drop,
+    }
+    no_texts = [f"{n} = {v!r}: give a text" for n, v in texts.items() if not isinstance(v, str)]
+    if no_texts:
+        faults += no_texts
+        return None
     try:
         if table:
             if outcome or not_evaluable:
@@ -86,17 +213,13 @@ def response_analysis(
                     "with a table of one's own, outcome and not_evaluable say nothing: "
                     "set both to an empty string"
                 )
-            counts = _without(read_table(ROOT / table), drop)
-        else:
-            names = [name.strip() for name in drop.split(",") if name.strip()]
-            evidence = load_evidence(evidence_set)
-            rule = cast(NotEvaluable, not_evaluable)
-            counts = count(evidence, outcome, not_evaluable=rule, drop=names)
+            return _without(read_table(ROOT / table), drop)
+        names = [name.strip() for name in drop.split(",") if name.strip()]
+        rule = cast(NotEvaluable, not_evaluable)
+        return count(load_evidence(evidence_set), outcome, not_evaluable=rule, drop=names)
     except DfspError as error:
         faults.append(str(error))
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return counts, model
+        return None
 
 
 def _without(counts: Counts, drop: str) -> Counts:
@@ -116,5 +239,7 @@ def _without(counts: Counts, drop: str) -> Counts:
 ANALYSES: Mapping[str, Callable[..., Any]] = {
     "01_evidence": evidence_analysis,
     "02_response": response_analysis,
+    "03_categories": categories_analysis,
+    "07_calibration": calibration_analysis,
 }
 """By notebook, the function that its second cell calls with all its parameters."""

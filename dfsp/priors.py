@@ -246,7 +246,7 @@ def tau_prior(
     DfspError
         Unknown family, a parameter that the family does not have, or a value out of range.
     """
-    if family not in TAU_FAMILIES:
+    if not isinstance(family, str) or family not in TAU_FAMILIES:
         raise DfspError(f"tau family {family!r} is not known; use one of {', '.join(TAU_FAMILIES)}")
     prior = TAU_FAMILIES[family]
     known = [field.name for field in fields(prior)]

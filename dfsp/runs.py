@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +66,7 @@ def record(
     *,
     fit: Fit | None = None,
     headline: str | None = None,
+    checks: Sequence[Check] = (),
     data: Mapping[str, str] | None = None,
     figures: Mapping[str, "Axes"] | None = None,
     tables: "Mapping[str, pd.DataFrame] | None" = None,
@@ -79,6 +80,8 @@ def record(
         Its checks, headline numbers and data are recorded.
     headline : str, optional
         The sentence to print at the end; by default `conclude(fit)`.
+    checks : sequence of Check
+        Verdicts beside those of the fit.
     data : mapping of str to str, optional
         SHA-256 of each file read; by default those of the fit's counts.
     figures : mapping of str to Axes, optional
@@ -115,7 +118,7 @@ def record(
         "engine": fit.engine if fit else None,
         "seed": seed,
         "numbers": {name: numbers[name] for name in QUANTITIES if name in numbers},
-        "checks": [check.as_dict() for check in fit.checks] if fit else [],
+        "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,
         "tables": [f"{name}.csv" for name in frames],

@@ -108,14 +108,20 @@ def build(table: pd.DataFrame, model: Model) -> pm.Model:
     with pm.Model(coords={"study": table["study"].to_list()}) as result:
         total = pm.Data("total", table["total"].to_numpy(np.int64), dims="study")
         mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
-        tau = _TAU[type(model.tau)](pm, model.tau)
+        tau = tau_variable(pm, model.tau)
         z = pm.Normal("z", dims="study")
         theta = pm.Deterministic("theta", mu + tau * z, dims="study")
         pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
         pm.Deterministic("typical_rate", pm.math.invlogit(mu))
-        observed = table["events"].to_numpy(np.int64)
+        # Data, so that the compiled model can be given other counts
+        observed = pm.Data("counts", table["events"].to_numpy(np.int64), dims="study")
         pm.Binomial("events", n=total, logit_p=theta, observed=observed, dims="study")
     return result
+
+
+def tau_variable(pm: Any, prior: priors.Prior) -> Any:
+    """Return the variable `tau` of the PyMC model at hand (logit scale)."""
+    return _TAU[type(prior)](pm, prior)
 
 
 _TAU: dict[type[priors.Prior], Callable[[Any, Any], Any]] = {
@@ -167,12 +173,12 @@ def sample(
         raise DfspError(f"draws = {draws!r}; give a whole number of 1 or more")
     judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, priors.Fixed)]
     pymc_model = build(table, model)
-    tree = _run(pymc_model, int(draws), integer(seed, "nuts"))
+    tree = run(pymc_model, int(draws), integer(seed, "nuts"))
     checks = gate(tree, judged)
     first_checks: tuple[Check, ...] = ()
     faults = {check.name for check in failed(checks)}
     if faults and faults <= CURED_BY_DRAWS:
-        tree = _run(pymc_model, 2 * int(draws), integer(seed, "nuts, twice the draws"))
+        tree = run(pymc_model, 2 * int(draws), integer(seed, "nuts, twice the draws"))
         first_checks, checks = checks, gate(tree, judged)
     return Sampled(_complete(tree, pymc_model, model, seed), checks, first_checks)
 
@@ -425,7 +431,8 @@ def _summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
     return result
 
 
-def _run(model: pm.Model, draws: int, seed: int) -> xr.DataTree:
+def run(model: pm.Model, draws: int, seed: int) -> xr.DataTree:
+    """Sample with nutpie and the package's settings."""
     import pymc as pm
 
     with _quiet():

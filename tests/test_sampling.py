@@ -129,7 +129,7 @@ def test_only_rhat_or_ess_is_tried_again_and_once(monkeypatch, rng, first, runs)
         asked.append((draws, seed))
         return tree(rng, draws=draws, **first)
 
-    monkeypatch.setattr(sampling, "_run", run)
+    monkeypatch.setattr(sampling, "run", run)
     monkeypatch.setattr(sampling, "_complete", lambda made, *rest: made)
     sampled = sampling.sample(ROWS, dfsp.Model(), draws=500)
     assert len(asked) == runs

@@ -56,3 +56,11 @@ def test_nutpie_compiled_beforehand(benchmark, counts):
         )
 
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+
+
+def test_nested_categories(benchmark):
+    """Four questions, all rates: ten cohorts."""
+    evidence = dfsp.load_evidence("review")
+    benchmark.pedantic(
+        lambda: dfsp.category_rates(dfsp.fit_categories(evidence)), rounds=20, warmup_rounds=3
+    )

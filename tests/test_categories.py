@@ -1,0 +1,172 @@
+"""Nested questions: which counts inform which, and rates that add up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dfsp
+from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, _product
+from dfsp.exact import Distribution
+
+RESPONSE, COMPLETE, EVALUABLE, PROGRESSION = ORDERS["response first"]["no event"]
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    return {name: dfsp.load_evidence(name) for name in ("review", "reconciled")}
+
+
+@pytest.mark.parametrize(
+    ("cells", "question", "expected"),
+    [
+        # 9 stable or not evaluable, 4 progressed, 11 responded: 24 asked, 11 responded
+        ({"PR": 11, "PD": 4, "SD+NE": 9}, RESPONSE, (11, 24)),
+        ({"CR": 0, "PR": 11, "PD": 4, "SD+NE": 9}, COMPLETE, (0, 11)),
+        ({"PR": 11, "PD": 4, "SD+NE": 9}, EVALUABLE, "SD+NE 9 cannot be divided"),
+        ({"PR": 11, "PD": 4, "SD+NE": 9}, PROGRESSION, "SD+NE 9 cannot be divided"),
+        ({"CR+PR": 9, "SD+PD": 16}, RESPONSE, (9, 25)),
+        ({"CR+PR": 9, "SD+PD": 16}, COMPLETE, "CR+PR 9 cannot be divided"),
+        ({"CR+PR": 9, "SD+PD": 16, "NE": 1}, EVALUABLE, (16, 17)),
+        ({"CR": 0, "PR": 4, "SD": 0, "PD": 0}, PROGRESSION, (0, 0)),
+        ({"CR": 2, "PR": 4, "SD+PD": 0, "SD": 0, "PD": 0}, PROGRESSION, (0, 0)),
+        ({"CR": 2, "PR": 4}, PROGRESSION, "no count of PD is recorded"),
+        ({"PR": 4, "SD": 1}, COMPLETE, "no count of CR is recorded"),
+    ],
+)
+def test_a_cell_informs_what_its_categories_answer_alike(cells, question, expected):
+    events, total, reason = _answers(cells, question)
+    assert (reason if isinstance(expected, str) else (events, total)) == expected
+
+
+def test_under_excluded_a_cell_with_ne_says_nothing_of_response():
+    question = ORDERS["response first"]["excluded"][0]
+    assert _answers({"PR": 11, "PD": 4, "SD+NE": 9}, question)[2] == "SD+NE 9 cannot be divided"
+    assert _answers({"PR": 11, "PD": 4, "SD": 7, "NE": 2}, question)[:2] == (11, 22)
+
+
+@pytest.mark.parametrize("rule", CATEGORIES)
+@pytest.mark.parametrize("name", ["review", "reconciled"])
+def test_the_response_rate_is_that_of_the_binary_model(evidence, name, rule):
+    result = dfsp.fit_categories(evidence[name], not_evaluable=rule)
+    counts = dfsp.count(evidence[name], "objective_response", not_evaluable=rule)
+    binary = dfsp.fit(counts).exact
+    for quantity in SCALES:
+        own = getattr(result.posteriors["response"], quantity).summary()
+        assert own == pytest.approx(getattr(binary, quantity).summary(), abs=1e-6)
+    rates = dfsp.category_rates(result)["mean"]
+    for quantity, label in SCALES.items():
+        both = rates[label, "CR"] + rates[label, "PR"]
+        assert both == pytest.approx(getattr(binary, quantity).mean, abs=1e-6)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("rule", CATEGORIES)
+def test_rates_sum_to_one(evidence, rule, order):
+    result = dfsp.fit_categories(evidence["review"], not_evaluable=rule, order=order)
+    sums = dfsp.category_rates(result)["mean"].groupby("rate").sum()
+    assert sums.to_numpy() == pytest.approx(1, abs=1e-9)
+    table = dfsp.study_categories(result)
+    assert table.groupby("study")["rate"].sum().to_numpy() == pytest.approx(1, abs=1e-9)
+    whole = table.groupby("study")["observed"].agg(lambda shares: shares.sum(skipna=False))
+    assert whole.dropna().to_numpy() == pytest.approx(1, abs=1e-9)
+    assert whole.count() >= 8
+    for drawn in dfsp.category_draws(result, 400).values():
+        assert drawn.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-12)
+
+
+def test_rates_against_draws(evidence):
+    """Independent draws: four standard errors of a mean, and of a quantile's level."""
+    result = dfsp.fit_categories(evidence["reconciled"])
+    rates = dfsp.category_rates(result)
+    for label, drawn in dfsp.category_draws(result, 40_000).items():
+        for category in result.categories:
+            row, values = rates.loc[(label, category)], drawn[category]
+            assert values.mean() == pytest.approx(row["mean"], abs=4 * row["sd"] / 200)
+            for name, q in (("q2.5", 0.025), ("q50", 0.5), ("q97.5", 0.975)):
+                level = (values <= row[name]).mean()
+                assert level == pytest.approx(q, abs=4 * np.sqrt(q * (1 - q)) / 200)
+
+
+def test_a_product_of_two_uniform_rates():
+    """P(UV <= z) = z - z log z."""
+    x = np.linspace(-12, 12, 601)
+    uniform = Distribution(x, 1 / (1 + np.exp(-x)), 0.5, 12**-0.5, True)
+    product = _product(uniform, uniform)
+    assert product.mean == pytest.approx(0.25)
+    assert product.sd == pytest.approx(np.sqrt(1 / 9 - 1 / 16))
+    for q in (0.025, 0.5, 0.975):
+        z = float(product.quantile(q)[0])
+        assert z - z * np.log(z) == pytest.approx(q, abs=3e-4)
+
+
+def test_which_cohort_informs_what(evidence):
+    table = dfsp.informed(dfsp.fit_categories(evidence["reconciled"]))
+    assert table.loc["Rutkowski 2010 (pooled)"].to_list() == ["11/24", "0/11", "-", "-"]
+    assert table.loc["Han 2009"].to_list() == ["4/4", "0/4", "0/0", "0/0"]
+    # The review's row is of evaluable patients: it cannot say how many were not.
+    review = dfsp.informed(dfsp.fit_categories(evidence["review"]))
+    assert review.loc["Ugurel 2014", "evaluable given no response"] == "-"
+
+
+def change(evidence, cells):
+    """The evidence with these response counts, one row a (cohort, category, count)."""
+    rows = evidence.rows[evidence.rows["measure"] == "response"]
+    labels = dict(zip(rows["cohort"], rows["label"], strict=True))
+    frame = pd.DataFrame(cells, columns=["cohort", "category", "count"])
+    frame["label"] = frame["cohort"].map(labels)
+    frame = frame.assign(source="primary", measure="response", population="all", status="printed")
+    return dfsp.Evidence(**vars(evidence) | {"rows": frame})
+
+
+def test_a_category_never_observed(evidence):
+    cells = [("wang-2015", c, n) for c, n in (("CR", 0), ("PR", 15), ("SD", 6), ("PD", 1))]
+    cells += [("han-2009", c, n) for c, n in (("CR", 0), ("PR", 4), ("SD", 0), ("PD", 0))]
+    result = dfsp.fit_categories(change(evidence["review"], cells))
+    means = dfsp.category_rates(result).loc["mean rate", "mean"]
+    assert 0 < means["CR"] < 0.2
+    assert 0 < means["NE"] < 0.2
+
+
+def test_all_patients_in_one_cell(evidence):
+    cells = [("wang-2015", c, n) for c, n in (("CR", 0), ("PR", 22), ("SD", 0), ("PD", 0))]
+    result = dfsp.fit_categories(change(evidence["review"], cells))
+    nobody = result.posteriors["progression given evaluable without response"]
+    prior = dfsp.prior_of(dfsp.Model())
+    assert nobody.new_study_rate.summary() == pytest.approx(prior.new_study_rate.summary())
+    rates = dfsp.category_rates(result)["mean"]
+    assert rates["mean rate", "PR"] > 0.6
+    assert rates.groupby("rate").sum().to_numpy() == pytest.approx(1)
+
+
+def test_other_scales_of_tau(evidence):
+    result = dfsp.fit_categories(evidence["reconciled"])
+    table = dfsp.tau_sensitivity(evidence["reconciled"], result, (0.5, 1.0))
+    means = dfsp.category_rates(result).loc["mean rate", "mean"]
+    assert table["mean, tau scale 1"].to_numpy() == pytest.approx(means.to_numpy())
+    assert table.loc["CR", "97.5 %, tau scale 0.5"] < table.loc["CR", "97.5 %, tau scale 1"]
+
+
+def test_refusals(evidence):
+    with pytest.raises(dfsp.DfspError, match="not_evaluable 'event' cannot be used for categories"):
+        dfsp.fit_categories(evidence["review"], not_evaluable="event")
+    with pytest.raises(dfsp.DfspError, match="order 'last' is not known"):
+        dfsp.fit_categories(evidence["review"], order="last")
+    none = evidence["review"].rows.query("measure != 'response'")
+    bare = dfsp.Evidence(**vars(evidence["review"]) | {"rows": none})
+    with pytest.raises(dfsp.DfspError, match="has no response counts"):
+        dfsp.fit_categories(bare)
+
+
+def test_the_headline_names_every_category(evidence):
+    sentence = dfsp.describe_categories(dfsp.fit_categories(evidence["review"]))
+    for name in ("complete response", "partial", "stable", "progression", "not evaluable"):
+        assert name in sentence
+
+
+def test_the_figure_holds_every_rate(evidence):
+    result = dfsp.fit_categories(evidence["reconciled"])
+    ax = dfsp.plot_categories(result)
+    table = dfsp.study_categories(result)
+    drawn = (table["rate"] > 0).sum() + (table["observed"] > 0).sum()
+    assert len(ax.patches) == drawn
+    assert [t.get_text() for t in ax.get_yticklabels()][-1] == "new study"
