@@ -95,7 +95,8 @@ def _judged(column: str) -> Callable[[Record], str]:
 
 
 _COUNTS = r"dfsp\.(\w+_analysis|count|load_evidence|read_table)\("
-_FIT = r"dfsp\.fit\(|fit\.(summary|studies)"
+_FIT = r"fit\.(summary|studies)|dfsp\.category_rates\("
+_FIGURE = r"dfsp\.(forest|plot_categories)\("
 _PRIORS = r"dfsp\.\w*(sensitivit|robust|multiverse)\w*\("
 _LEFT_OUT = r"dfsp\.leave_one_out\("
 _BINOMIAL = r"\\mathrm\{Binomial\}"
@@ -149,7 +150,7 @@ ITEMS = (
         "the rule for patients not evaluable, and cohorts left out",
         r"dfsp\.(\w+_analysis|count)\(",
     ),
-    Item("PRISMA 2020", "13c", "tables and figures of the results", "forest plot", r"\.forest\("),
+    Item("PRISMA 2020", "13c", "tables and figures of the results", "the figure", _FIGURE),
     Item("PRISMA 2020", "13d", "methods of synthesis", "the model's equations", text=_BINOMIAL),
     Item(
         "PRISMA 2020",
@@ -173,14 +174,14 @@ ITEMS = (
         "20a",
         "studies of each synthesis",
         "each study's counts and rate",
-        r"fit\.studies|\.forest\(",
+        r"fit\.studies|dfsp\.(forest|informed)\(",
     ),
     Item(
         "PRISMA 2020",
         "20b",
         "results of the synthesis, and heterogeneity",
         "rates with intervals, and how much studies differ",
-        r"describe_heterogeneity\(|fit\.summary",
+        r"describe_heterogeneity\(|fit\.summary|dfsp\.category_rates\(",
     ),
     Item(
         "PRISMA 2020",
