@@ -387,8 +387,13 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
 
 
 def _axes(width: float, height: float) -> Axes:
-    with mpl.rc_context(_STYLE):
+    # Not rc_context, which would also undo what a notebook's backend sets with its first figure.
+    before = {name: mpl.rcParams[name] for name in _STYLE}
+    mpl.rcParams.update(_STYLE)
+    try:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    finally:
+        mpl.rcParams.update(before)
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=FONT)
     return ax

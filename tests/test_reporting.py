@@ -39,6 +39,7 @@ print(dfsp.shown(fit.studies))
 """),
     ("markdown", "## The forest"),
     ("code", "forest = dfsp.forest(fit)"),
+    ("code", "dfsp.plot_prior(dfsp.prior_of(fit.model), fit);"),
     ("code", """
 display(fit.studies)
 display(HTML("<img src=x onerror=alert(4)>" + name + "<style>body{display:none}</style>"))
@@ -119,9 +120,11 @@ def test_code_is_folded_equations_are_mathml_and_figures_are_embedded(runs):
     assert not any("open" in attributes for attributes in folded)
     assert "no code above" in text and "print(&#39;no code above" not in text
     assert sum(tag == "math" for tag, _ in found) == 3
-    (figure,) = [a for tag, a in found if tag == "img"]
-    assert base64.b64decode(figure["src"].split(",")[1]).startswith(b"\x89PNG")
-    assert figure["alt"] == "Figure: The forest"
+    figures = [a for tag, a in found if tag == "img"]
+    assert len(figures) == 2
+    for figure in figures:
+        assert base64.b64decode(figure["src"].split(",")[1]).startswith(b"\x89PNG")
+        assert figure["alt"] == "Figure: The forest"
 
 
 def test_every_link_within_a_page_leads_somewhere(runs):
@@ -281,7 +284,7 @@ def test_in_a_browser_without_a_network(runs):
                 " [i.complete, i.naturalWidth, i.getBoundingClientRect().width]))"
             )
             figures = json.loads(widths)
-            assert len(figures) == (name != "index")
+            assert len(figures) == (0 if name == "index" else 2)
             assert all(done and real > 100 and wide > 100 for done, real, wide in figures)
             equations = "[...document.querySelectorAll('math')]"
             shown = f"{equations}.every(m => m.getBoundingClientRect().width > 5)"
