@@ -32,7 +32,7 @@ from dfsp.errors import DfspError, listed
 from dfsp.fitting import QUANTITIES
 from dfsp.kernels import follow
 from dfsp.publishing import RECORD, hold, recover, replace_text
-from dfsp.runs import Job, execute, finished, plan_run
+from dfsp.runs import NOTHING, Job, execute, finished, plan_run
 
 RESULTS = "results.csv"
 BATCH_LOCK = ".batch.lock"
@@ -373,6 +373,10 @@ def _task(job: Job, where: Path, parent: int | None, refused: str | None = None)
 # ---------------------------------------------------------------- results
 
 
+# What records of runs made before these keys existed do not hold.
+_LATER: Mapping[str, Any] = {**NOTHING, "git": None, "source_sha256": "not recorded"}
+
+
 def records(where: Path) -> dict[str, dict[str, Any]]:
     """Return the record of every run in a folder, by the name of its folder."""
     found = {}
@@ -382,7 +386,7 @@ def records(where: Path) -> dict[str, dict[str, Any]]:
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and str(content.get("schema")).startswith("dfsp.run/"):
-            found[path.parent.name] = content
+            found[path.parent.name] = {**_LATER, **content}
     return found
 
 

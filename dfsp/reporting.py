@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dfsp.batches import records
 from dfsp.checklist import fill_checklist
@@ -198,7 +199,7 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
         filters |= {f"{key} (parameter)" if key in filters else key: v for key, v in given.items()}
         rows.append(
             {
-                "page": pages[name].replace("%", "%25"),
+                "page": quote(pages[name], safe="="),
                 "status": record["status"],
                 "notebook": record["notebook"],
                 "filters": filters,
