@@ -11,11 +11,12 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test calibrate bench lint lock clean
+.PHONY: help run test stress calibrate bench lint lock clean
 
 help:
-	@echo "make run    execute the notebooks and print what they find"
+	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
 	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
+	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
 	@echo "make calibrate  make data/calibration.json anew"
 	@echo "make lint   linters and types only"
@@ -40,13 +41,9 @@ $(VENV)/dfsp.stamp: $(VENV)/packages.stamp pyproject.toml
 	@touch $@
 
 run: $(VENV)/dfsp.stamp
-	@$(BIN)/dfsp run notebooks/01_evidence.ipynb
-	@$(BIN)/dfsp run notebooks/02_response.ipynb
-	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
-	@$(BIN)/dfsp run notebooks/03_categories.ipynb
-	@$(BIN)/dfsp run notebooks/04_dose.ipynb
-	@$(BIN)/dfsp run notebooks/07_calibration.ipynb
-	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
+	@$(BIN)/dfsp batch notebooks/plans/primary.yaml
+	@$(BIN)/dfsp report runs
+	@echo "Each folder under runs/ holds the executed notebook, its tables and figures, and record.json."
 
 lint: $(VENV)/dfsp.stamp
 	$(BIN)/ruff check .
@@ -58,6 +55,9 @@ test: lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 		-p no:cacheprovider -W default notebooks
+
+stress: $(VENV)/dfsp.stamp
+	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
 
 calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import click
 
@@ -15,6 +15,9 @@ from dfsp.errors import DfspError, NotConverged
 from dfsp.fitting import Engine, Fit
 from dfsp.models import Effects
 from dfsp.priors import TAU_FAMILIES
+
+if TYPE_CHECKING:
+    from dfsp.batches import Outcome, Progress
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -103,9 +106,14 @@ def _page(fit: Fit) -> str:
     show_default="runs/ of the project",
     help="Where the run's folder is made.",
 )
+@click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def run_command(
-    notebook: str, parameters: Sequence[tuple[str, str]], folder: Path | None, no_progress: bool
+    notebook: str,
+    parameters: Sequence[tuple[str, str]],
+    folder: Path | None,
+    draws: bool,
+    no_progress: bool,
 ) -> None:
     """Execute NOTEBOOK and keep it, its figures and a JSON record in one folder.
 
@@ -117,7 +125,9 @@ def run_command(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DfspError(f"parameter {', '.join(twice)} is given twice; give it once")
-    run = run_notebook(notebook, dict(parameters), folder=folder, progress=not no_progress)
+    run = run_notebook(
+        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws
+    )
     bad = failed_checks(run)
     if run.record["status"] == "failed":
         click.echo(f"failed: {run.record['reason']}", err=True)
@@ -126,8 +136,93 @@ def run_command(
     if run.record["headline"]:
         click.echo(run.record["headline"])
     click.echo(f"see {_relative(run.folder)}/{run.record['notebook']}")
-    if bad or run.record["status"] == "failed":
+    if run.record["status"] == "failed":
         sys.exit(1)
+
+
+@cli.command("batch")
+@click.argument("plan", metavar="PLAN.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="runs/ of the project",
+    help="Where the run folders and results.csv are made.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), show_default="one a core", help="Processes.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers do the runs.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="none",
+    help="Seconds that the cells of one run may take together.",
+)
+@click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
+def batch_command(
+    plan: Path,
+    folder: Path | None,
+    jobs: int | None,
+    scheduler: str | None,
+    timeout: float | None,
+    draws: bool,
+) -> None:
+    """Do the runs of PLAN.yaml that are not there yet, complete and unchanged.
+
+    Exit status: 0 all complete; 1 a run failed; 2 the plan cannot be used, nothing started; 130
+    stopped by Ctrl-C.
+    """
+    from dfsp.batches import RESULTS, read_plan, run_batch
+    from dfsp.parameters import ROOT
+
+    if jobs and scheduler:
+        raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
+    where = folder or ROOT / "runs"
+    tasks = read_plan(plan, draws=draws, timeout=timeout)
+    try:
+        end = run_batch(tasks, where, workers=jobs or -1, scheduler=scheduler, tell=_Bar())
+    except KeyboardInterrupt:
+        click.echo("\nstopped; the same command takes up the rest", err=True)
+        sys.exit(130)
+    click.echo(f"{end}; see {_relative(where / RESULTS)}")
+    if end.failed:
+        sys.exit(1)
+
+
+@cli.command("report")
+@click.argument("runs", metavar="RUNS", type=click.Path(path_type=Path))
+def report_command(runs: Path) -> None:
+    """Write one HTML page for each run in the folder RUNS, and an index, to RUNS/report.
+
+    Exit status: 0 done; 2 no runs there.
+    """
+    from dfsp.reporting import write_report
+
+    click.echo(f"see {_relative(write_report(runs))}")
+
+
+class _Bar:
+    """One line that is written over on a terminal, and a line a run elsewhere."""
+
+    width = 30
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, progress: "Progress", outcome: "Outcome | None") -> None:
+        bad = outcome is not None and outcome.status == "failed"
+        if outcome is None:
+            line = f"{progress.total} runs, {progress.skipped} of them complete and unchanged"
+        else:
+            line = f"{outcome.name} {outcome.status} in {outcome.seconds:.1f} s"
+            line += f": {outcome.reason}" if bad else ""
+        if not self.live:
+            click.echo(f"{progress}: {line}" if outcome else line, err=True)
+            return
+        click.echo("\r\033[K", nl=False, err=True)
+        if bad or outcome is None:
+            click.echo(line, err=True)
+        full = self.width * (progress.done + progress.failed) // max(progress.total, 1)
+        bar = "█" * full + "░" * (self.width - full)
+        click.echo(f"{bar} {progress}", nl=progress.left == 0, err=True)
 
 
 def _relative(path: Path) -> Path:

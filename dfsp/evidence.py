@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dfsp.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
 from dfsp.errors import DfspError, listed
 from dfsp.tables import count_fault, number_fault, read_cells, typed
 
@@ -197,6 +198,9 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
 
     cohort, reference = known("cohorts", "cohort"), known("references", "reference")
     yes_no = _one_of("yes", "no")
+    optional = {item: _or_blank(_one_of(*JBI_ANSWERS)) for item in JBI_ITEMS}
+    optional["certainty"] = _or_blank(_one_of(*CERTAINTIES))
+    given = tables.get("cohorts", pd.DataFrame()).columns
     return {
         "cohorts": {
             "cohort": _named,
@@ -211,6 +215,7 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             **dict.fromkeys(_MONTHS, _or_blank(number_fault)),
             "trial": _anything,
             "reference": reference,
+            **{name: rule for name, rule in optional.items() if name in given},
         },
         "counts": {
             "cohort": cohort,

@@ -6,18 +6,19 @@ Markers differ in shape and fill as well as in colour, so that they can be told 
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dfsp import sampling
+from dfsp.appraisals import NOT_ASSESSED, appraise
 from dfsp.categories import Categories, study_categories
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
@@ -30,6 +31,15 @@ from dfsp.tables import Counts
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
 FORMATS = ("svg", "png")
+# The look of seaborn's style "ticks" without its import, which takes a second.
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".15",
+    "axes.labelcolor": ".15",
+    "text.color": ".15",
+    "xtick.color": ".15",
+    "ytick.color": ".15",
+}
 CATEGORY_COLOURS = {
     "CR": "#08306b",
     "PR": "#4292c6",
@@ -431,9 +441,14 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
 
 
 def _axes(width: float, height: float) -> Axes:
-    with sns.axes_style("ticks"):
+    # Not rc_context, which would also undo what a notebook's backend sets with its first figure.
+    before = {name: mpl.rcParams[name] for name in _STYLE}
+    mpl.rcParams.update(_STYLE)
+    try:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
-    sns.despine(ax=ax, left=True)
+    finally:
+        mpl.rcParams.update(before)
+    ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(labelsize=FONT)
     return ax
 
@@ -482,6 +497,10 @@ def _columns(fit: Fit, doses: list[str], texts: list[str]) -> list[tuple[float, 
     columns = [("Events/n", counts), ("Rate, % [95 % interval]", texts), ("", [])]
     if doses:
         columns.insert(0, ("Dose/mg", doses))
+    judged = appraise(fit.counts.table)
+    for title, name in (("Risk of bias (JBI)", "risk_of_bias"), ("Certainty", "certainty")):
+        if (judged[name] != NOT_ASSESSED).any():
+            columns.insert(-1, (title, judged[name].to_list()))
     placed, at = [], 14.0
     for title, cells in columns:
         placed.append((at, title, cells))

@@ -6,32 +6,52 @@ its final name only when complete; a run that failed keeps its half-executed not
 
 import hashlib
 import json
+import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from dfsp.appraisals import appraise
 from dfsp.checks import Check
 from dfsp.errors import DfspError, listed
 from dfsp.fitting import QUANTITIES, Fit
+from dfsp.kernels import kernel_manager
 from dfsp.parameters import ANALYSES, ROOT
+from dfsp.predictions import draws
+from dfsp.provenance import git_state, same_data, sha256, source_sha256, versions
+from dfsp.publishing import LOCK, RECORD, replace_text, working
 from dfsp.summaries import conclude
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 FOLDER_VARIABLE = "DFSP_RUN_FOLDER"
 """Environment variable through which a run tells its notebook where results go."""
 
+DRAWS_VARIABLE = "DFSP_RUN_DRAWS"
+"""Environment variable that asks a notebook to keep draws."""
+
 FINDINGS = "findings.json"
-PACKAGES = ("dfsp", "numpy", "scipy", "pandas", "pymc", "nutpie", "arviz", "papermill")
+KERNEL_LOG = "kernel.log"
+NOTHING: Mapping[str, Any] = {
+    "headline": None,
+    "engine": None,
+    "seed": None,
+    "numbers": {},
+    "checks": [],
+    "data": {},
+    "figures": [],
+    "tables": [],
+    "draws": None,
+    "appraisal": [],
+}
+"""What the record of a run says that found nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,7 @@ def record(
     checks: Sequence[Check] = (),
     data: Mapping[str, str] | None = None,
     figures: Mapping[str, "Axes"] | None = None,
+    tables: "Mapping[str, pd.DataFrame] | None" = None,
     seed: int | None = None,
 ) -> str:
     """Keep what a notebook found, when it is run by `dfsp run`; elsewhere do nothing.
@@ -65,6 +86,8 @@ def record(
         SHA-256 of each file read; by default those of the fit's counts.
     figures : mapping of str to Axes, optional
         Saved under these names as SVG and PNG.
+    tables : mapping of str to pandas.DataFrame, optional
+        Saved under these names as CSV, beside `summary` and `studies` of the fit.
     seed : int, optional
 
     Returns
@@ -81,6 +104,14 @@ def record(
         from dfsp.figures import save
 
         names += [path.name for path in save(axes, Path(folder) / name)]
+    frames = {"summary": fit.summary.reset_index(), "studies": fit.studies} if fit else {}
+    frames |= tables or {}
+    for name, frame in frames.items():
+        frame.to_csv(Path(folder) / f"{name}.csv", index=False, lineterminator="\n")
+    keeps = fit is not None and bool(os.environ.get(DRAWS_VARIABLE))
+    if fit is not None and keeps:
+        tree = fit.sampled.draws if fit.sampled else draws(fit.exact)
+        tree.to_netcdf(Path(folder) / "draws.nc")
     numbers = fit.as_dict() if fit else {}
     findings = {
         "headline": headline,
@@ -90,9 +121,55 @@ def record(
         "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,
+        "tables": [f"{name}.csv" for name in frames],
+        "draws": "draws.nc" if keeps else None,
+        "appraisal": appraise(fit.counts.table).to_dict("records") if fit else [],
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
     return headline
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook with checked parameters: what is run, and under which name.
+
+    Attributes
+    ----------
+    notebook : Path
+    values : dict
+        The parameters given, as the types that the notebook declares.
+    name : str
+        Of the run's folder.
+    draws : bool
+        Whether the draws of a fit are kept too.
+    timeout : float or None
+        Seconds that the cells may take together.
+    """
+
+    notebook: Path
+    values: dict[str, Any]
+    name: str
+    draws: bool = False
+    timeout: float | None = None
+
+
+def plan_run(
+    notebook: str | Path,
+    parameters: Mapping[str, str],
+    *,
+    draws: bool = False,
+    timeout: float | None = None,
+) -> Job:
+    """Find a notebook and check parameters as typed; start nothing.
+
+    Raises
+    ------
+    DfspError
+        No such notebook, or a parameter's name or value cannot be used: all of them at once.
+    """
+    path = _find(notebook)
+    values = _parameters(path, parameters)
+    return Job(path, values, _name(path, values), draws, timeout)
 
 
 def run_notebook(
@@ -101,6 +178,7 @@ def run_notebook(
     *,
     folder: str | Path | None = None,
     progress: bool = True,
+    draws: bool = False,
 ) -> Run:
     """Execute a notebook with parameters.
 
@@ -114,32 +192,89 @@ def run_notebook(
         Where run folders are made; by default `runs` in the project's folder.
     progress : bool
         Show a progress bar on standard error.
+    draws : bool
+        Keep the draws of a recorded fit as NetCDF: those of NUTS, else independent exact ones.
 
     Returns
     -------
     Run
-        Also when a cell failed: `record["status"]` is then `"failed"`.
+        Also when a cell or a check failed: `record["status"]` is then `"failed"`.
 
     Raises
     ------
     DfspError
         No such notebook, or a parameter's name or value cannot be used; nothing was started.
     """
-    path = _find(notebook)
-    values = _parameters(path, parameters)
-    where = Path(folder) if folder else ROOT / "runs"
-    final = where / _name(path, parameters)
-    where.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name[:40]}-", dir=where))
-    try:
-        result = _execute(path, values, work, progress)
+    job = plan_run(notebook, parameters, draws=draws)
+    return execute(job, Path(folder) if folder else ROOT / "runs", progress=progress)
+
+
+def execute(
+    job: Job,
+    where: Path,
+    *,
+    progress: bool = False,
+    again: bool = True,
+    refused: str | None = None,
+) -> Run:
+    """Run a job and publish its folder in `where`.
+
+    Parameters
+    ----------
+    job : Job
+    where : Path
+    progress : bool
+    again : bool
+        Also when the folder is there, complete and unchanged.
+    refused : str, optional
+        Do not run, and record this as the reason.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OSError
+        Not even the record of a failure could be written.
+    """
+    final = where.absolute() / job.name  # the kernel is at home elsewhere
+    with working(final) as work:
+        # Whoever held the folder before may have finished just this run.
+        done = None if again else finished(job, where)
+        if done is not None:
+            return done
+        result = _execute(job, work, progress, refused)
         (work / FINDINGS).unlink(missing_ok=True)
-        _write(work / "record.json", result)
-        _replace(work, final)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+        try:
+            _write(work / RECORD, result)
+        except OSError as error:  # a full disk: make room for the reason
+            result = {**result, **NOTHING, "status": "failed", "reason": _reason(error)}
+            for path in work.iterdir():
+                if path.name not in (job.notebook.name, LOCK):
+                    path.unlink()
+            _write(work / RECORD, result)
     return Run(final, result)
+
+
+def finished(job: Job, where: Path) -> Run | None:
+    """Return the run of a job if it is there, complete, and made from what is there now."""
+    folder = where / job.name
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = (
+        found.get("status") == "complete"
+        and found.get("parameters") == job.values
+        and found.get("notebook_sha256") == sha256(job.notebook)
+        and found.get("versions") == versions()
+        and found.get("source_sha256") == source_sha256()
+        and same_data(found["data"])
+        and (found["draws"] is not None or not job.draws or not found["numbers"])
+        and (folder / job.notebook.name).is_file()
+    )
+    return Run(folder, found) if same else None
 
 
 def _find(notebook: str | Path) -> Path:
@@ -186,7 +321,14 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-_READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _truth}
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": _finite, "bool": _truth}
 
 
 def _literal(text: str) -> Any:
@@ -195,77 +337,99 @@ def _literal(text: str) -> Any:
     return literal_eval(text)
 
 
-def _name(path: Path, parameters: Mapping[str, str]) -> str:
+def _name(path: Path, values: Mapping[str, Any]) -> str:
     """Return a folder name that tells runs apart and is safe whatever the values are."""
-    pairs = [f"{name}={value}" for name, value in sorted(parameters.items())]
-    plain = re.sub(r"[^A-Za-z0-9_=.-]+", "-", "_".join([path.stem, *pairs]))[:80].strip(".-")
-    digest = hashlib.sha256(json.dumps([path.name, sorted(parameters.items())]).encode())
+    pairs = [f"{name}={value}" for name, value in sorted(values.items())]
+    plain = re.sub(r"[^A-Za-z0-9_=.-]+", "-", "_".join([path.stem, *pairs]))[:120].strip(".-")
+    digest = hashlib.sha256(json.dumps([path.name, sorted(values.items())]).encode())
     return f"{plain}-{digest.hexdigest()[:8]}"
 
 
-def _execute(path: Path, values: dict[str, Any], work: Path, progress: bool) -> dict[str, Any]:
-    from nbclient.exceptions import DeadKernelError
-    from papermill import PapermillExecutionError, execute_notebook
-
+def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[str, Any]:
+    path, output = job.notebook, work / job.notebook.name
+    before, git = sha256(path), git_state()
     started, clock = datetime.now(UTC), perf_counter()
-    status, reason = "complete", None
-    before = os.environ.get(FOLDER_VARIABLE)
-    os.environ[FOLDER_VARIABLE] = str(work)
-    try:
-        execute_notebook(
-            _escaped(path),
-            _escaped(work / path.name),
-            parameters=values,
-            progress_bar=progress,
-            log_output=False,
-            cwd=str(path.parent),
-        )
-    except PapermillExecutionError as error:
-        status, reason = "failed", f"{error.ename}: {error.evalue}"
-    except DeadKernelError as error:
-        status, reason = "failed", f"the kernel died: {error}"
-    finally:
-        if before is None:
-            del os.environ[FOLDER_VARIABLE]
-        else:
-            os.environ[FOLDER_VARIABLE] = before
-    found: dict[str, Any] = {
-        "headline": None,
-        "engine": None,
-        "seed": None,
-        "numbers": {},
-        "checks": [],
-        "data": {},
-        "figures": [],
-    }
-    if status == "complete" and (work / FINDINGS).is_file():
-        found = json.loads((work / FINDINGS).read_text(encoding="utf-8"))
+    if reason is None:
+        reason = _run_cells(job, work, progress)
+    if reason is None and sha256(path) != before:
+        reason = "the notebook was changed while it ran"
+    found = dict(NOTHING)
+    if reason is None and (work / FINDINGS).is_file():
+        text = (work / FINDINGS).read_text(encoding="utf-8")
+        found = json.loads(text, parse_constant=lambda _: None)  # JSON proper has no NaN
+        bad = [check["name"] for check in found["checks"] if check["passed"] is False]
+        if bad:  # numbers that a check has refused are not reported
+            reason = f"checks failed: {'; '.join(bad)}"
+            found |= {"headline": None, "numbers": {}}
+    if reason is None:
+        (work / KERNEL_LOG).unlink(missing_ok=True)
     return {
         "schema": "dfsp.run/1",
         "notebook": path.name,
-        "notebook_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "parameters": values,
-        "status": status,
+        "notebook_sha256": before,
+        "parameters": job.values,
+        "status": "failed" if reason else "complete",
         "reason": reason,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
+        "source_sha256": source_sha256(),
+        "git": git,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(perf_counter() - clock, 3),
+        "cell_seconds": _cell_seconds(output),
         **found,
     }
 
 
+def _run_cells(job: Job, work: Path, progress: bool) -> str | None:
+    """Execute the notebook; return why that failed, if it did."""
+    from papermill import execute_notebook
+
+    told = {FOLDER_VARIABLE: str(work), DRAWS_VARIABLE: "1" if job.draws else ""}
+    deadline = perf_counter() + (job.timeout or 0)
+    limit = {"timeout_func": lambda _: max(deadline - perf_counter(), 0.01)} if job.timeout else {}
+    try:
+        with (work / KERNEL_LOG).open("wb") as log:
+            execute_notebook(
+                _escaped(job.notebook),
+                _escaped(work / job.notebook.name),
+                parameters=job.values,
+                progress_bar=progress,
+                log_output=False,
+                cwd=str(job.notebook.parent),
+                kernel_manager_class=kernel_manager(told, log),
+                **limit,
+            )
+    except Exception as error:  # whatever stops a notebook is what its record has to say
+        return _reason(error, job.timeout)
+    return None
+
+
+def _reason(error: Exception, timeout: float | None = None) -> str:
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"{error.ename}: {error.evalue}"
+    if isinstance(error, DeadKernelError):
+        return f"the kernel died: {error}"
+    if isinstance(error, CellTimeoutError):
+        return f"stopped after {timeout:g} seconds, the most that a run may take"
+    return f"{type(error).__name__}: {error}"
+
+
+def _cell_seconds(path: Path) -> list[float | None]:
+    """Return how long each cell of an executed notebook took; None for those that did not run."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError):
+        return []
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [cell["metadata"].get("papermill", {}).get("duration") for cell in code]
+
+
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _replace(work: Path, final: Path) -> None:
-    """Move a finished folder to its final name; the one it replaces goes last."""
-    old = work.with_name(work.name + "-old")
-    if final.exists():
-        final.rename(old)
-    work.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_text(path, text + "\n")
 
 
 def failed_checks(run: Run) -> list[Check]:

@@ -3,6 +3,9 @@
 import ast
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import nbformat
 import pytest
 from papermill import inspect_notebook
 
+from dfsp.batches import read_plan
 from dfsp.parameters import ANALYSES
 
 ROOT = Path(__file__).parents[1]
@@ -98,8 +102,45 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert "8 of 22 patients in 2 studies" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
     assert {path.name for path in folder.iterdir()} == {
-        "02_response.ipynb", "forest.png", "forest.svg", "record.json",
+        "02_response.ipynb", "forest.png", "forest.svg", "record.json", "studies.csv", "summary.csv",
     }  # fmt: skip
     record = json.loads((folder / "record.json").read_text())
     assert record["data"] == {str(table): record["data"][str(table)]}
     assert os.environ.get("DFSP_RUN_FOLDER") is None
+
+
+def commands(word):
+    """The lines of the README's code blocks that start with a word."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"(?ms)^```\n(.*?)^```", text)
+    return [line for block in blocks for line in block.splitlines() if line.startswith(word)]
+
+
+@pytest.mark.parametrize(
+    ("word", "notebook"), [("papermill ", "02_response"), ("pytest --nbval", "01_evidence")]
+)
+def test_papermill_and_nbval_work_as_written_in_the_readme(word, notebook, tmp_path):
+    (line,) = commands(word)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "notebooks")
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(line)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    if word == "papermill ":
+        assert "Clinical benefit" in (tmp_path / "out.ipynb").read_text("utf-8")
+    else:
+        assert re.search(r"\b[1-9]\d* passed", done.stdout)
+
+
+def test_every_plan_and_that_of_the_readme_can_be_run(tmp_path):
+    (example,) = re.findall(r"(?ms)^```yaml\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"))
+    (tmp_path / "readme.yaml").write_text(example, "utf-8")
+    sizes = {path.stem: len(read_plan(path)) for path in (ROOT / "notebooks/plans").glob("*.yaml")}
+    assert sizes["imatinib"] > 24
+    primary = {job.notebook for job in read_plan(ROOT / "notebooks/plans/primary.yaml")}
+    assert primary == set(NOTEBOOKS)
+    assert len(read_plan(tmp_path / "readme.yaml")) == 4
+    for path in re.findall(r"notebooks/plans/\w+\.yaml", "\n".join(commands("dfsp batch"))):
+        assert (ROOT / path).is_file()

@@ -1,0 +1,31 @@
+"""How long a batch of 24 runs with the exact engine takes: `make bench`.
+
+What bounds it is the start of a kernel and the imports of pandas and matplotlib in each.
+"""
+
+import os
+
+import yaml
+
+from dfsp.batches import read_plan, run_batch
+
+SECONDS_OF_A_RUN = 8
+
+
+def test_24_runs(benchmark, tmp_path):
+    entry = {
+        "notebook": "notebooks/02_response.ipynb",
+        "parameters": {
+            "engine": "exact",
+            "outcome": ["objective_response", "clinical_benefit", "complete_response"],
+            "evidence_set": ["review", "reconciled"],
+            "not_evaluable": ["no event", "excluded"],
+            "tau_scale": [0.5, 1.0],
+        },
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"notebooks": [entry]}), "utf-8")
+    jobs = read_plan(tmp_path / "plan.yaml")
+    assert len(jobs) == 24
+    end = benchmark.pedantic(run_batch, (jobs, tmp_path / "runs"), rounds=1)
+    assert (end.done, end.failed) == (24, 0)
+    assert benchmark.stats["max"] < 24 * SECONDS_OF_A_RUN / (os.cpu_count() or 1)

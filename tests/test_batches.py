@@ -1,0 +1,541 @@
+"""Batches on small notebooks: checked first, taken up again, and honest whatever happens."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from nbformat import write as write_notebook
+from nbformat.v4 import new_code_cell, new_notebook
+
+from dfsp import batches, runs
+from dfsp.batches import BATCH_LOCK, RESULTS, Progress, read_plan, run_batch, write_results
+from dfsp.errors import DfspError
+from dfsp.publishing import LOCK, hold, working
+from dfsp.runs import execute, plan_run
+from dfsp.schemas import schema
+
+KILLS = int(os.environ.get("DFSP_KILLS", "2"))
+DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+def notebook(path, parameters, *cells):
+    cells = [new_code_cell(text) for text in (parameters, *cells)]
+    cells[0].metadata["tags"] = ["parameters"]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_notebook(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def plan(path, *entries):
+    path.write_text(yaml.safe_dump({"notebooks": list(entries)}, sort_keys=False), "utf-8")
+    return path
+
+
+def results(where):
+    with (where / RESULTS).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- the plan
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    """A function from an entry of a plan to the parameters of its runs."""
+    names = ("fruit", "animal", "color", "shape")
+    path = notebook(tmp_path / "m.ipynb", "\n".join(f'{name}: str = ""' for name in names), "1")
+
+    def rows(**entry):
+        jobs = read_plan(plan(tmp_path / "plan.yaml", {"notebook": str(path), **entry}))
+        return [job.values for job in jobs]
+
+    return rows
+
+
+def test_include_does_what_the_documentation_of_github_says(matrix):
+    # The example under "Expanding or adding matrix configurations" in GitHub's documentation of
+    # workflows, with its result.
+    found = matrix(
+        parameters={"fruit": ["apple", "pear"], "animal": ["cat", "dog"]},
+        include=[
+            {"color": "green"},
+            {"color": "pink", "animal": "cat"},
+            {"fruit": "apple", "shape": "circle"},
+            {"fruit": "banana"},
+            {"fruit": "banana", "animal": "cat"},
+        ],
+    )
+    assert found == [
+        {"fruit": "apple", "animal": "cat", "color": "pink", "shape": "circle"},
+        {"fruit": "apple", "animal": "dog", "color": "green", "shape": "circle"},
+        {"fruit": "pear", "animal": "cat", "color": "pink"},
+        {"fruit": "pear", "animal": "dog", "color": "green"},
+        {"fruit": "banana"},
+        {"fruit": "banana", "animal": "cat"},
+    ]
+
+
+def test_exclude_comes_before_include(matrix):
+    found = matrix(
+        parameters={"fruit": ["apple", "pear"], "animal": ["cat", "dog"]},
+        exclude=[{"fruit": "apple"}, {"fruit": "pear", "animal": "dog"}],
+        include=[{"fruit": "apple", "animal": "dog"}],
+    )
+    assert found == [{"fruit": "pear", "animal": "cat"}, {"fruit": "apple", "animal": "dog"}]
+
+
+def test_rows_alone_and_no_parameters_at_all(matrix):
+    assert matrix(include=[{"fruit": "fig"}, {"fruit": "kiwi"}]) == [
+        {"fruit": "fig"},
+        {"fruit": "kiwi"},
+    ]
+    assert matrix() == [{}]
+
+
+def test_values_are_read_as_the_notebook_declares_them(tmp_path):
+    path = notebook(tmp_path / "t.ipynb", 'a: int = 1\nb: float = 1.0\nc: bool = True\nd: str = ""')
+    entry = {
+        "notebook": str(path),
+        "parameters": {"a": 3, "b": 2, "c": False, "d": "no event"},
+    }
+    (job,) = read_plan(plan(tmp_path / "plan.yaml", entry))
+    assert job.values == {"a": 3, "b": 2.0, "c": False, "d": "no event"}
+    assert isinstance(job.values["b"], float)
+
+
+def test_every_fault_of_a_plan_at_once(tmp_path):
+    one = notebook(tmp_path / "a" / "same.ipynb", "x: int = 1")
+    two = notebook(tmp_path / "b" / "same.ipynb", "x: int = 1")
+    path = plan(
+        tmp_path / "plan.yaml",
+        {"notebook": "missing.ipynb"},
+        {"notebook": str(one), "parameters": {"x": [1, 2], "y": 3}},
+        {"notebook": str(one), "parameters": {"x": ["one", 2.5, float("nan")]}},
+        {"notebook": "notebooks/02_response.ipynb", "parameters": {"outcome": "cure"}},
+        {"notebook": str(one), "parameters": {"x": [7, 7]}},
+        {"notebook": str(one), "parameters": {"x": 8}},
+        {"notebook": str(two), "parameters": {"x": 8}},
+        {"notebook": str(one), "parameter": {"x": 1}},
+        {"notebook": str(one), "parameters": {"x": []}},
+        {"notebook": str(one), "parameters": {"x": {"a": 1}}},
+        {"notebook": str(one), "parameters": {"x": 1}, "exclude": [{"z": 1}]},
+        {"notebook": str(one), "parameters": {"x": 1}, "exclude": [{"x": 1}]},
+        {"notebook": str(one), "include": {"x": 1}},
+        {"file": str(one)},
+        {"notebook": str(one), "parameters": [1]},
+    )
+    with pytest.raises(DfspError) as raised:
+        read_plan(path)
+    for part in (
+        "notebook 1: missing.ipynb: no such notebook",
+        "notebook 2: same.ipynb",
+        "y: unknown parameter; this notebook has x",
+        "and 1 more",
+        "x = 'one': give a int",
+        "x = '2.5'",
+        "x = 'nan'",
+        "notebook 4: parameters",
+        "'cure' is not known",
+        "2 runs have the name same_x=7-",
+        "2 runs have the name same_x=8-",
+        str(one),
+        str(two),
+        "notebook 8: 'parameter' is not known; use notebook, parameters, include, exclude",
+        "x: the list is empty",
+        "x = {'a': 1}: give a text",
+        "exclude: z is not under `parameters`",
+        "notebook 12: `exclude` leaves no run",
+        "`include` is a list of rows",
+        "notebook 14: an entry names a file under `notebook`",
+        "notebook 15: `parameters` holds names and values",
+    ):
+        assert part in str(raised.value), part
+
+
+@pytest.mark.parametrize("text", ["", "[", "notebooks: []", "notebooks: 1", "runs: []", "a: 1"])
+def test_a_file_that_is_no_plan(tmp_path, text):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(DfspError, match=r"plan\.yaml: (a plan has one key|cannot be read)"):
+        read_plan(path)
+    with pytest.raises(DfspError, match="cannot be read"):
+        read_plan(tmp_path / "missing.yaml")
+
+
+# ---------------------------------------------------------------- what can happen to a run
+
+WORK = "import dfsp\nprint(dfsp.record(headline=f'x is {x}'))"
+
+
+def by_status(where):
+    return {row["p.kind"]: (row["status"], row["reason"]) for row in results(where)}
+
+
+def test_every_way_to_fail_is_recorded_and_the_others_go_on(tmp_path):
+    path = notebook(
+        tmp_path / "ways.ipynb",
+        'kind: str = "good"',
+        """
+import os, signal, time
+import dfsp
+if kind == "cell":
+    1 / 0
+if kind == "kernel":
+    os._exit(3)
+if kind == "slow":
+    time.sleep(60)
+if kind == "worker":
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+if kind == "gate":
+    from types import SimpleNamespace
+    import dfsp.runs, json, pathlib
+    dfsp.record(headline="refused")
+    found = pathlib.Path(os.environ["DFSP_RUN_FOLDER"], "findings.json")
+    kept = json.loads(found.read_text())
+    check = dfsp.Check("R-hat", False, 1.2, 1.01, "chains disagree").as_dict()
+    found.write_text(json.dumps(kept | {"checks": [check]}))
+else:
+    print(dfsp.record(headline=f"{kind} done"))
+""",
+        "print('reached')",
+    )
+    kinds = ["worker", "good", "cell", "kernel", "slow", "gate", "also good"]
+    entry = {"notebook": str(path), "parameters": {"kind": kinds}}
+    jobs = read_plan(plan(tmp_path / "plan.yaml", entry), timeout=8)
+    where = tmp_path / "runs"
+    heard = []
+    end = run_batch(jobs, where, workers=2, tell=lambda now, outcome: heard.append(outcome))
+    assert (end.done, end.failed, end.left) == (2, 5, 0)
+    assert sorted(each.name for each in heard[1:]) == sorted(job.name for job in jobs)
+    found = by_status(where)
+    assert found["good"] == found["also good"] == ("complete", "")
+    for kind, says in {
+        "cell": "ZeroDivisionError: division by zero",
+        "kernel": "the kernel died",
+        "slow": "stopped after 8 seconds",
+        "worker": "its worker process was killed",
+        "gate": "checks failed: R-hat",
+    }.items():
+        status, reason = found[kind]
+        assert (status, says in reason) == ("failed", True), (kind, reason)
+    for job in jobs:
+        record = json.loads((where / job.name / "record.json").read_text())
+        jsonschema.validate(record, schema("run"))
+        if record["status"] == "failed":
+            assert record["headline"] is None
+        if job.values["kind"] in ("cell", "kernel", "slow"):  # half executed
+            text = (where / job.name / "ways.ipynb").read_text()
+            assert "injected-parameters" in text and "reached\\n" not in text
+    assert {path.name for path in where.iterdir()} == {
+        RESULTS, BATCH_LOCK, *(job.name for job in jobs)
+    }  # fmt: skip
+
+
+def test_a_full_disk_is_the_reason_in_the_record(tmp_path, monkeypatch):
+    path = notebook(tmp_path / "a.ipynb", "x: int = 1", WORK)
+    write, calls = runs._write, []
+
+    def full_once(target, content):
+        calls.append(target)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        write(target, content)
+
+    monkeypatch.setattr(runs, "_write", full_once)
+    run = execute(plan_run(path, {}), tmp_path / "runs")
+    assert run.record["status"] == "failed"
+    assert "No space left on device" in run.record["reason"]
+    jsonschema.validate(run.record, schema("run"))
+
+    def always_full(target, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "_write", always_full)
+    with pytest.raises(OSError, match="No space left"):
+        execute(plan_run(path, {"x": "2"}), tmp_path / "runs")
+    assert [each.name for each in (tmp_path / "runs").iterdir()] == [run.folder.name]
+
+
+# ---------------------------------------------------------------- taking up again
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A plan of three runs, one of which fails, and its folder."""
+    (tmp_path / "data.csv").write_text("1\n")
+    path = notebook(
+        tmp_path / "small.ipynb",
+        "x: int = 1",
+        f"""
+import dfsp, hashlib, pathlib
+data = pathlib.Path({str(tmp_path / "data.csv")!r})
+digest = hashlib.sha256(data.read_bytes()).hexdigest()
+if x == 2 and data.read_text() == "1\\n":
+    raise ValueError("two is too much")
+print(dfsp.record(headline=f"x is {{x}}", data={{str(data): digest}}))
+""",
+    )
+    entry = {"notebook": str(path), "parameters": {"x": [1, 2, 3]}}
+    return plan(tmp_path / "plan.yaml", entry), tmp_path / "runs"
+
+
+def test_complete_runs_are_skipped_until_something_changes(small, tmp_path, monkeypatch):
+    path, where = small
+
+    def batch():
+        """Do the batch; return which runs were done, and their reasons."""
+        done = {}
+        run_batch(
+            read_plan(path), where, workers=1,
+            tell=lambda now, outcome: outcome and done.update({outcome.name: outcome.reason}),
+        )  # fmt: skip
+        return {name.split("-")[0]: reason for name, reason in done.items()}
+
+    failure = {"small_x=2": "ValueError: two is too much"}
+    everything = {"small_x=1": None, "small_x=2": None, "small_x=3": None}
+    assert batch() == everything | failure
+    before = (where / RESULTS).read_text()
+    assert batch() == failure  # a failed run is done again
+    assert (where / RESULTS).read_text() == before
+    # Data that a run has read
+    (tmp_path / "data.csv").write_text("2\n")
+    assert batch() == everything
+    assert batch() == {}
+    # A record that is not one, a notebook that was lost
+    (one,) = where.glob("small_x=1-*")
+    (one / "record.json").write_text("{")
+    assert batch() == {"small_x=1": None}
+    (one / "small.ipynb").unlink()
+    assert batch() == {"small_x=1": None}
+    # The versions of packages, the package's own source
+    old = runs.versions()
+    for name, changed in {
+        "versions": lambda: old | {"numpy": "0"},
+        "source_sha256": lambda: "0" * 64,
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, name, changed)
+            assert all(runs.finished(job, where) is None for job in read_plan(path))
+    # The notebook
+    notebook(tmp_path / "small.ipynb", "x: int = 1", WORK)
+    assert batch() == everything
+
+
+def test_draws_are_kept_when_asked_for(tmp_path):
+    path = notebook(
+        tmp_path / "fit.ipynb",
+        "x: int = 1",
+        """
+import dfsp, pandas as pd
+fit = dfsp.fit(pd.DataFrame({"study": ["A", "B"], "events": [x, 4], "total": [9, 9]}))
+dfsp.record(fit=fit, tables={"more": fit.studies})
+""",
+    )
+    where = tmp_path / "runs"
+    plain = plan_run(path, {})
+    assert execute(plain, where).record["draws"] is None
+    asked = plan_run(path, {}, draws=True)
+    assert runs.finished(plain, where) and not runs.finished(asked, where)
+    run = execute(asked, where, again=False)
+    assert run.record["draws"] == "draws.nc"
+    assert run.record["tables"] == ["summary.csv", "studies.csv", "more.csv"]
+    assert runs.finished(plain, where) and runs.finished(asked, where)
+    import xarray as xr
+
+    with xr.open_datatree(run.folder / "draws.nc", engine="h5netcdf") as tree:
+        assert tree["posterior"]["mu"].shape == (4, 1000)
+    row = results(write_results(where).parent)[0]
+    summary = run.record["numbers"]["mean_rate"]
+    assert float(row["mean_rate.q97.5"]) == summary["q97.5"]
+
+
+# ---------------------------------------------------------------- more than one process
+
+
+def test_a_second_batch_on_the_folder_says_so_and_stops(small):
+    path, where = small
+    where.mkdir()
+    with hold(where / BATCH_LOCK, wait=False) as lock:
+        lock.write("process 17 on host\n")
+        lock.flush()
+        done = subprocess.run(
+            [*DFSP, "batch", str(path), "--folder", str(where)], capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "another batch (process 17 on host) is at work in this folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [each.name for each in where.iterdir()] == [BATCH_LOCK]
+
+
+def test_whoever_waits_for_a_run_finds_it_done(small, monkeypatch):
+    path, where = small
+    job = read_plan(path)[0]
+    first = execute(job, where)
+    monkeypatch.setattr(runs, "_execute", lambda *_: pytest.fail("was run again"))
+    assert execute(job, where, again=False).record == first.record
+
+
+def test_a_finished_folder_without_its_name_is_published_by_who_comes_next(tmp_path):
+    final = tmp_path / "run"
+    for text in ("old", "new"):
+        with working(final) as work:
+            (work / "record.json").write_text(text)
+    assert (final / "record.json").read_text() == "new"
+    final.rename(tmp_path / ".run")  # as if killed between the two moves
+    (tmp_path / ".run" / LOCK).touch()
+    (tmp_path / ".half").mkdir()
+    (tmp_path / ".half" / LOCK).touch()
+    (tmp_path / ".held").mkdir()
+    from dfsp.publishing import recover
+
+    with hold(tmp_path / ".held" / LOCK, wait=False):
+        recover(tmp_path)
+    assert (final / "record.json").read_text() == "new"
+    assert {each.name for each in tmp_path.iterdir()} == {"run", ".held"}
+    assert [each.name for each in final.iterdir()] == ["record.json"]
+
+
+def family(tag):
+    """The processes with a mark in their environment."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            if tag.encode() in (each / "environ").read_bytes():
+                found.append(each.name)
+        except OSError:
+            continue
+    return found
+
+
+def assert_no_family(tag):
+    until = time.monotonic() + 10
+    while (left := family(tag)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def start(path, where, tag):
+    return subprocess.Popen(
+        [*DFSP, "batch", str(path), "--folder", str(where), "--jobs", "2"],
+        env=os.environ | {"DFSP_TEST_TAG": tag},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@linux_only
+def test_after_kills_at_random_moments_the_results_are_those_of_a_quiet_batch(small, tmp_path):
+    path, where = small
+    tag, rng = f"kill-{os.getpid()}-{tmp_path.name}", random.Random(20261123)
+    quiet = tmp_path / "quiet"
+    clock = time.monotonic()
+    process = start(path, quiet, tag)
+    process.communicate(timeout=120)
+    assert process.returncode == 1  # one of the three runs fails
+    length = time.monotonic() - clock
+    kept = set()
+    for _ in range(KILLS):
+        process = start(path, where, tag)
+        try:
+            process.communicate(timeout=rng.uniform(0.2, 1.1) * length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        assert_no_family(tag)
+        there = {each.name for each in where.glob("[!.]*/")}
+        unnamed = {path.parent.name[1:] for path in where.glob(".*/record.json")}
+        assert kept <= there | unnamed
+        for name in there:
+            record = json.loads((where / name / "record.json").read_text())
+            jsonschema.validate(record, schema("run"))
+            json.loads((where / name / "small.ipynb").read_text())
+        kept = there
+        if len(there) == 3 and (where / RESULTS).exists():
+            assert (where / RESULTS).read_text() == (quiet / RESULTS).read_text()
+            where.rename(tmp_path / f"done-{rng.random()}")
+            kept = set()
+    process = start(path, where, tag)
+    process.communicate(timeout=120)
+    assert (where / RESULTS).read_text() == (quiet / RESULTS).read_text()
+    assert {each.name for each in where.iterdir()} == {each.name for each in quiet.iterdir()}
+
+
+@linux_only
+def test_ctrl_c_stops_everything_and_says_how_to_go_on(tmp_path):
+    path = notebook(tmp_path / "long.ipynb", "x: int = 1", "import time\ntime.sleep(60 * (x > 1))")
+    entry = {"notebook": str(path), "parameters": {"x": [1, 2, 3, 4]}}
+    where, tag = tmp_path / "runs", f"stop-{os.getpid()}-{tmp_path.name}"
+    process = start(plan(tmp_path / "plan.yaml", entry), where, tag)
+    until = time.monotonic() + 60
+    while not list(where.glob("long_x=1-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, says = process.communicate(timeout=30)
+    assert process.returncode == 130, says
+    assert "stopped; the same command takes up the rest" in says
+    assert "Traceback" not in says
+    assert_no_family(tag)
+    assert [row["status"] for row in results(where)] == ["complete"]
+    assert not list(where.glob(".long*"))
+
+
+@pytest.mark.filterwarnings("default")  # of distributed and its cluster's processes
+def test_the_same_batch_over_a_dask_cluster(small, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    path, where = small
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    )
+    with cluster:
+        end = run_batch(read_plan(path), where, scheduler=cluster.scheduler_address)
+        assert (end.done, end.failed) == (2, 1)
+    here = tmp_path / "here"
+    run_batch(read_plan(path), here, workers=2)
+    assert (where / RESULTS).read_text() == (here / RESULTS).read_text()
+
+
+def test_no_cluster_at_the_address_and_options_that_exclude_each_other(small, monkeypatch):
+    monkeypatch.setattr(batches, "ANSWER", 1.0)
+    path, where = small
+    with pytest.raises(DfspError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        run_batch(read_plan(path), where, scheduler="tcp://127.0.0.1:1")
+    words = ["--scheduler", "tcp://127.0.0.1:1", "--jobs", "2"]
+    done = subprocess.run(
+        [*DFSP, "batch", str(path), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "give one" in done.stderr
+
+
+# ---------------------------------------------------------------- what one sees
+
+
+def test_progress_in_words():
+    now = Progress(total=10, done=4, failed=1, skipped=2, started=time.perf_counter() - 3671)
+    assert str(now) == "4 done, 1 failed, 5 left, 1:01:11"
+
+
+def test_plain_lines_off_a_terminal(small):
+    path, where = small
+    done = subprocess.run(
+        [*DFSP, "batch", str(path), "--folder", str(where)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == "3 runs, 0 of them complete and unchanged"
+    assert len(lines) == 4, done.stderr
+    assert lines[-1].startswith("2 done, 1 failed, 0 left, 0:00:")
+    assert "\r" not in done.stderr
+    assert done.stdout.startswith("2 done, 1 failed, 0 left")

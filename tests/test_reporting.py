@@ -1,0 +1,307 @@
+"""Reports: nothing of a notebook runs in them, nothing is fetched, everything is there."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+from nbformat import write as write_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from dfsp.errors import DfspError
+from dfsp.reporting import cleaned, mathml, write_report
+from dfsp.runs import run_notebook
+
+EVIL = "<script>alert(1)</script>"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+CELLS = (
+    ("markdown", "# A title\n\n**Question.** What about <b onclick='alert(2)'>this</b> and $\\tau^2$?"),
+    ("parameters", 'name: str = ""\nfails: bool = False'),
+    ("markdown", "## Model\n\n$$r_i \\sim \\mathrm{Binomial}(n_i, \\theta_i)$$\n\n"
+                 "![far](http://127.0.0.1:9/far.png) [link](javascript:alert(3))"),
+    ("code", """
+import matplotlib
+import pandas as pd, dfsp
+from IPython.display import HTML, Javascript, Latex, Markdown, display
+fit = dfsp.fit(pd.DataFrame({"study": [name or "A", "B"], "events": [3, 4], "total": [9, 10]}))
+print(dfsp.shown(fit.studies))
+"""),
+    ("markdown", "## The forest"),
+    ("code", "forest = dfsp.forest(fit)"),
+    ("code", "dfsp.plot_prior(dfsp.prior_of(fit.model), fit);"),
+    ("code", """
+display(fit.studies)
+display(HTML("<img src=x onerror=alert(4)>" + name + "<style>body{display:none}</style>"))
+display(Javascript("alert(5)"))
+display(Markdown(name + " ![far](http://127.0.0.1:9/far.png)"))
+display(Latex("$\\\\alpha$"))
+"""),
+    ("remove-input", "print('no code above')"),
+    ("code", "assert not fails, name"),
+    ("code", "print(dfsp.record(fit=fit, figures={'forest': forest}, seed=3))"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with a run of a study with a hostile name, one of plain names, and a failed one."""
+    folder = tmp_path_factory.mktemp("report")
+    cells = []
+    for kind, source in CELLS:
+        cells.append((new_markdown_cell if kind == "markdown" else new_code_cell)(source))
+        if kind not in ("markdown", "code"):
+            cells[-1].metadata["tags"] = [kind]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = folder / "evil.ipynb"
+    write_notebook(new_notebook(cells=cells, metadata=metadata), path)
+    made = [
+        run_notebook(path, values, folder=folder / "runs", progress=False)
+        for values in ({"name": EVIL}, {}, {"name": EVIL, "fails": "true"})
+    ]
+    assert [run.record["status"] for run in made] == ["complete", "complete", "failed"]
+    write_report(folder / "runs")
+    return folder / "runs", made
+
+
+def pages(runs):
+    where, made = runs
+    return [(where / "report" / f"{run.folder.name}.html").read_text("utf-8") for run in made]
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_nothing_that_runs_and_nothing_that_loads_is_in_a_page(runs):
+    for text in pages(runs):
+        found = Elements(text).found
+        assert not [tag for tag, _ in found if tag in ("script", "iframe", "object", "embed")]
+        for tag, attributes in found:
+            assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+            assert not attributes.get("href", "").lower().startswith(("javascript", "http")), tag
+            assert attributes.get("src", "data:").startswith("data:"), tag
+        outputs = re.sub(r"(?s)<details.*?</details>", "", text)
+        assert "body{display:none}" in text and "body{display:none}" not in outputs
+        policy = [
+            a["content"] for t, a in found if a.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_hostile_names_are_shown_as_what_they_are(runs):
+    evil = pages(runs)[0]
+    assert evil.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3  # facts, output, headline
+    assert EVIL not in evil
+
+
+def test_code_is_folded_equations_are_mathml_and_figures_are_embedded(runs):
+    text = pages(runs)[1]
+    found = Elements(text).found
+    codes = sum(kind in ("code", "parameters") for kind, _ in CELLS)
+    folded = [a for tag, a in found if tag == "details"]
+    assert len(folded) == codes
+    assert not any("open" in attributes for attributes in folded)
+    assert "no code above" in text and "print(&#39;no code above" not in text
+    assert sum(tag == "math" for tag, _ in found) == 3
+    figures = [a for tag, a in found if tag == "img"]
+    assert len(figures) == 2
+    for figure in figures:
+        assert base64.b64decode(figure["src"].split(",")[1]).startswith(b"\x89PNG")
+        assert figure["alt"] == "Figure: The forest"
+
+
+def test_every_link_within_a_page_leads_somewhere(runs):
+    for text in pages(runs):
+        found = Elements(text).found
+        ids = {attributes.get("id") for _, attributes in found}
+        links = [a["href"][1:] for t, a in found if t == "a" and a.get("href", "").startswith("#")]
+        assert len(links) > 5
+        assert set(links) - {"harmful-link"} <= ids  # what mistune makes of javascript:
+
+
+def test_a_failed_run_says_why_and_where(runs):
+    text = pages(runs)[2]
+    assert "This run failed: AssertionError: &lt;script&gt;alert(1)&lt;/script&gt;" in text
+    (target,) = re.findall(r'href="#(cell-id=[^"]+)">the cell', text)
+    assert f'id="{target}"' in text
+    assert "An Exception was encountered" not in text  # papermill's banner
+
+
+def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):
+    where, made = runs
+    text = (where / "report" / "index.html").read_text("utf-8")
+    found = Elements(text).found
+    rows = [a for tag, a in found if tag == "tr" and "data-values" in a]
+    assert [row["class"] for row in rows] == ["failed", "complete", "complete"]
+    assert json.loads(rows[0]["data-values"])["name"] == EVIL
+    assert [a["name"] for tag, a in found if tag == "select"] == [
+        "status", "notebook", "fails", "name"
+    ]  # fmt: skip
+    for run in made:
+        assert f'href="{run.folder.name}.html"' in text
+    assert EVIL not in text
+    numbers = made[0].record["numbers"]["typical_rate"]
+    low, middle, high = (100 * numbers[name] for name in ("q2.5", "q50", "q97.5"))
+    assert f"{middle:.1f} % [{low:.1f}, {high:.1f}]" in text
+
+
+def test_pages_of_runs_that_are_gone_go_too_and_half_a_notebook_is_no_fault(runs, tmp_path):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[0], where)
+    gone, half = (where / run.folder.name for run in runs[1][:2])
+    shutil.rmtree(gone)
+    (half / "evil.ipynb").write_text("{")
+    record = json.loads((half / "record.json").read_text("utf-8"))
+    for later in ("git", "source_sha256", "cell_seconds", "tables", "draws", "appraisal"):
+        del record[later]  # as in records of old
+    (half / "record.json").write_text(json.dumps(record), "utf-8")
+    index = write_report(where)
+    assert not (index.parent / f"{gone.name}.html").exists()
+    page = (index.parent / f"{half.name}.html").read_text("utf-8")
+    assert "No executed notebook was kept" in page
+
+
+def test_a_folder_without_runs(tmp_path):
+    with pytest.raises(DfspError, match="no runs here"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("html", "left"),
+    [
+        ("<b>bold</b><script>x()</script>", "<b>bold</b>"),
+        ("<style>td{}</style><table><tbody><tr><td>1</td></tr></tbody></table>",
+         "<table><tbody><tr><td>1</td></tr></tbody></table>"),
+        ("<img src=x onerror=y()>", ""),
+        ('<a href="javascript:x()" onclick="y()">a</a>', "<a>a</a>"),
+        ("<script>never closed", ""),
+    ],
+)  # fmt: skip
+def test_html_of_outputs_is_cleaned(html, left):
+    assert cleaned(html) == left
+
+
+def test_tex_that_cannot_be_converted_is_shown_as_such():
+    assert mathml(r"\begin{aligned} <x", "block") == r"<code>\begin{aligned} &lt;x</code>"
+    assert "<mo>&#x0223C;</mo>" in mathml(r"x \sim y", "inline")
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@contextmanager
+def browser():
+    """A headless Chromium without a network; a function that sends it one command."""
+    websocket = pytest.importorskip("websocket")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        words = [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--no-first-run", "--disable-background-networking", "--remote-debugging-port=0",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-allow-origins=*",
+            "--proxy-server=127.0.0.1:9", "--window-size=1200,900",
+            f"--user-data-dir={profile}", "about:blank",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            [CHROMIUM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            port = Path(profile, "DevToolsActivePort")
+            until = time.monotonic() + 60
+            while not (port.exists() and port.read_text().count("\n")):
+                assert time.monotonic() < until, "Chromium did not start"
+                time.sleep(0.1)
+            number = port.read_text().split()[0]
+            opener = build_opener(ProxyHandler({}))
+            with opener.open(f"http://127.0.0.1:{number}/json/list", timeout=30) as answer:
+                target = next(each for each in json.load(answer) if each["type"] == "page")
+            socket = websocket.create_connection(
+                target["webSocketDebuggerUrl"], timeout=60, http_no_proxy=["127.0.0.1"]
+            )
+            events = []
+
+            def send(method, **parameters):
+                send.number += 1
+                message = {"id": send.number, "method": method, "params": parameters}
+                socket.send(json.dumps(message))
+                while (said := json.loads(socket.recv())).get("id") != send.number:
+                    events.append(said)
+                assert "error" not in said, said
+                return said["result"]
+
+            send.number = 0
+            with closing(socket):
+                yield send, events
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt install chromium)")
+def test_in_a_browser_without_a_network(runs):
+    where, made = runs
+    with browser() as (send, events):
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            send(f"{domain}.enable")
+
+        def ask(expression):
+            found = send("Runtime.evaluate", expression=expression, returnByValue=True)
+            return found["result"].get("value")
+
+        for name in ["index", *(run.folder.name for run in made)]:
+            events.clear()
+            send("Page.navigate", url=(where / "report" / f"{name}.html").as_uri())
+            until = time.monotonic() + 30
+            while ask("document.readyState") != "complete" and time.monotonic() < until:
+                time.sleep(0.1)
+            methods = [event["method"] for event in events]
+            asked = [
+                event["params"]["request"]["url"]
+                for event in events
+                if event["method"] == "Network.requestWillBeSent"
+            ]
+            assert asked and asked[0].startswith("file:")
+            assert all(url.startswith("data:") for url in asked[1:]), asked
+            for trouble in (
+                "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled",
+                "Page.javascriptDialogOpening", "Network.loadingFailed",
+            ):  # fmt: skip
+                assert trouble not in methods, [e for e in events if e["method"] == trouble]
+            widths = ask(
+                "JSON.stringify([...document.images].map(i =>"
+                " [i.complete, i.naturalWidth, i.getBoundingClientRect().width]))"
+            )
+            figures = json.loads(widths)
+            assert len(figures) == (0 if name == "index" else 2)
+            assert all(done and real > 100 and wide > 100 for done, real, wide in figures)
+            equations = "[...document.querySelectorAll('math')]"
+            shown = f"{equations}.every(m => m.getBoundingClientRect().width > 5)"
+            assert ask(shown)
+        # The filters of the index
+        send("Page.navigate", url=(where / "report" / "index.html").as_uri())
+        while ask("document.readyState") != "complete":
+            time.sleep(0.1)
+        assert ask("document.getElementById('shown').textContent") == "3 of 3 shown"
+        ask(
+            "c = document.querySelector('select[name=status]'); c.value = '=failed';"
+            "c.dispatchEvent(new Event('change'))"
+        )
+        assert ask("document.getElementById('shown').textContent") == "1 of 3 shown"
+        visible = "document.querySelectorAll('tbody tr:not([hidden])').length"
+        assert ask(visible) == 1
