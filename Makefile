@@ -45,6 +45,7 @@ run: $(VENV)/dfsp.stamp
 	@$(BIN)/dfsp run notebooks/02_response.ipynb -p evidence_set review
 	@$(BIN)/dfsp run notebooks/03_categories.ipynb
 	@$(BIN)/dfsp run notebooks/07_calibration.ipynb
+	@$(BIN)/dfsp run notebooks/08_planning.ipynb
 	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
 
 lint: $(VENV)/dfsp.stamp
