@@ -46,6 +46,7 @@ run: $(VENV)/dfsp.stamp
 	@$(BIN)/dfsp run notebooks/03_categories.ipynb
 	@$(BIN)/dfsp run notebooks/07_calibration.ipynb
 	@$(BIN)/dfsp run notebooks/08_planning.ipynb
+	@$(BIN)/dfsp run notebooks/explore.ipynb
 	@echo "Each folder under runs/ holds the executed notebook, its figures and record.json."
 
 lint: $(VENV)/dfsp.stamp

@@ -38,6 +38,7 @@ from dfsp.parameters import (
     calibration_analysis,
     categories_analysis,
     evidence_analysis,
+    explorer_analysis,
     planning_analysis,
     response_analysis,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "effective_sample_size",
     "events_in_new_study",
     "evidence_analysis",
+    "explorer_analysis",
     "fit",
     "fit_categories",
     "fit_cumulative",

@@ -38,6 +38,8 @@ def plot_plan(posterior: Posterior, prior: BetaMixture, *, n: int, p0: float) ->
     least = least_events(prior, n, p0)
     rates = np.linspace(0.005, 0.995, 199)
     table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
+    left: Axes
+    right: Axes
     with sns.axes_style("ticks"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
     events = np.arange(n + 1)

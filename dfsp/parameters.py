@@ -178,6 +178,37 @@ def calibration_analysis(
     return counts, model
 
 
+def explorer_analysis(*, evidence_set: str, tau_scale: float) -> dict[str, Any]:
+    """Return the state that `explore` starts from.
+
+    Parameters
+    ----------
+    evidence_set : str
+    tau_scale : float
+        Scale of the half-normal prior of tau (logit scale), 0.1 to 3.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults: list[str] = []
+    if not (_number(tau_scale) and 0.1 <= tau_scale <= 3):
+        faults.append(f"tau_scale = {tau_scale!r}: give a number from 0.1 to 3")
+    _counts(evidence_set, "", "objective_response", "no event", "", faults)
+    if faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return {
+        "evidence_set": evidence_set,
+        "outcome": "objective_response",
+        "not_evaluable": "no event",
+        "drop": (),
+        "mu_sd": 2.0,
+        "tau_family": "half-normal",
+        "tau_scale": tau_scale,
+    }
+
+
 def planning_analysis(
     *,
     evidence_set: str,
@@ -316,5 +347,6 @@ ANALYSES: Mapping[str, Callable[..., Any]] = {
     "03_categories": categories_analysis,
     "07_calibration": calibration_analysis,
     "08_planning": planning_analysis,
+    "explore": explorer_analysis,
 }
 """By notebook, the function that its second cell calls with all its parameters."""
