@@ -39,7 +39,22 @@ from dfsp.parameters import (
     categories_analysis,
     dose_analysis,
     evidence_analysis,
+    explorer_analysis,
+    planning_analysis,
     response_analysis,
+)
+from dfsp.planning import (
+    BetaMixture,
+    describe_plan,
+    effective_sample_size,
+    fit_mixture,
+    least_events,
+    mixture_sample_size,
+    moment_sample_size,
+    operating_characteristics,
+    plan,
+    probability_greater,
+    sample_sizes,
 )
 from dfsp.predictions import (
     draws,
@@ -100,6 +115,7 @@ if TYPE_CHECKING:
         save,
     )
     from dfsp.figures_calibration import plot_coverage, plot_positions
+    from dfsp.figures_planning import plot_plan
 
 __version__ = version("dfsp")
 
@@ -115,6 +131,7 @@ _LAZY = {
         "save",
     ),
     "figures_calibration": ("plot_coverage", "plot_positions"),
+    "figures_planning": ("plot_plan",),
 }
 _FIGURES = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -132,6 +149,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "DATA",
     "OUTCOMES",
+    "BetaMixture",
     "Calibration",
     "Categories",
     "Check",
@@ -175,29 +193,40 @@ __all__ = [
     "describe_evidence",
     "describe_heterogeneity",
     "describe_new_study",
+    "describe_plan",
     "describe_regression",
     "describe_sources",
     "describe_store",
     "describe_trust",
     "dose_analysis",
     "draws",
+    "effective_sample_size",
     "events_in_new_study",
     "evidence_analysis",
+    "explorer_analysis",
     "fit",
     "fit_categories",
     "fit_cumulative",
+    "fit_mixture",
     "forest",
     "informed",
+    "least_events",
     "leave_one_out",
     "load_evidence",
     "log2_of",
+    "mixture_sample_size",
+    "moment_sample_size",
     "narrower",
     "observed",
+    "operating_characteristics",
     "patient_weighted_rate",
+    "plan",
+    "planning_analysis",
     "plot_agreement",
     "plot_categories",
     "plot_coverage",
     "plot_dose",
+    "plot_plan",
     "plot_positions",
     "plot_predictive",
     "plot_prior",
@@ -205,6 +234,7 @@ __all__ = [
     "pooled",
     "predictive_check",
     "prior_of",
+    "probability_greater",
     "proportional_odds",
     "question_priors",
     "rates_differ",
@@ -212,6 +242,7 @@ __all__ = [
     "record",
     "regress",
     "response_analysis",
+    "sample_sizes",
     "save",
     "shown",
     "study_categories",

@@ -20,15 +20,22 @@ ROOT = Path(__file__).resolve().parents[1]
 """The project's folder; relative paths in a notebook's parameters start here."""
 
 
-def evidence_analysis(*, evidence_set: str) -> Evidence:
+def evidence_analysis(*, evidence_set: str, folder: str = "") -> Evidence:
     """Return the evidence that `01_evidence` is about.
+
+    Parameters
+    ----------
+    evidence_set : str
+    folder : str
+        A folder with one's own evidence tables; a relative path starts at the project's folder.
+        The project's own if empty.
 
     Raises
     ------
     DfspError
         The set is not known or its tables are faulty.
     """
-    return load_evidence(evidence_set)
+    return _evidence(evidence_set, folder)
 
 
 def response_analysis(
@@ -44,6 +51,7 @@ def response_analysis(
     draws: int,
     seed: int,
     engine: Engine,
+    folder: str = "",
 ) -> tuple[Counts, Model]:
     """Return the counts and the model that `02_response` is about.
 
@@ -59,6 +67,8 @@ def response_analysis(
     tau_family : str
     draws, seed : int
     engine : {"exact", "nuts", "both"}
+    folder : str
+        As in `evidence_analysis`.
 
     Raises
     ------
@@ -72,7 +82,7 @@ def response_analysis(
         faults.append("engine = 'nuts': this notebook needs the exact engine; use exact or both")
     faults += _whole_faults(draws=(draws, 100), seed=(seed, 0))
     model = _model(mu_sd, tau_family, tau_scale, faults)
-    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults)
+    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults, folder)
     if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
     return counts, model
@@ -217,6 +227,91 @@ def calibration_analysis(
     return counts, model
 
 
+def explorer_analysis(*, evidence_set: str, tau_scale: float) -> dict[str, Any]:
+    """Return the state that `explore` starts from.
+
+    Parameters
+    ----------
+    evidence_set : str
+    tau_scale : float
+        Scale of the half-normal prior of tau (logit scale), 0.1 to 3.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults: list[str] = []
+    if not (_number(tau_scale) and 0.1 <= tau_scale <= 3):
+        faults.append(f"tau_scale = {tau_scale!r}: give a number from 0.1 to 3")
+    _counts(evidence_set, "", "objective_response", "no event", "", faults)
+    if faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return {
+        "evidence_set": evidence_set,
+        "outcome": "objective_response",
+        "not_evaluable": "no event",
+        "drop": (),
+        "mu_sd": 2.0,
+        "tau_family": "half-normal",
+        "tau_scale": tau_scale,
+    }
+
+
+def planning_analysis(
+    *,
+    evidence_set: str,
+    table: str,
+    outcome: str,
+    not_evaluable: str,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    robust_weight: float,
+    n: int,
+    p0: float,
+) -> tuple[Counts, Model]:
+    """Return the counts and the model that `08_planning` starts from.
+
+    Parameters
+    ----------
+    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale
+        As in `response_analysis`.
+    robust_weight : float
+        Prior probability that the next trial is unlike the evidence, 0 to below 1.
+    n : int
+        Patients of the planned trial, 1 or more.
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(n=(n, 1))
+    for name, value, good, allowed in (
+        (
+            "robust_weight",
+            robust_weight,
+            _number(robust_weight) and 0 <= robust_weight < 1,
+            "from 0 to below 1",
+        ),
+        ("p0", p0, _number(p0) and 0 < p0 < 1, "between 0 and 1"),
+    ):
+        if not good:
+            faults.append(f"{name} = {value!r}: give a number {allowed}")
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults)
+    if counts is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return counts, model
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _whole_faults(**limits: tuple[int, int]) -> list[str]:
     """Say which values are no whole numbers of at least their limit; name=(value, limit)."""
     return [
@@ -242,6 +337,7 @@ def _counts(
     not_evaluable: str,
     drop: str,
     faults: list[str],
+    folder: str = "",
 ) -> Counts | None:
     """Return the counts; what cannot be used is added to `faults`."""
     texts = {
@@ -250,6 +346,7 @@ def _counts(
         "outcome": outcome,
         "not_evaluable": not_evaluable,
         "drop": drop,
+        "folder": folder,
     }
     no_texts = [f"{n} = {v!r}: give a text" for n, v in texts.items() if not isinstance(v, str)]
     if no_texts:
@@ -263,12 +360,20 @@ def _counts(
                     "with a table of one's own, outcome and not_evaluable say nothing: "
                     "set both to an empty string"
                 )
+            if folder:
+                raise DfspError("table and folder are both given; leave one of them empty")
             return without(read_table(ROOT / table), names)
         rule = cast(NotEvaluable, not_evaluable)
-        return count(load_evidence(evidence_set), outcome, not_evaluable=rule, drop=names)
+        return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=names)
     except DfspError as error:
         faults.append(str(error))
         return None
+
+
+def _evidence(evidence_set: str, folder: str) -> Evidence:
+    if not isinstance(folder, str):
+        raise DfspError(f"folder = {folder!r}: give a text")
+    return load_evidence(evidence_set, folder=ROOT / folder if folder else None)
 
 
 ANALYSES: Mapping[str, Callable[..., Any]] = {
@@ -277,5 +382,7 @@ ANALYSES: Mapping[str, Callable[..., Any]] = {
     "03_categories": categories_analysis,
     "04_dose": dose_analysis,
     "07_calibration": calibration_analysis,
+    "08_planning": planning_analysis,
+    "explore": explorer_analysis,
 }
 """By notebook, the function that its second cell calls with all its parameters."""

@@ -1,0 +1,573 @@
+"""What the evidence says about the next trial: its prior, what that is worth, what to expect.
+
+The new-study distribution is approximated by a mixture of beta distributions, which updates in
+closed form and can be handed to R. Everything here is deterministic and on the rate scale.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import betainc, betaln, gammaln, logsumexp, psi
+from scipy.stats import binom
+
+from dfsp.errors import DfspError
+from dfsp.exact import Posterior
+from dfsp.integrals import sigmoid
+from dfsp.predictions import events_in_new_study, rate_points
+from dfsp.priors import Fixed, HalfNormal, Uniform
+
+Array = npt.NDArray[np.float64]
+
+MOST = 4  # beta components tried
+CLOSE = 0.005  # difference of distribution functions that needs no further component
+SUCCESS = 0.975  # posterior probability that a planned trial must exceed
+FAINT = 1e-14  # nodes of less weight add nothing to the information
+NORMAL_SD_LIMIT = 1.0  # HalfNormal scale of tau above which the integral diverges
+
+
+@dataclass(frozen=True)
+class BetaMixture:
+    """A mixture of beta distributions of a rate.
+
+    Attributes
+    ----------
+    weight, a, b : array, shape (component,)
+        Weights that add up to 1, and the parameters of the components, by falling weight.
+
+    Raises
+    ------
+    DfspError
+        The arrays are of different lengths or not all finite and positive, or the weights do not
+        add up to 1.
+    """
+
+    weight: Array
+    a: Array
+    b: Array
+
+    def __post_init__(self) -> None:
+        parts = [np.asarray(part, dtype=np.float64) for part in (self.weight, self.a, self.b)]
+        for name, part in zip(("weight", "a", "b"), parts, strict=True):
+            if part.ndim != 1 or part.shape != parts[0].shape or not len(part):
+                raise DfspError("a beta mixture needs weight, a and b of one length, 1 or more")
+            if not (np.isfinite(part).all() and (part > 0).all()):
+                raise DfspError(f"{name} = {part.tolist()}: give finite numbers above 0")
+            object.__setattr__(self, name, part)
+        if abs(parts[0].sum() - 1) > 1e-6:
+            raise DfspError(f"the weights add up to {parts[0].sum():g}; give weights of sum 1")
+
+    def __repr__(self) -> str:
+        parts = zip(self.weight, self.a, self.b, strict=True)
+        return " + ".join(f"{w:.4f} Beta({a:.4f}, {b:.4f})" for w, a, b in parts)
+
+    @property
+    def mean(self) -> float:
+        """Mean rate."""
+        return float(self.weight @ (self.a / (self.a + self.b)))
+
+    @property
+    def variance(self) -> float:
+        """Variance of the rate."""
+        size = self.a + self.b
+        square = self.a * (self.a + 1) / (size * (size + 1))
+        return float(self.weight @ square) - self.mean**2
+
+    def cdf(self, rate: npt.ArrayLike) -> Array:
+        """Return P(rate <= `rate`), for rates of any shape."""
+        at = np.asarray(rate, dtype=np.float64)[..., None]
+        return np.asarray(betainc(self.a, self.b, at) @ self.weight, dtype=np.float64)
+
+    def above(self, rate: float) -> float:
+        """Return P(rate > `rate`)."""
+        return float(betainc(self.b, self.a, 1 - rate) @ self.weight)
+
+    def predict(self, n: int) -> Array:
+        """Return the probability of each number of events among `n` patients, shape (n + 1,)."""
+        _whole("n", n, 1)
+        return np.exp(logsumexp(self._log_parts(np.arange(n + 1.0), n), axis=1))
+
+    def update(self, events: int, n: int) -> "BetaMixture":
+        """Return the posterior after `events` of `n` patients.
+
+        Raises
+        ------
+        DfspError
+            Not 0 <= events <= n in whole numbers.
+        """
+        _whole("n", n, 0)
+        _whole("events", events, 0)
+        if events > n:
+            raise DfspError(f"events = {events} exceeds n = {n}")
+        log_w = self._log_parts(np.array([float(events)]), n)[0]
+        weight = np.exp(log_w - logsumexp(log_w))
+        keep = weight > 0
+        return BetaMixture(weight[keep], (self.a + events)[keep], (self.b + n - events)[keep])
+
+    def robustify(self, weight: float, mean: float = 0.5) -> "BetaMixture":
+        """Return the mixture with a vague component worth two patients added.
+
+        Schmidli et al. 2014, doi:10.1111/biom.12242.
+
+        Parameters
+        ----------
+        weight : float
+            Prior probability that the next trial is unlike the evidence, 0 <= weight < 1.
+        mean : float
+            Mean rate of the vague component; 0.5 is the uniform distribution.
+
+        Raises
+        ------
+        DfspError
+            A weight or a mean outside its range.
+        """
+        if not 0 <= weight < 1:
+            raise DfspError(f"weight = {weight!r}: give a number from 0 to below 1")
+        _inside("mean", mean)
+        if weight == 0:
+            return self
+        return BetaMixture(
+            np.append(self.weight * (1 - weight), weight),
+            np.append(self.a, 2 * mean),
+            np.append(self.b, 2 * (1 - mean)),
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the object that RBesT's `read_mix_json` reads."""
+        names: list[str] | None = [f"comp{k}" for k in range(1, len(self.weight) + 1)]
+        if len(self.weight) == 3:
+            # R's jsonlite would make a matrix of two lists of three names, which are no dimnames
+            names = None
+        return {
+            "meta": {
+                "dim": [3, len(self.weight)],
+                "dimnames": [["w", "a", "b"], names],
+                "class": ["betaMix", "mix"],
+                "link": "identity",
+            },
+            "comp": [self.weight.tolist(), self.a.tolist(), self.b.tolist()],
+        }
+
+    def write(self, file: str | Path) -> None:
+        """Write the mixture as JSON for RBesT's `read_mix_json`.
+
+        Raises
+        ------
+        DfspError
+            The file cannot be written.
+        """
+        try:
+            Path(file).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise DfspError(f"{file} cannot be written: {error.strerror}") from error
+
+    def _log_parts(self, events: Array, n: int) -> Array:
+        """Log of weight times beta-binomial probability, shape (event, component)."""
+        events = events[:, None]
+        choose = gammaln(n + 1) - gammaln(events + 1) - gammaln(n - events + 1)
+        ratio = betaln(self.a + events, self.b + n - events) - betaln(self.a, self.b)
+        return np.asarray(np.log(self.weight) + choose + ratio, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class MixtureFit:
+    """A beta mixture fitted to a new-study distribution.
+
+    Attributes
+    ----------
+    mixture : BetaMixture
+    error : float
+        Largest difference of the two distribution functions.
+    tried : pandas.DataFrame
+        One row a number of components: `components`, `error`, `divergence` (Kullback-Leibler,
+        relative to the best one tried).
+    """
+
+    mixture: BetaMixture
+    error: float
+    tried: pd.DataFrame
+
+
+def fit_mixture(posterior: Posterior, *, components: int | None = None) -> MixtureFit:
+    """Approximate the new-study distribution by a mixture of beta distributions.
+
+    The mixture minimises the Kullback-Leibler divergence from the exact distribution, by a
+    deterministic search; no draws are involved.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        From `fit(...).exact`.
+    components : int, optional
+        1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one,
+        or else the closest.
+
+    Returns
+    -------
+    MixtureFit
+
+    Raises
+    ------
+    DfspError
+        `components` is not a whole number from 1 to 4.
+    """
+    if components is not None:
+        _whole("components", components, 1, MOST)
+    theta, point_weight = rate_points(posterior)
+    exact = posterior.new_study_rate
+    inside = (exact.x > -30) & (exact.x < 30)
+    found: list[tuple[BetaMixture, float, float]] = []
+    for number in range(1, MOST + 1) if components is None else [components]:
+        mixture, cross_entropy = _closest(theta, point_weight, number)
+        error = float(np.abs(mixture.cdf(sigmoid(exact.x)) - exact.cdf)[inside].max())
+        found.append((mixture, error, cross_entropy))
+        if error <= CLOSE:
+            break
+    best = min(entropy for *_, entropy in found)
+    tried = pd.DataFrame(
+        {
+            "components": [len(mixture.weight) for mixture, *_ in found],
+            "error": [error for _, error, _ in found],
+            "divergence": [entropy - best for *_, entropy in found],
+        }
+    )
+    mixture, error, _ = min(found, key=lambda one: one[1])
+    return MixtureFit(mixture, error, tried)
+
+
+def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, float]:
+    """Minimise the cross-entropy of the mixture relative to weighted logit rates."""
+    log_p, log_q = -np.logaddexp(0, -theta), -np.logaddexp(0, theta)
+    rate = np.exp(log_p)
+    mean = float(weight @ rate)
+    size = mean * (1 - mean) / float(weight @ (rate - mean) ** 2) - 1
+    # Starts: components spread over the quantiles, and components of one mean and unlike sizes
+    middle = np.interp((np.arange(number) + 0.5) / number, np.cumsum(weight), rate)
+    starts = [(middle, np.full(number, number * max(size, 2.0)))]
+    if number > 1:
+        starts.append((np.full(number, mean), size * np.geomspace(0.3, 3, number)))
+        starts.append(((middle + mean) / 2, size * np.geomspace(4, 0.4, number)))
+
+    def loss(x: Array) -> tuple[float, Array]:
+        share, a, b = x[:number], np.exp(x[number : 2 * number]), np.exp(x[2 * number :])
+        log_w = share - logsumexp(share)
+        parts = log_w + np.outer(log_p, a) + np.outer(log_q, b) - betaln(a, b)
+        total = logsumexp(parts, axis=1)
+        duty = np.exp(parts - total[:, None]) * weight[:, None]
+        mass = duty.sum(0)
+        both = psi(a + b)
+        gradient = np.concatenate(
+            [
+                mass - np.exp(log_w),
+                a * (log_p @ duty - mass * (psi(a) - both)),
+                b * (log_q @ duty - mass * (psi(b) - both)),
+            ]
+        )
+        return -float(weight @ total), -gradient
+
+    best = min(
+        (
+            minimize(
+                loss,
+                np.concatenate([np.zeros(number), np.log(m * s), np.log((1 - m) * s)]),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(-12, 12)] * (3 * number),
+                options={"maxiter": 3000, "ftol": 1e-14, "gtol": 1e-9},
+            )
+            for m, s in starts
+        ),
+        key=lambda result: float(result.fun),
+    )
+    share = best.x[:number]
+    mixture_weight = np.exp(share - logsumexp(share))
+    a, b = np.exp(best.x[number : 2 * number]), np.exp(best.x[2 * number :])
+    order = np.argsort(-mixture_weight)
+    return BetaMixture(mixture_weight[order], a[order], b[order]), float(best.fun)
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """What a distribution of a rate is worth in patients.
+
+    Attributes
+    ----------
+    value : float or None
+        None where it does not exist.
+    error : float or None
+        Estimate of the numerical error of `value`.
+    says : str
+        How it was computed, or why it does not exist.
+    """
+
+    value: float | None
+    error: float | None
+    says: str
+
+
+def effective_sample_size(posterior: Posterior) -> SampleSize:
+    """Return the expected local-information-ratio sample size (ELIR) of the new-study rate.
+
+    For a density pi on (0, 1) that vanishes at both ends it is 2 + E[(d log pi / dp)^2 p (1 - p)]
+    (Neuenschwander et al. 2020, doi:10.1111/biom.13252, integrated by parts). No mixture is
+    involved: the density is the exact engine's.
+
+    Parameters
+    ----------
+    posterior : Posterior
+
+    Returns
+    -------
+    SampleSize
+        Without a value where the integral diverges, which the tail of tau's prior decides.
+    """
+    tau = posterior.model.tau
+    light = isinstance(tau, (Fixed, Uniform))
+    light = light or (isinstance(tau, HalfNormal) and tau.scale <= NORMAL_SD_LIMIT)
+    if not light:
+        why = f"the integral diverges: under tau ~ {tau} the new-study rate has heavy logit tails"
+        return SampleSize(None, None, why)
+    fine, coarse, short = (
+        _information(posterior, step, tail) for step, tail in ((0.1, 30), (0.2, 30), (0.1, 15))
+    )
+    error = abs(fine - coarse) + abs(fine - short)
+    return SampleSize(2 + fine, error, "from the exact density, without a mixture")
+
+
+def _information(posterior: Posterior, step: float, tail: float) -> float:
+    """Integrate (d log pi / dp)^2 p (1 - p) over logit rates up to `tail` from the centre."""
+    nodes = posterior.nodes
+    main = nodes.weight > FAINT
+    mu, width = nodes.mu[main], nodes.width[main]
+    height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
+    # Denser about the centre: equidistant in the inverse hyperbolic sine, steps halved there
+    u = np.arange(-np.arcsinh(2 * tail), np.arcsinh(2 * tail), step / 2)
+    x = float(nodes.weight @ nodes.mu) + 0.5 * np.sinh(u)
+    spacing = 0.25 * step * np.cosh(u)
+    z = (x[:, None] - mu) / width
+    kernel = np.exp(-0.5 * z * z)
+    density = kernel @ height
+    slope = -((kernel * z) @ (height / width))
+    rate, rest = sigmoid(x), sigmoid(-x)
+    seen = density > 0
+    excess = slope[seen] / density[seen] - (rest - rate)[seen]
+    return float((density[seen] / (rate * rest)[seen] * excess**2) @ spacing[seen])
+
+
+def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
+    """Return the ELIR sample size of a beta mixture, defined as in `effective_sample_size`.
+
+    Parameters
+    ----------
+    mixture : BetaMixture
+
+    Returns
+    -------
+    SampleSize
+        Without a value if a component has a or b below 1, where the integral diverges.
+    """
+    a, b = mixture.a, mixture.b
+    if ((a < 1) | (b < 1)).any():
+        return SampleSize(None, None, "a component with a or b below 1 has no ELIR")
+    values = []
+    for number in (2000, 4000):
+        x = np.linspace(-30, 30, number + 1)
+        log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+        logs = np.log(mixture.weight) - betaln(a, b) + np.outer(log_p, a) + np.outer(log_q, b)
+        log_density = logsumexp(logs, axis=1)  # of the logit rate
+        duty = np.exp(logs - log_density[:, None])
+        # p (1 - p) d log pi / dp, component by component
+        slope = np.outer(np.exp(log_q), a - 1) - np.outer(np.exp(log_p), b - 1)
+        part = (duty * slope).sum(1) ** 2 * np.exp(log_density - log_p - log_q)
+        values.append(float(part.sum()) * 60 / number)
+    # The density at 0 and at 1, where only a component with a = 1 or b = 1 does not vanish
+    ends = float(mixture.weight @ (np.where(a == 1, b, 0) + np.where(b == 1, a, 0)))
+    says = "of the beta mixture, by quadrature"
+    return SampleSize(2 - ends + values[1], abs(values[1] - values[0]), says)
+
+
+def moment_sample_size(mean: float, sd: float) -> float:
+    """Return a + b of the beta distribution of this mean and standard deviation of a rate.
+
+    Raises
+    ------
+    DfspError
+        `mean` is not between 0 and 1, or no beta distribution has this `sd`.
+    """
+    _inside("mean", mean)
+    if not 0 < sd**2 < mean * (1 - mean):
+        raise DfspError(f"sd = {sd!r}: give a number above 0 and below sqrt(mean (1 - mean))")
+    return mean * (1 - mean) / sd**2 - 1
+
+
+def sample_sizes(posterior: Posterior, mixture: BetaMixture) -> pd.DataFrame:
+    """Return what the new-study distribution is worth in patients, by each definition.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a definition: `definition`, `patients` and `error` (NaN where it does not exist or
+        is not estimated), `says`.
+    """
+    rate = posterior.new_study_rate
+    exact, mixed = effective_sample_size(posterior), mixture_sample_size(mixture)
+    moment = moment_sample_size(rate.mean, rate.sd)
+    rows = [
+        ("ELIR", exact.value, exact.error, exact.says),
+        ("ELIR of the mixture", mixed.value, mixed.error, mixed.says),
+        ("moment", moment, None, "from the exact mean and sd"),
+    ]
+    table = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
+    return table.astype({"patients": float, "error": float})
+
+
+def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
+    """Return the probability that an independent rate `one` exceeds a rate `other`.
+
+    Parameters
+    ----------
+    one, other : BetaMixture
+    """
+    x = np.linspace(-40, 40, 8001)
+    log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    logs = np.log(one.weight) - betaln(one.a, one.b)
+    density = np.exp(logs + np.outer(log_p, one.a) + np.outer(log_q, one.b)).sum(1)
+    return float(density @ other.cdf(sigmoid(x)) / density.sum())
+
+
+def least_events(prior: BetaMixture, n: int, p0: float) -> int:
+    """Return the fewest events among `n` with P(rate > p0) above 0.975; n + 1 if none suffices.
+
+    Raises
+    ------
+    DfspError
+        `n` or `p0` outside its range.
+    """
+    _whole("n", n, 1)
+    _inside("p0", p0)
+    events = np.arange(n + 1.0)
+    log_w = prior._log_parts(events, n)
+    weight = np.exp(log_w - logsumexp(log_w, axis=1)[:, None])
+    # As the tail of 1 - rate, P(rate > p0) keeps its digits
+    beyond = betainc(prior.b + n - events[:, None], prior.a + events[:, None], 1 - p0)
+    enough = (weight * beyond).sum(1) > SUCCESS
+    return int(enough.argmax()) if enough.any() else n + 1
+
+
+def operating_characteristics(
+    prior: BetaMixture, *, n: Sequence[int], p0: float, rates: Sequence[float]
+) -> pd.DataFrame:
+    """Return how often a single-arm trial succeeds: P(rate > p0) above 0.975 at its end.
+
+    Parameters
+    ----------
+    prior : BetaMixture
+        Of the trial's analysis.
+    n : sequence of int
+        Sample sizes, each 1 or more.
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+    rates : sequence of float
+        True rates, each between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a sample size and true rate: `n`, `least_events` (n + 1 if no number suffices),
+        `true_rate`, `success`.
+
+    Raises
+    ------
+    DfspError
+        A value outside its range.
+    """
+    for rate in rates:
+        _inside("a true rate", rate)
+    true = np.asarray(rates, dtype=np.float64)
+    pieces = []
+    for size in n:
+        least = least_events(prior, size, p0)
+        success = binom.sf(least - 1, size, true)
+        pieces.append(
+            pd.DataFrame({"n": size, "least_events": least, "true_rate": true, "success": success})
+        )
+    if not pieces or not len(true):
+        raise DfspError("give at least one sample size and one true rate")
+    return pd.concat(pieces, ignore_index=True)
+
+
+def plan(posterior: Posterior, prior: BetaMixture, *, n: Sequence[int], p0: float) -> pd.DataFrame:
+    """Return, for each sample size, what a planned single-arm trial should expect.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Today's evidence, from `fit(...).exact`; it says how likely each number of events is.
+    prior : BetaMixture
+        Of the trial's analysis; `BetaMixture([1], [1], [1])` for one without evidence.
+    n : sequence of int
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a sample size: `n`, `least_events` that mean success, `false_success` (the chance
+        of success if the true rate is p0), `success` (its probability under today's evidence).
+
+    Raises
+    ------
+    DfspError
+        A value outside its range.
+    """
+    table = operating_characteristics(prior, n=n, p0=p0, rates=[p0])
+    success = [
+        float(events_in_new_study(posterior, size)[least:].sum())
+        for size, least in zip(table["n"].to_list(), table["least_events"].to_list(), strict=True)
+    ]
+    false = table.rename(columns={"success": "false_success"}).drop(columns="true_rate")
+    return false.assign(success=success)
+
+
+def describe_plan(table: pd.DataFrame, sizes: pd.DataFrame, p0: float) -> str:
+    """Return the headline of the planned trial: what the evidence is worth, and its chances.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `plan`.
+    sizes : pandas.DataFrame
+        From `sample_sizes`.
+    p0 : float
+    """
+    elir = float(sizes["patients"].iloc[0])
+    moment = float(sizes["patients"].iloc[2])
+    worth = f"{elir:.1f} patients (ELIR)" if np.isfinite(elir) else "no finite number by ELIR"
+    row = table.iloc[-1]
+    if row["least_events"] > row["n"]:
+        rule = "can show with no number of responders"
+    else:
+        rule = f"needs {row['least_events']:.0f} responders to show"
+    return (
+        f"For the rate of a new study the evidence is worth {worth}, by moments {moment:.1f}. "
+        f"A trial of {row['n']:.0f} patients {rule} a rate above {100 * p0:g} %; under today's "
+        f"evidence it succeeds with probability {row['success']:.3f}, and with probability "
+        f"{row['false_success']:.3f} if the true rate is {100 * p0:g} %."
+    )
+
+
+def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        top = f" to {most}" if most is not None else " or more"
+        raise DfspError(f"{name} = {value!r}: give a whole number, {least}{top}")
+
+
+def _inside(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise DfspError(f"{name} = {value!r}: give a number between 0 and 1")

@@ -1,0 +1,206 @@
+"""The next trial: mixture, effective sample size, updates, operating characteristics, export."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, betabinom, binom
+
+import dfsp
+from dfsp.parameters import ROOT
+
+# The mixture that RBesT's introduction prints for its AS data
+PRINTED = dfsp.BetaMixture(
+    np.array([0.4612914, 0.1917812, 0.1893896, 0.1575378]),
+    np.array([33.9513487, 19.4400089, 12.2692310, 2.2521243]),
+    np.array([103.0146367, 41.5205219, 55.9202833, 5.4812202]),
+)
+
+
+@pytest.fixture(scope="module")
+def spondylitis():
+    return dfsp.fit(dfsp.read_table(ROOT / "data/examples/ankylosing_spondylitis.csv")).exact
+
+
+@pytest.fixture(scope="module")
+def fitted(spondylitis):
+    return dfsp.fit_mixture(spondylitis)
+
+
+def test_published_sample_sizes(spondylitis, fitted):
+    # By an independent quadrature: 36.99 and 24.07; RBesT prints 38 and 24 for a mixture of draws
+    size = dfsp.effective_sample_size(spondylitis)
+    assert size.value == pytest.approx(36.99, abs=0.006)
+    assert size.error < 1e-3
+    table = dfsp.sample_sizes(spondylitis, fitted.mixture).set_index("definition")["patients"]
+    assert table["moment"] == pytest.approx(24.07, abs=0.006)
+    assert table["ELIR of the mixture"] == pytest.approx(38, abs=2)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.5, 7), (2, 5), (30.5, 80)])
+def test_the_sample_size_of_one_beta_is_its_parameters_sum(a, b):
+    size = dfsp.mixture_sample_size(dfsp.BetaMixture([1], [a], [b]))
+    assert size.value == pytest.approx(a + b, rel=1e-6)
+    mean, sd = beta(a, b).mean(), beta(a, b).std()
+    assert dfsp.moment_sample_size(mean, sd) == pytest.approx(a + b)
+
+
+def test_the_sample_size_at_the_edge_by_algebra():
+    # (a - 1) E[(1 - p)/p] + (b - 1) E[p/(1 - p)]: 0 for the uniform, a where a = 1
+    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [1])).value == pytest.approx(0)
+    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [7])).value == pytest.approx(1)
+
+
+def test_a_sample_size_that_does_not_exist_has_a_reason():
+    events = {"study": ["A", "B"], "events": [3, 5], "total": [9, 12]}
+    for tau in (dfsp.HalfNormal(1.01), dfsp.HalfCauchy(0.5), dfsp.Exponential(0.5)):
+        fit = dfsp.fit(pd.DataFrame(events), dfsp.Model(tau=tau))
+        size = dfsp.effective_sample_size(fit.exact)
+        assert size.value is None
+        assert "diverges" in size.says
+    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [0.5], [2])).value is None
+
+
+def test_the_mixture_is_close_and_repeatable(spondylitis, fitted):
+    assert fitted.error <= 0.005
+    assert list(fitted.tried["components"]) == list(range(1, len(fitted.tried) + 1))
+    assert fitted.mixture.mean == pytest.approx(spondylitis.new_study_rate.mean, abs=1e-3)
+    for q in (0.025, 0.5, 0.975):
+        rate = spondylitis.new_study_rate.quantile(q)[0]
+        assert fitted.mixture.cdf(rate) == pytest.approx(q, abs=0.0051)
+    again = dfsp.fit_mixture(spondylitis).mixture
+    assert (again.a == fitted.mixture.a).all()
+    assert (again.weight == fitted.mixture.weight).all()
+
+
+def test_more_components_are_no_worse(spondylitis):
+    one, two = (dfsp.fit_mixture(spondylitis, components=k) for k in (1, 2))
+    assert two.error < one.error
+
+
+def test_published_probability_that_treatment_is_better():
+    # RBesT, introduction: robust prior updated with 1/6 against Beta(0.5, 1) updated with 14/24
+    placebo = PRINTED.robustify(0.2).update(1, 6)
+    treatment = dfsp.BetaMixture([1], [0.5], [1]).update(14, 24)
+    assert dfsp.probability_greater(treatment, placebo) == pytest.approx(0.9917197, abs=2e-7)
+
+
+def test_update_and_prediction_by_brute_force():
+    p = (np.arange(200_000) + 0.5) / 200_000
+    density = sum(
+        w * beta.pdf(p, a, b) for w, a, b in zip(PRINTED.weight, PRINTED.a, PRINTED.b, strict=True)
+    )
+    posterior = density * binom.pmf(7, 12, p)
+    assert PRINTED.predict(12)[7] == pytest.approx(posterior.mean(), rel=1e-8)
+    posterior /= posterior.sum()
+    assert PRINTED.update(7, 12).mean == pytest.approx(posterior @ p, rel=1e-8)
+    assert PRINTED.update(7, 12).above(0.4) == pytest.approx(posterior[p > 0.4].sum(), abs=1e-5)
+    assert PRINTED.variance == pytest.approx(density @ p**2 / 2e5 - (density @ p / 2e5) ** 2)
+
+
+def test_operating_characteristics_of_a_flat_prior():
+    flat = dfsp.BetaMixture([1], [1], [1])
+    table = dfsp.operating_characteristics(flat, n=[10, 30], p0=0.3, rates=[0.3, 0.6])
+    for row in table.itertuples():
+        enough = [r for r in range(row.n + 1) if beta.sf(0.3, 1 + r, 1 + row.n - r) > 0.975]
+        assert row.least_events == min(enough)
+        assert row.success == pytest.approx(binom.pmf(enough, row.n, row.true_rate).sum())
+    assert dfsp.least_events(flat, 1, 0.9) == 2  # no number of events suffices
+
+
+def test_probability_of_success_under_the_evidence(spondylitis, fitted):
+    prior = fitted.mixture.robustify(0.2)
+    table = dfsp.plan(spondylitis, prior, n=[20, 60], p0=0.2)
+    for row in table.itertuples():
+        events = np.arange(row.least_events, row.n + 1)
+        m = fitted.mixture
+        chance = sum(
+            w * betabinom.pmf(events, row.n, a, b).sum()
+            for w, a, b in zip(m.weight, m.a, m.b, strict=True)
+        )
+        assert row.success == pytest.approx(chance, abs=0.005)
+    text = dfsp.describe_plan(table, dfsp.sample_sizes(spondylitis, prior), 0.2)
+    assert "37.0 patients (ELIR)" in text
+    assert "A trial of 60 patients needs" in text
+
+
+def test_a_table_of_400_cells_is_quick():
+    start = time.perf_counter()
+    rates = np.linspace(0.05, 0.95, 20)
+    table = dfsp.operating_characteristics(PRINTED, n=range(10, 210, 10), p0=0.3, rates=rates)
+    assert len(table) == 400
+    assert time.perf_counter() - start < 5
+
+
+def test_export_has_the_shape_that_rbest_reads(tmp_path):
+    # read_mix_json: `comp` becomes a matrix of rows w, a, b, and `meta` its attributes
+    PRINTED.write(tmp_path / "mix.json")
+    found = json.loads((tmp_path / "mix.json").read_text())
+    assert found["meta"]["dim"] == list(np.shape(found["comp"])) == [3, 4]
+    assert found["meta"]["dimnames"] == [["w", "a", "b"], ["comp1", "comp2", "comp3", "comp4"]]
+    assert found["meta"]["class"] == ["betaMix", "mix"]
+    assert found["meta"]["link"] == "identity"
+    assert found["comp"] == [PRINTED.weight.tolist(), PRINTED.a.tolist(), PRINTED.b.tolist()]
+    three = dfsp.BetaMixture([0.5, 0.3, 0.2], [1, 2, 3], [3, 2, 1]).as_dict()
+    assert three["meta"]["dimnames"] == [["w", "a", "b"], None]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: dfsp.BetaMixture([1], [1, 2], [1]), "of one length"),
+        (lambda: dfsp.BetaMixture([1], [-1], [1]), "a = .*above 0"),
+        (lambda: dfsp.BetaMixture([0.5], [1], [1]), "add up to 0.5"),
+        (lambda: PRINTED.update(7, 6), "exceeds n = 6"),
+        (lambda: PRINTED.update(1.5, 6), "events = 1.5"),
+        (lambda: PRINTED.predict(0), "n = 0"),
+        (lambda: PRINTED.robustify(1), "weight = 1"),
+        (lambda: PRINTED.robustify(0.1, 1.5), "mean = 1.5"),
+        (lambda: PRINTED.write("/no/such/folder/mix.json"), "cannot be written"),
+        (lambda: dfsp.least_events(PRINTED, 10, 1), "p0 = 1"),
+        (lambda: dfsp.moment_sample_size(0.5, 0.6), "sd = 0.6"),
+        (
+            lambda: dfsp.operating_characteristics(PRINTED, n=[5], p0=0.2, rates=[]),
+            "at least one",
+        ),
+        (
+            lambda: dfsp.operating_characteristics(PRINTED, n=[5], p0=0.2, rates=[2]),
+            "true rate = 2",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(call, match):
+    with pytest.raises(dfsp.DfspError, match=match):
+        call()
+
+
+def test_the_number_of_components_is_checked(spondylitis):
+    with pytest.raises(dfsp.DfspError, match="components = 5: give a whole number, 1 to 4"):
+        dfsp.fit_mixture(spondylitis, components=5)
+
+
+def test_all_faulty_parameters_are_named_at_once():
+    with pytest.raises(dfsp.DfspError, match=r"(?s)n = 0.*robust_weight = 1.*p0 = '0.3'"):
+        dfsp.planning_analysis(
+            evidence_set="reconciled",
+            table="",
+            outcome="objective_response",
+            not_evaluable="no event",
+            mu_sd=2,
+            tau_family="half-normal",
+            tau_scale=1,
+            robust_weight=1,
+            n=0,
+            p0="0.3",
+        )
+
+
+def test_a_folder_of_ones_own():
+    with pytest.raises(dfsp.DfspError, match="nowhere does not exist"):
+        dfsp.evidence_analysis(evidence_set="reconciled", folder="nowhere")
+    with pytest.raises(dfsp.DfspError, match="folder = 3"):
+        dfsp.evidence_analysis(evidence_set="reconciled", folder=3)
+    own = dfsp.evidence_analysis(evidence_set="reconciled", folder="data")
+    assert own.files.keys()
