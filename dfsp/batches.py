@@ -31,7 +31,7 @@ from typing import Any
 from dfsp.errors import DfspError, listed
 from dfsp.fitting import QUANTITIES
 from dfsp.kernels import follow
-from dfsp.publishing import RECORD, hold, recover, replace_text
+from dfsp.publishing import RECORD, hold, make_folder, recover, replace_text
 from dfsp.runs import NOTHING, Job, execute, finished, plan_run
 
 RESULTS = "results.csv"
@@ -258,7 +258,7 @@ def run_batch(
         After Ctrl-C: workers and kernels have been stopped and the table of results written.
     """
     where = where.absolute()  # workers and kernels are at home elsewhere
-    where.mkdir(parents=True, exist_ok=True)
+    make_folder(where)
     with _alone(where):
         recover(where)
         (where / RESULTS).unlink(missing_ok=True)  # until the end it would be an old one

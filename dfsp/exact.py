@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
-from dfsp.grids import Data, Grid, chebyshev_nodes, grid, legendre_rule, refine
+from dfsp.grids import COLUMNS, Data, Grid, chebyshev_nodes, grid, legendre_rule, refine
 from dfsp.integrals import LOG_ROOT_2PI, log_binomial, log_likelihood, modes, sigmoid
 from dfsp.models import Model
 
@@ -42,13 +42,14 @@ class Nodes:
     weight: Array
     log_weight: Array
     is_end: npt.NDArray[np.bool_]
-    parts: tuple[tuple[npt.NDArray[np.intp], Array], ...]
+    parts: tuple[tuple[npt.NDArray[np.intp], int], ...]
 
     def spread(self, values: Array) -> Array:
-        """Interpolate values on the grid's rows and columns at the nodes."""
+        """Interpolate values on the grid's rows and Chebyshev columns at the nodes."""
+        columns = values.shape[-1]
         pieces = [
-            (values[..., rows, :] @ matrix.T).reshape(*values.shape[:-2], -1)
-            for rows, matrix in self.parts
+            (values[..., rows, :] @ refine(columns, size).T).reshape(*values.shape[:-2], -1)
+            for rows, size in self.parts
         ]
         return np.concatenate(pieces, axis=-1)
 
@@ -193,7 +194,7 @@ def solve(
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
     x, cdf = mix(mu, within, row_weight)
     rate = sigmoid(nodes.mu)
-    first, second, mean_rows = _mean_rates(result, nodes)
+    first, second, mean_rows = _mean_rates(result, nodes, row_weight)
     return Posterior(
         events=events,
         total=total,
@@ -326,7 +327,7 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
         end = np.zeros(mu.shape)
         end[:, [0, -1]] = 1
         pieces.append([a.ravel() for a in (mu, tau, width, log_weight, end)])
-        parts.append((rows, matrix))
+        parts.append((rows, int(number)))
     mu, tau, width, log_weight, is_end = (
         np.concatenate(piece) for piece in zip(*pieces, strict=True)
     )
@@ -364,13 +365,17 @@ def tau_distribution(
     return Distribution(x, np.clip(cdf / cdf[-1], 0, 1), mean, float(np.sqrt(variance)), False)
 
 
-def _mean_rates(result: Grid, nodes: Nodes) -> tuple[Array, Array, Array]:
+def _mean_rates(result: Grid, nodes: Nodes, row_weight: Array) -> tuple[Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
 
     Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2. They are computed for the
     rarer of event and non-event, which keeps their digits when the other is nearly certain.
     """
-    columns = result.log_joint.shape[1]
+    # The rates bend where mu is near 0, within 1 or tau, however smooth the posterior is.
+    reach = (result.high - result.low)[row_weight > LIGHT] / 2
+    bend = np.pi * np.maximum(result.tau[row_weight > LIGHT], 1)
+    wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), 256)
+    columns = next(number for number in (*COLUMNS, 256) if number >= wanted)
     x = (chebyshev_nodes(columns) + 1) / 2
     mu = result.low[:, None] + (result.high - result.low)[:, None] * x
     tau = np.broadcast_to(result.tau[:, None], mu.shape).ravel()

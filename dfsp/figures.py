@@ -273,11 +273,10 @@ def plot_responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
                 continue
             width = 100 * count / total
             colour = CATEGORY_COLOURS.get(category, GREY)
-            ax.barh(y, width, left=left, color=colour, hatch=_hatch(category), ec=DARK, lw=0.6)
+            hatch = _hatch(category)
+            ax.barh(y, width, left=left, color=colour, hatch=hatch, ec=DARK, lw=0.6)
             light = sum(mpl.colors.to_rgb(colour)) > 1.5
-            box = (
-                {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if "+" in category else None
-            )
+            box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if hatch else None
             ax.text(
                 left + width / 2, y, str(count), ha="center", va="center", fontsize=FONT,
                 color=DARK if light else "white", bbox=box,
@@ -372,7 +371,7 @@ def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
                     continue
                 ax.barh(
                     y + offset, width, height, left=left, color=CATEGORY_COLOURS[category], ec=DARK,
-                    lw=0.6, hatch=GREY_HATCHES[category],
+                    lw=0.6, hatch=_hatch(category),
                 )  # fmt: skip
                 left += width
             if column == "observed" and study != "new study" and not left > 99.9:
@@ -383,7 +382,7 @@ def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
         label = "model" if study == "new study" else "observed, model"
         ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
     handles = [
-        Patch(facecolor=CATEGORY_COLOURS[c], edgecolor=DARK, hatch=GREY_HATCHES[c], label=c)
+        Patch(facecolor=CATEGORY_COLOURS[c], edgecolor=DARK, hatch=_hatch(c), label=c)
         for c in result.categories
     ]
     labels = [_shorten(study) for study in studies]
@@ -465,7 +464,7 @@ def _shorten(name: str, most: int = 60) -> str:
 
 
 def _hatch(category: str) -> str | None:
-    return "///" if "+" in category else None
+    return "///" if "+" in category else GREY_HATCHES.get(category)
 
 
 def _doses(fit: Fit) -> list[str]:

@@ -176,6 +176,7 @@ def fit(
     ):
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
+    sampling.check_options(draws, seed)
     if not isinstance(counts, Counts):
         counts = check_table(counts)
     table = counts.table

@@ -21,6 +21,7 @@ Array = npt.NDArray[np.float64]
 
 DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 = 7e-13
 DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
+FARTHEST = 1e100  # of tau, whatever its prior
 LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
@@ -97,7 +98,7 @@ def chebyshev_coefficients(number: int) -> Array:
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def refine(number: int, fine: int) -> Array:
     """Return the matrix that interpolates Chebyshev values at `fine` equidistant points."""
     points = np.linspace(-1, 1, fine)
@@ -181,11 +182,9 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
         u = np.array([np.arcsinh(model.tau.scale / scale)])
         peak, sd = _peaks(surface, scale * np.sinh(u))
         return _reach(surface, scale, u, peak, sd)
-    ends = model.tau.upper
-    lower, upper = 0.0, min(ends, max(float(model.tau.ppf(1 - 1e-15)), 1e-12))
-    if not np.isfinite(upper):
-        upper = 1e100
-    span = (0.0, float(np.arcsinh(upper / scale)))
+    # The prior's far quantile is where to begin: counts in conflict with it can lie beyond.
+    limit = float(np.arcsinh(min(model.tau.upper, FARTHEST) / scale))
+    span = (0.0, min(limit, float(np.arcsinh(float(model.tau.ppf(1 - 1e-15)) / scale))))
     for _ in range(40):
         # Midpoints and not ends: tau = 0 is no density of its own, and 0 is never needed.
         u = np.linspace(*span, LOOK + 1)
@@ -200,6 +199,9 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
             without > without.max(-1, keepdims=True) - DROP_WITHOUT, axis=0
         )
         first, last = np.flatnonzero(near)[[0, -1]]
+        if last == LOOK and span[1] < limit:
+            span = (0.0, min(2 * span[1], limit))
+            continue
         lower = span[0] if first == 0 else u[first - 1]
         upper = span[1] if last == LOOK else u[last + 1]
         narrower = (float(lower), float(upper))

@@ -4,6 +4,7 @@
 `tau`, both on the logit scale.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from dfsp.errors import DfspError
 Array = npt.NDArray[np.float64]
 
 LOG_2 = np.log(2)
+SMALL, LARGE = 1e-9, 1e9
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -26,6 +28,8 @@ class Prior:
     family: ClassVar[str]
     lower: ClassVar[float] = 0.0
     """Where the support begins."""
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"df": (0.1, LARGE)}
+    """By parameter, what makes sense and can be computed; `SMALL` to `LARGE` if not here."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -38,6 +42,12 @@ class Prior:
             if field.name not in ("mean", "location") and value <= 0:
                 raise DfspError(
                     f"{type(self).__name__}: {field.name} = {value!r}; give a number above 0"
+                )
+            low, high = self.limits.get(field.name, (SMALL, LARGE))
+            if not low <= value <= high:
+                raise DfspError(
+                    f"{type(self).__name__}: {field.name} = {value!r} on the logit scale is out of "
+                    f"reach; give a number from {low:g} to {high:g}"
                 )
             object.__setattr__(self, field.name, float(value))
 
@@ -88,6 +98,7 @@ class Normal(Prior):
 
     family = "normal"
     lower = -np.inf
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"mean": (-100.0, 100.0)}
     mean: float = 0.0
     sd: float = 2.0
 
@@ -188,6 +199,10 @@ class LogNormal(Prior):
     """`log(tau)` is normal with mean `location` and standard deviation `scale`."""
 
     family = "log-normal"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "location": (-20.0, 20.0),
+        "scale": (1e-3, 8.0),
+    }
     location: float = -1.0
     scale: float = 1.0
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
 
+from dfsp.errors import DfspError
+
 RECORD = "record.json"
 LOCK = ".lock"
 _TRASH = ".trash-"
@@ -59,6 +61,22 @@ def working(final: Path) -> Iterator[Path]:
         lock.close()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results.
+
+    Raises
+    ------
+    DfspError
+        It cannot be made there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DfspError(
+            f"{path}: this folder cannot be made ({error.strerror}); give another one"
+        ) from None
+
+
 def recover(where: Path) -> None:
     """Publish what processes that were killed had finished, and throw the rest away."""
     for lock in where.glob(f".*/{LOCK}"):
@@ -77,7 +95,7 @@ def recover(where: Path) -> None:
 
 def _enter(work: Path, final: Path) -> TextIO:
     while True:
-        work.mkdir(parents=True, exist_ok=True)
+        make_folder(work)
         try:
             lock = hold(work / LOCK, wait=True)
         except FileNotFoundError:  # whoever had the folder has just moved it away

@@ -42,6 +42,7 @@ BULK, TAIL = "bulk effective sample size", "tail effective sample size"
 CURED_BY_DRAWS = {RHAT, BULK, TAIL}
 """Names of the gate's checks; more draws can cure those in the last set."""
 
+MIN_DRAWS = 100  # a chain: fewer cannot pass the gate
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400, 0.3
 MAX_Z, MAX_Z_ENDS, MAX_MCSE = 4, 5, 0.05
 """Limits of the gate and of the agreement with the exact engine."""
@@ -168,9 +169,7 @@ def sample(
     DfspError
         `draws` or `seed` cannot be used.
     """
-    whole = isinstance(draws, (int, np.integer)) and not isinstance(draws, bool)
-    if not whole or draws < 1:
-        raise DfspError(f"draws = {draws!r}; give a whole number of 1 or more")
+    check_options(draws, seed)
     judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, priors.Fixed)]
     pymc_model = build(table, model)
     tree = run(pymc_model, int(draws), integer(seed, "nuts"))
@@ -181,6 +180,14 @@ def sample(
         tree = run(pymc_model, 2 * int(draws), integer(seed, "nuts, twice the draws"))
         first_checks, checks = checks, gate(tree, judged)
     return Sampled(_complete(tree, pymc_model, model, seed), checks, first_checks)
+
+
+def check_options(draws: int, seed: int) -> None:
+    """Refuse a number of draws or a seed that cannot be used, whatever the engine."""
+    whole = isinstance(draws, (int, np.integer)) and not isinstance(draws, bool)
+    if not whole or draws < MIN_DRAWS:
+        raise DfspError(f"draws = {draws!r}; give a whole number of {MIN_DRAWS} or more")
+    generator(seed, "check")
 
 
 def gate(tree: xr.DataTree, names: Sequence[str] = PARAMETERS) -> tuple[Check, ...]:
