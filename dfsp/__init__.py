@@ -21,6 +21,7 @@ from dfsp.categories import (
     tau_sensitivity,
 )
 from dfsp.checks import Check
+from dfsp.claims import compare_claims, describe_claims, describe_later_series, later_series
 from dfsp.cumulative import (
     compare_response,
     cumulative_rates,
@@ -42,6 +43,7 @@ from dfsp.parameters import (
     explorer_analysis,
     planning_analysis,
     response_analysis,
+    safety_analysis,
 )
 from dfsp.planning import (
     BetaMixture,
@@ -102,6 +104,13 @@ from dfsp.summaries import (
     shown,
 )
 from dfsp.tables import Counts, check_table, read_table, without
+from dfsp.totals import (
+    both_known,
+    describe_totals,
+    scenarios,
+    surgery,
+    total_of,
+)
 
 if TYPE_CHECKING:
     from dfsp.figures import (
@@ -112,6 +121,7 @@ if TYPE_CHECKING:
         plot_predictive,
         plot_prior,
         plot_responses,
+        plot_scenarios,
         save,
     )
     from dfsp.figures_calibration import plot_coverage, plot_positions
@@ -128,6 +138,7 @@ _LAZY = {
         "plot_predictive",
         "plot_prior",
         "plot_responses",
+        "plot_scenarios",
         "save",
     ),
     "figures_calibration": ("plot_coverage", "plot_positions"),
@@ -170,12 +181,14 @@ __all__ = [
     "Uniform",
     "as_groups",
     "bayes_factors",
+    "both_known",
     "calibrate",
     "calibration_analysis",
     "categories_analysis",
     "category_draws",
     "category_rates",
     "check_table",
+    "compare_claims",
     "compare_published",
     "compare_references",
     "compare_response",
@@ -187,16 +200,19 @@ __all__ = [
     "cumulative_rates",
     "describe_agreement",
     "describe_categories",
+    "describe_claims",
     "describe_confounding",
     "describe_cumulative",
     "describe_dose",
     "describe_evidence",
     "describe_heterogeneity",
+    "describe_later_series",
     "describe_new_study",
     "describe_plan",
     "describe_regression",
     "describe_sources",
     "describe_store",
+    "describe_totals",
     "describe_trust",
     "dose_analysis",
     "draws",
@@ -210,6 +226,7 @@ __all__ = [
     "fit_mixture",
     "forest",
     "informed",
+    "later_series",
     "least_events",
     "leave_one_out",
     "load_evidence",
@@ -231,6 +248,7 @@ __all__ = [
     "plot_predictive",
     "plot_prior",
     "plot_responses",
+    "plot_scenarios",
     "pooled",
     "predictive_check",
     "prior_of",
@@ -242,11 +260,15 @@ __all__ = [
     "record",
     "regress",
     "response_analysis",
+    "safety_analysis",
     "sample_sizes",
     "save",
+    "scenarios",
     "shown",
     "study_categories",
+    "surgery",
     "tau_prior",
     "tau_sensitivity",
+    "total_of",
     "without",
 ]

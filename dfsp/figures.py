@@ -4,7 +4,7 @@ Markers differ in shape and fill as well as in colour, so that they can be told 
 """
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +347,40 @@ def plot_dose(counts: Counts, result: Regression, *, ax: Axes | None = None) -> 
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False,
         fontsize=FONT,
     )  # fmt: skip
+    return ax
+
+
+def plot_scenarios(tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """Draw the readings of totals side by side.
+
+    Parameters
+    ----------
+    tables : mapping of str to pandas.DataFrame
+        By label, what `scenarios` returns.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    rows = sum(len(table) + 1 for table in tables.values())
+    ax = _axes(8.4, 0.9 + 0.32 * rows)
+    y, places, names = 0.0, [], []
+    for label, table in tables.items():
+        ax.text(0, y, label, fontsize=FONT + 1, fontweight="bold", va="center")
+        y += 1
+        for scenario, rate, mean, low, high in table.reset_index()[
+            ["scenario", "rate", "mean", "q2.5", "q97.5"]
+        ].itertuples(index=False):
+            new = rate == "new-study rate"
+            ax.plot([100 * low, 100 * high], [y, y], color=DARK, lw=1.2, ls=":" if new else "-")
+            marker, fill = ("D", "white") if new else ("s", DARK)
+            ax.plot(100 * mean, y, marker, color=DARK, mfc=fill)
+            places.append(y)
+            names.append(f"{scenario}, {rate}" if rate != "rate" else scenario)
+            y += 1
+    ax.set_yticks(places, names, fontsize=FONT)
+    ax.set(xlim=(0, 100), ylim=(y - 0.4, -0.7))
+    ax.set_xlabel("Patients with an event (%): mean and 95 % interval", fontsize=FONT)
     return ax
 
 

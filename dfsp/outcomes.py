@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
 OUTCOMES = {
     "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
     "complete_response": Outcome("response", ("CR",), "complete response"),
+    "partial_response": Outcome("response", ("PR",), "partial response"),
     "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
     "stable_disease": Outcome("response", ("SD",), "stable disease"),
     "progression": Outcome("response", ("PD",), "progression"),

@@ -184,6 +184,50 @@ def dose_analysis(
     return counts, model, coefficient
 
 
+def safety_analysis(
+    *,
+    evidence_set: str,
+    totals_set: str,
+    patients: int,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+) -> tuple[Evidence, Evidence, Model]:
+    """Return per-cohort evidence, that of the totals, and the model of `05_safety_and_surgery`.
+
+    Parameters
+    ----------
+    evidence_set, totals_set : str
+        Sets with surgery counts by cohort, and with the totals of adverse events.
+    patients : int
+        Newly treated, 1 or more.
+    mu_sd, tau_family, tau_scale
+        As in `response_analysis`.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(patients=(patients, 1))
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    found = []
+    for name, value, measure in (
+        ("evidence_set", evidence_set, "surgery"),
+        ("totals_set", totals_set, "any_adverse_event"),
+    ):
+        try:
+            evidence = load_evidence(value)
+            if not (evidence.rows["measure"] == measure).any():
+                faults.append(f"{name} = {value!r}: it has no counts of {measure}")
+            found.append(evidence)
+        except DfspError as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return found[0], found[1], model
+
+
 def calibration_analysis(
     *,
     evidence_set: str,
@@ -381,6 +425,7 @@ ANALYSES: Mapping[str, Callable[..., Any]] = {
     "02_response": response_analysis,
     "03_categories": categories_analysis,
     "04_dose": dose_analysis,
+    "05_safety_and_surgery": safety_analysis,
     "07_calibration": calibration_analysis,
     "08_planning": planning_analysis,
     "explore": explorer_analysis,

@@ -218,7 +218,7 @@ def fit_mixture(posterior: Posterior, *, components: int | None = None) -> Mixtu
     """
     if components is not None:
         _whole("components", components, 1, MOST)
-    theta, point_weight = rate_points(posterior)
+    theta, point_weight = rate_points(posterior.new_study_rate)
     exact = posterior.new_study_rate
     inside = (exact.x > -30) & (exact.x < 30)
     found: list[tuple[BetaMixture, float, float]] = []

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
 from dfsp.errors import DfspError
-from dfsp.exact import Posterior, invert, solve
+from dfsp.exact import Distribution, Posterior, invert, solve
 from dfsp.fitting import Fit
 from dfsp.grids import refine
 from dfsp.integrals import log_binomial, modes, sigmoid, softplus
@@ -41,11 +41,10 @@ def prior_of(model: Model) -> Posterior:
     return solve([], [], model)
 
 
-def rate_points(posterior: Posterior) -> tuple[Array, Array]:
-    """Return logit rates and probabilities that stand for the new-study distribution."""
+def rate_points(distribution: Distribution) -> tuple[Array, Array]:
+    """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
     score = np.linspace(-6, 6, POINTS)
-    distribution = posterior.new_study_rate
     x = invert(distribution.x[None], distribution.cdf[None], ndtr(score))[0]
     weight = np.exp(-0.5 * score**2)
     return x, weight / weight.sum()
@@ -72,7 +71,12 @@ def events_in_new_study(posterior: Posterior, n: int) -> Array:
     """
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
         raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
-    theta, weight = rate_points(posterior)
+    return probability_of_events(posterior.new_study_rate, n)
+
+
+def probability_of_events(rate: Distribution, n: int) -> Array:
+    """Return the probability of 0 to n events among n patients whose rate is so distributed."""
+    theta, weight = rate_points(rate)
     events = np.arange(n + 1, dtype=np.float64)[:, None]
     probability = np.exp(log_binomial(events, np.full(1, float(n)), theta)) @ weight
     return np.asarray(probability / probability.sum(), dtype=np.float64)

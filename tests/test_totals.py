@@ -1,0 +1,131 @@
+"""Totals over unknown cohorts against enumeration by hand, and surgery as reported."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import dfsp
+from dfsp.integrals import log_likelihood
+from dfsp.totals import Total, log_likelihood_of_total, scenarios
+
+
+@pytest.fixture(scope="module")
+def review_evidence():
+    return dfsp.load_evidence("review")
+
+
+def enumerated(total, mu, tau):
+    """Every set of cohorts, every way its events can fall: no recursion."""
+    found = []
+    for number in range(len(total.sizes) + 1):
+        for chosen in combinations(total.sizes, number):
+            if sum(chosen) != total.total:
+                continue
+            probability = 0.0
+            for events in product(*(range(n + 1) for n in chosen)):
+                if sum(events) == total.events:
+                    each = log_likelihood(
+                        np.array(events, float), np.array(chosen, float), np.array([mu]),
+                        np.array([tau]),
+                    )  # fmt: skip
+                    probability += np.exp(each.sum())
+            found.append(probability)
+    return len(found), np.log(np.mean(found))
+
+
+def test_the_likelihood_is_that_of_enumeration():
+    total = Total(4, 7, np.array([1, 2, 3, 4, 5]))
+    mu, tau = np.array([-0.5, 0.8]), np.array([0.3, 1.4])
+    own = log_likelihood_of_total(total, mu, tau)
+    for i in range(2):
+        number, expected = enumerated(total, mu[i], tau[i])
+        assert total.subsets == number
+        assert own[i] == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_set_and_no_heterogeneity_is_a_binomial():
+    """Two studies of 1 and 2 patients: 2 of 3 at a common rate."""
+    total = Total(2, 3, np.array([1, 2]))
+    own = log_likelihood_of_total(total, np.array([0.4]), np.array([1e-4]))
+    rate = 1 / (1 + np.exp(-0.4))
+    assert own[0] == pytest.approx(stats.binom.logpmf(2, 3, rate), abs=1e-5)
+
+
+def test_the_reviews_totals(review_evidence):
+    any_event = dfsp.total_of(review_evidence, "any_adverse_event")
+    severe = dfsp.total_of(review_evidence, "severe_adverse_event")
+    assert (any_event.events, any_event.total) == (78, 106)
+    assert (severe.events, severe.total) == (20, 132)
+    assert sum(severe.sizes) == 152
+    sums = [sum(s) for n in range(11) for s in combinations(severe.sizes, n)]
+    assert (severe.subsets, any_event.subsets) == (sums.count(132), sums.count(106))
+
+
+def test_scenarios(review_evidence):
+    table = scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
+    pooled = table.loc[("complete pooling", "rate")]
+    beta = stats.beta(21, 113)
+    assert pooled["mean"] == pytest.approx(beta.mean())
+    assert pooled["q97.5"] == pytest.approx(beta.ppf(0.975), abs=1e-6)
+    assert pooled["above_20"] == pytest.approx(beta.sf(0.2))
+    assert pooled["expected"] == pytest.approx(20 * beta.mean())
+    single = dfsp.fit(dfsp.check_table(one_study(20, 132)))
+    assert table.loc[("one exchangeable study", "mean rate"), "mean"] == pytest.approx(
+        single.summary.loc["mean_rate", "mean"]
+    )
+    sets = table.loc[("sum over sets of cohorts", "new-study rate")]
+    assert sets["expected"] == pytest.approx(20 * sets["mean"], rel=2e-3)
+    # The studies behind the total say more of the mean than one exchangeable study does.
+    width = table["q97.5"] - table["q2.5"]
+    assert (
+        width["sum over sets of cohorts", "mean rate"]
+        < width["one exchangeable study", "mean rate"]
+    )
+
+
+def one_study(events, total):
+    import pandas as pd
+
+    return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
+
+
+def test_a_single_set_with_fixed_tau_is_the_exact_engine():
+    """Cohorts of 9 and 40 patients, a total of 9: the set is known, so is the study."""
+    total = Total(3, 9, np.array([9, 40]))
+    model = dfsp.Model(tau=dfsp.Fixed(0.5))
+    own = scenarios(total, model).loc["sum over sets of cohorts"]
+    exact = dfsp.fit(dfsp.check_table(one_study(3, 9)), model).summary
+    for rate, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
+        assert own.loc[rate, "mean"] == pytest.approx(exact.loc[row, "mean"], abs=1e-4)
+        assert own.loc[rate, "q97.5"] == pytest.approx(exact.loc[row, "q97.5"], abs=1e-3)
+
+
+def test_what_is_not_there(review_evidence):
+    with pytest.raises(dfsp.DfspError, match="has no total of surgery"):
+        dfsp.total_of(review_evidence, "surgery")
+    with pytest.raises(dfsp.DfspError, match="no set of cohorts of 2, 4 patients adds up to 5"):
+        scenarios(Total(1, 5, np.array([2, 4])))
+
+
+def test_surgery_is_kept_apart():
+    table = dfsp.surgery(dfsp.load_evidence("reconciled"))
+    assert table.loc["planned", "events"].to_list() == [4]
+    salvage = table.loc["salvage"]
+    assert salvage.loc["Wang 2015", ["events", "total"]].to_list() == [4, 10]
+    assert salvage.loc["Wang 2015", "population"] == "primarily unresectable"
+    assert dfsp.both_known(dfsp.load_evidence("reconciled"), "response", "surgery") == [
+        "Han 2009",
+        "Rutkowski 2017",
+        "Stacchiotti 2016",
+        "Wang 2015",
+    ]
+
+
+def test_the_figure_shows_every_reading(review_evidence):
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    table = scenarios(total)
+    ax = dfsp.plot_scenarios({"severe": table})
+    assert len(ax.get_yticks()) == len(table)
+    assert "20 of 132" in dfsp.describe_totals(total, table, "severe adverse event")
