@@ -395,11 +395,24 @@ def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
     low = max(float(np.min(mu - 8 * width)), -FARTHEST)
     high = min(float(np.max(mu + 8 * width)), FARTHEST)
     spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
-    # Denser about the centre, so that heavy tails do not coarsen it.
-    t = np.linspace(-1, 1, 101) * np.arcsinh((high - low) / spread)
-    x = np.unique(np.clip(weight @ mu + 0.5 * spread * np.sinh(t), low, high))
+    t = np.linspace(-1, 1, 101)
+    # Denser about the mean, and where half of the mass is much narrower than the tails make it
+    # look, once more about the median.
+    mean, middle = float(weight @ mu), _median(mu, weight)
+    narrow = _median(np.hypot(np.minimum(width, FARTHEST), mu - middle), weight)
+    places = [(mean, spread)] + ([(middle, narrow)] if narrow < spread / 4 else [])
+    x = np.concatenate(
+        [at + 0.5 * scale * np.sinh(t * np.arcsinh((high - low) / scale)) for at, scale in places]
+    )
+    x = np.unique(np.clip(x, low, high))
     cdf = ndtr((x[:, None] - mu) / width) @ weight / weight.sum()
     return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)
+
+
+def _median(values: Array, weight: Array) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _left_out(

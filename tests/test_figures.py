@@ -95,7 +95,7 @@ def test_responses_fill_every_bar():
     rows = evidence.rows[(evidence.rows["measure"] == "response") & (evidence.rows["count"] > 0)]
     assert sum(patch.get_width() for patch in ax.patches) == pytest.approx(100 * len(labels(ax)))
     assert len(ax.patches) == len(rows)
-    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    hatched = [patch for patch in ax.patches if patch.get_hatch() == "///"]
     assert len(hatched) == rows["category"].str.contains("+", regex=False).sum()
 
 
