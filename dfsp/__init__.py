@@ -43,6 +43,7 @@ from dfsp.parameters import (
     explorer_analysis,
     planning_analysis,
     response_analysis,
+    robustness_analysis,
     safety_analysis,
 )
 from dfsp.planning import (
@@ -91,7 +92,22 @@ from dfsp.regression import (
     log2_of,
     regress,
 )
+from dfsp.robustness import (
+    Multiverse,
+    describe_multiverse,
+    multiverse,
+    share_above,
+    which_choice_matters,
+)
 from dfsp.runs import record
+from dfsp.sensitivity import (
+    describe_missing,
+    describe_power_scaling,
+    missing_outcomes,
+    power_scaling,
+    prior_grid,
+)
+from dfsp.subsets import all_subsets, influence, leave_two_out
 from dfsp.summaries import (
     conclude,
     describe_agreement,
@@ -126,6 +142,7 @@ if TYPE_CHECKING:
     )
     from dfsp.figures_calibration import plot_coverage, plot_positions
     from dfsp.figures_planning import plot_plan
+    from dfsp.figures_robustness import plot_missing, plot_specifications, plot_subsets
 
 __version__ = version("dfsp")
 
@@ -143,6 +160,7 @@ _LAZY = {
     ),
     "figures_calibration": ("plot_coverage", "plot_positions"),
     "figures_planning": ("plot_plan",),
+    "figures_robustness": ("plot_missing", "plot_specifications", "plot_subsets"),
 }
 _FIGURES = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -175,10 +193,12 @@ __all__ = [
     "HalfStudentT",
     "LogNormal",
     "Model",
+    "Multiverse",
     "Normal",
     "NotConverged",
     "Regression",
     "Uniform",
+    "all_subsets",
     "as_groups",
     "bayes_factors",
     "both_known",
@@ -207,8 +227,11 @@ __all__ = [
     "describe_evidence",
     "describe_heterogeneity",
     "describe_later_series",
+    "describe_missing",
+    "describe_multiverse",
     "describe_new_study",
     "describe_plan",
+    "describe_power_scaling",
     "describe_regression",
     "describe_sources",
     "describe_store",
@@ -225,14 +248,18 @@ __all__ = [
     "fit_cumulative",
     "fit_mixture",
     "forest",
+    "influence",
     "informed",
     "later_series",
     "least_events",
     "leave_one_out",
+    "leave_two_out",
     "load_evidence",
     "log2_of",
+    "missing_outcomes",
     "mixture_sample_size",
     "moment_sample_size",
+    "multiverse",
     "narrower",
     "observed",
     "operating_characteristics",
@@ -243,14 +270,19 @@ __all__ = [
     "plot_categories",
     "plot_coverage",
     "plot_dose",
+    "plot_missing",
     "plot_plan",
     "plot_positions",
     "plot_predictive",
     "plot_prior",
     "plot_responses",
     "plot_scenarios",
+    "plot_specifications",
+    "plot_subsets",
     "pooled",
+    "power_scaling",
     "predictive_check",
+    "prior_grid",
     "prior_of",
     "probability_greater",
     "proportional_odds",
@@ -260,15 +292,18 @@ __all__ = [
     "record",
     "regress",
     "response_analysis",
+    "robustness_analysis",
     "safety_analysis",
     "sample_sizes",
     "save",
     "scenarios",
+    "share_above",
     "shown",
     "study_categories",
     "surgery",
     "tau_prior",
     "tau_sensitivity",
     "total_of",
+    "which_choice_matters",
     "without",
 ]

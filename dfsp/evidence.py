@@ -69,6 +69,8 @@ class Evidence:
         All cohorts and their covariates; a text that is not known is `""`, a number NaN.
     overlaps : pandas.DataFrame
         Pairs of cohorts that may share patients and are both in the set, with the judgement.
+    all_overlaps : pandas.DataFrame
+        The same of every set.
     conflicts : pandas.DataFrame
         Where two sources disagree on the responses of a cohort (whatever the set): cohort, label,
         category, source, count, other_source, other_count, note. Coarse categories are compared
@@ -86,6 +88,7 @@ class Evidence:
     rows: pd.DataFrame
     cohorts: pd.DataFrame
     overlaps: pd.DataFrame
+    all_overlaps: pd.DataFrame
     conflicts: pd.DataFrame
     sums: pd.DataFrame
     published: pd.DataFrame
@@ -163,6 +166,7 @@ def _select(
         rows=rows[["cohort", "label", *_GROUP[1:], *columns]],
         cohorts=tables["cohorts"],
         overlaps=overlaps[kept].reset_index(drop=True),
+        all_overlaps=overlaps,
         conflicts=_conflicts(tables),
         sums=_sums(tables),
         published=tables["published"],

@@ -228,6 +228,48 @@ def safety_analysis(
     return found[0], found[1], model
 
 
+def robustness_analysis(
+    *,
+    evidence_set: str,
+    outcome: str,
+    not_evaluable: NotEvaluable,
+    study: str,
+    threshold: float,
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    seed: int,
+) -> tuple[Evidence, Counts, Model]:
+    """Return the evidence, its counts and the model that `06_robustness` starts from.
+
+    Parameters
+    ----------
+    evidence_set, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed
+        As in `response_analysis`.
+    study : str
+        The study that is marked in the picture of all subsets.
+    threshold : float
+        A rate between 0 and 1.
+
+    Raises
+    ------
+    DfspError
+        With every parameter that cannot be used.
+    """
+    faults = _whole_faults(seed=(seed, 0))
+    if not isinstance(threshold, float) or not 0 < threshold < 1:
+        faults.append(f"threshold = {threshold!r}: give a rate between 0 and 1")
+    if tau_family == "fixed":
+        faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
+    model = _model(mu_sd, tau_family, tau_scale, faults)
+    counts = _counts(evidence_set, "", outcome, not_evaluable, "", faults)
+    if counts is not None and study not in set(counts.table["study"]):
+        faults.append(f"study = {study!r}: use one of {', '.join(counts.table['study'])}")
+    if counts is None or faults:
+        raise listed("parameters", "these cannot be used", faults)
+    return load_evidence(evidence_set), counts, model
+
+
 def calibration_analysis(
     *,
     evidence_set: str,
@@ -426,6 +468,7 @@ ANALYSES: Mapping[str, Callable[..., Any]] = {
     "03_categories": categories_analysis,
     "04_dose": dose_analysis,
     "05_safety_and_surgery": safety_analysis,
+    "06_robustness": robustness_analysis,
     "07_calibration": calibration_analysis,
     "08_planning": planning_analysis,
     "explore": explorer_analysis,

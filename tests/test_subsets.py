@@ -1,0 +1,82 @@
+"""All subsets against fitting each alone with its own grid."""
+
+import numpy as np
+import pytest
+
+import dfsp
+from dfsp.exact import solve
+
+
+@pytest.fixture(scope="module")
+def subsets(review):
+    return dfsp.all_subsets(review)
+
+
+def test_every_subset_once(review, subsets):
+    studies = review.table["study"].to_list()
+    assert len(subsets) == 2**10 - 1
+    assert not subsets[studies].duplicated().any()
+    assert (subsets[studies].sum(axis=1) == subsets["studies"]).all()
+
+
+def test_results_are_those_of_separate_fits(review, subsets, rng):
+    """A random sample and the extreme subsets, each with a grid placed for it alone."""
+    studies = review.table["study"].to_list()
+    extremes = [subsets["typical_rate"].idxmin(), subsets["typical_rate"].idxmax(),
+                subsets["tau"].idxmin(), subsets["tau"].idxmax(), len(subsets) - 1,
+                *np.flatnonzero(subsets["studies"] == 1)]  # fmt: skip
+    for i in [*extremes, *rng.choice(len(subsets), 20, replace=False)]:
+        row = subsets.iloc[i]
+        table = review.table[row[studies].to_numpy(bool)]
+        own = solve(table["events"], table["total"], dfsp.Model())
+        rates = row[["typical_rate", "low", "high"]].to_numpy(float)
+        assert rates == pytest.approx(own.typical_rate.quantile([0.5, 0.025, 0.975]), abs=1e-5)
+        assert row["tau"] == pytest.approx(float(own.tau.quantile(0.5)[0]), abs=1e-4)
+
+
+def test_many_studies_are_sampled(make):
+    counts = make([(f"S{i}", 1 + i % 3, 6) for i in range(17)])
+    import dfsp.subsets
+
+    before = dfsp.subsets.SAMPLED
+    dfsp.subsets.SAMPLED = 200
+    try:
+        first, again = dfsp.all_subsets(counts), dfsp.all_subsets(counts)
+    finally:
+        dfsp.subsets.SAMPLED = before
+    assert first.equals(again)
+    assert 0 < len(first) <= 200 and (first["studies"] > 0).all()
+
+
+def test_leave_two_out(make):
+    counts = make([("A", 1, 10), ("B", 5, 10), ("C", 9, 10)])
+    table = dfsp.leave_two_out(counts)
+    alone = solve([9], [10], dfsp.Model()).typical_rate.quantile(0.5)[0]
+    assert table.loc["A and B", "typical_rate"] == pytest.approx(alone)
+    with pytest.raises(dfsp.DfspError, match="needs three or more"):
+        dfsp.leave_two_out(make([("A", 1, 10), ("B", 5, 10)]))
+
+
+def test_influence(review, review_fit):
+    table = dfsp.influence(review_fit)
+    rest = review.table[~review.table["study"].isin(["McArthur 2005", "Heinrich 2008"])]
+    others = solve(rest["events"], rest["total"], dfsp.Model())
+    shift = review_fit.exact.typical_rate.quantile(0.5)[0] - others.typical_rate.quantile(0.5)[0]
+    # The two share patients: each leaves with the other.
+    assert table.loc["McArthur 2005", "rate_shift"] == pytest.approx(shift)
+    assert table.loc["Heinrich 2008", "rate_shift"] == pytest.approx(shift)
+    probability = dfsp.events_in_new_study(others, 10)
+    expected = probability[10:].sum() + probability[9] / 2
+    assert table.loc["McArthur 2005", "mid_p"] == pytest.approx(expected)
+
+
+def test_one_study_has_no_influence_to_speak_of(make):
+    with pytest.raises(dfsp.DfspError, match="needs two studies or more"):
+        dfsp.influence(dfsp.fit(make([("A", 1, 10)])))
+
+
+def test_the_picture_divides_by_a_study(subsets):
+    ax = dfsp.plot_subsets(subsets, "Han 2009")
+    assert sum(len(line.get_xdata()) for line in ax.lines[:2]) == len(subsets)
+    with pytest.raises(dfsp.DfspError, match="none of the studies"):
+        dfsp.plot_subsets(subsets, "Nobody 1999")
