@@ -1,7 +1,7 @@
 """What the prior does to the posterior, and what the patients without a response could do."""
 
 import io
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import product
 
 import numpy as np
@@ -94,7 +94,7 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> pd.DataF
         ),
     }
     # ArviZ prints advice where it finds something; the table says it too.
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         found = az.psense_summary(
             xr.DataTree.from_dict(groups),
             var_names=["mu", "tau"],
