@@ -43,6 +43,8 @@ $(VENV)/dfsp.stamp: $(VENV)/packages.stamp pyproject.toml
 run: $(VENV)/dfsp.stamp
 	@$(BIN)/dfsp batch notebooks/plans/primary.yaml
 	@$(BIN)/dfsp report runs
+	@$(BIN)/python -c "import csv; runs = csv.DictReader(open('runs/results.csv', encoding='utf-8')); \
+		print(*(r['headline'] for r in runs if r['notebook'] == '02_response.ipynb'), sep='\n')"
 	@echo "Each folder under runs/ holds the executed notebook, its tables and figures, and record.json."
 
 lint: $(VENV)/dfsp.stamp

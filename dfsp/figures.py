@@ -302,6 +302,8 @@ def plot_responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
 def plot_dose(counts: Counts, result: Regression, *, ax: Axes | None = None) -> Axes:
     """Draw observed rates over dose, by setting, with the typical rate of a meta-regression.
 
+    Beside a cohort stands the median duration of its treatment in months, where that is known.
+
     Parameters
     ----------
     counts : Counts
@@ -321,6 +323,7 @@ def plot_dose(counts: Counts, result: Regression, *, ax: Axes | None = None) -> 
         ax.plot(dose, 100 * band["q50"], "_", color=BLUE, ms=22, mew=2.5, zorder=2)
     ax.plot(doses, 100 * bands["q50"], color=BLUE, lw=1, ls="--", zorder=1)
     styles = {"advanced": ("s", DARK), "neoadjuvant": ("o", "white")}
+    timed = "treatment_months_median" in table
     rates = 100 * alone[["rate", "low", "high"]].to_numpy(float)
     for dose in doses:
         group = [i for i in np.argsort(rates[:, 0]) if table["dose_mg"].iloc[i] == dose]
@@ -333,6 +336,9 @@ def plot_dose(counts: Counts, result: Regression, *, ax: Axes | None = None) -> 
                 x, rates[i, 0], s=12 + 4 * int(table["total"].iloc[i]), marker=marker,
                 facecolor=fill, edgecolor=DARK, zorder=4,
             )  # fmt: skip
+            months = table["treatment_months_median"].iloc[i] if timed else None
+            if pd.notna(months):
+                ax.text(x + 9, rates[i, 0], f"{months:g}", fontsize=FONT - 1, va="center", zorder=5)
     handles = [
         Line2D([], [], marker=m, color=DARK, mfc=f, ls="", label=name)
         for name, (m, f) in styles.items() if name in set(table["setting"])

@@ -108,3 +108,41 @@ def test_no_cohort_is_left(review):
 def test_the_gate_judges_all_parameters(fitted):
     assert set(PARAMETERS) <= set(fitted.draws["posterior"].data_vars)
     assert len(fitted.checks) == 5
+
+
+def test_parameters_come_back_from_simulated_counts():
+    """100 data sets with parameters from the prior, each third cohort coarse: 80 to 98 covered.
+
+    A right 90 % interval covers a binomial number of 100, between 80 and 98 with probability 0.998.
+    """
+    import nutpie
+
+    rng = np.random.default_rng(20190302)
+    fine, coarse = np.eye(4), np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    blocks = [coarse if i % 3 == 2 else fine for i in range(8)]
+    cells = Cells(
+        [f"S{i}" for i in range(8)], np.repeat(np.arange(8), [len(b) for b in blocks]),
+        np.concatenate(blocks), np.zeros(sum(len(b) for b in blocks), dtype=np.int64),
+        dfsp.cumulative.pd.DataFrame(columns=["study", "reason"]),
+    )  # fmt: skip
+    model = dfsp.Model()
+    compiled = nutpie.compile_pymc_model(dfsp.cumulative.build(cells, model))
+    covered = dict.fromkeys(PARAMETERS, 0)
+    for i in range(100):
+        truth = {
+            "mu": rng.normal(0, 2), "tau": abs(rng.normal()),
+            "complete_step": abs(rng.normal(0, dfsp.cumulative.STEP_SD)),
+            "progression_step": abs(rng.normal(0, dfsp.cumulative.STEP_SD)),
+        }  # fmt: skip
+        theta = truth["mu"] + truth["tau"] * rng.standard_normal(8)
+        shares = probabilities(theta, truth["complete_step"], truth["progression_step"])
+        patients = rng.multinomial(20, shares)
+        counts = np.concatenate([block @ patients[s] for s, block in enumerate(blocks)])
+        tree = nutpie.sample(
+            compiled.with_data(count=counts.astype(np.int64)), chains=2, tune=500, draws=500,
+            target_accept=0.95, seed=i, progress_bar=False,
+        )  # fmt: skip
+        for name in PARAMETERS:
+            low, high = np.quantile(tree["posterior"][name].to_numpy(), [0.05, 0.95])
+            covered[name] += low <= truth[name] <= high
+    assert all(80 <= number <= 98 for number in covered.values()), covered
