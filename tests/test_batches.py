@@ -427,11 +427,17 @@ def assert_no_family(tag):
     assert not left
 
 
+def attend():
+    """Mind Ctrl-C also where the tests run in the background of a shell, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(path, where, tag):
     return subprocess.Popen(
         [*DFSP, "batch", str(path), "--folder", str(where), "--jobs", "2"],
         env=os.environ | {"DFSP_TEST_TAG": tag},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=attend,
     )  # fmt: skip
 
 
