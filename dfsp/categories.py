@@ -175,9 +175,10 @@ def fit_categories(
     model = model or Model()
     questions = ORDERS[order][not_evaluable]
     informs = _informs(evidence, rows, questions)
+    counted = informs[informs["total"].fillna(0) > 0]
     posteriors, studies = {}, {}
     for question in questions:
-        own = informs[(informs["question"] == question.name) & (informs["total"].fillna(0) > 0)]
+        own = counted[counted["question"] == question.name]
         posteriors[question.name] = solve(
             own["events"].to_numpy(float), own["total"].to_numpy(float), model
         )
@@ -191,10 +192,9 @@ def fit_categories(
 def _informs(
     evidence: Evidence, rows: pd.DataFrame, questions: tuple[Question, ...]
 ) -> pd.DataFrame:
-    kinds = evidence.cohorts.set_index("cohort")["kind"]
+    kinds = dict(zip(evidence.cohorts["cohort"], evidence.cohorts["kind"], strict=True))
     found = []
-    for cohort in rows["cohort"].unique():
-        own = rows[rows["cohort"] == cohort]
+    for cohort, own in rows.groupby("cohort", sort=False):
         cells = dict(zip(own["category"], own["count"].to_list(), strict=True))
         # Where the row is of all patients, nobody was not evaluable if nobody is recorded as such.
         if (own["population"] == "all").all() and not any("NE" in c.split("+") for c in cells):
@@ -215,10 +215,9 @@ def _answers(cells: dict[str, int], question: Question) -> tuple[int | None, int
     for category, patients in cells.items():
         parts = set(category.split("+"))
         answers = {p in question.yes if p in question.yes + question.no else None for p in parts}
-        if len(answers) > 1:
-            if patients:
-                return None, None, f"{category} {patients} cannot be divided"
-            continue
+        if len(answers) > 1 and patients:
+            return None, None, f"{category} {patients} cannot be divided"
+        # Nobody in a coarse cell is nobody in each of its categories.
         recorded |= parts
         yes += patients if True in answers else 0
         no += patients if False in answers else 0

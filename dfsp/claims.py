@@ -13,6 +13,7 @@ from dfsp.outcomes import count
 from dfsp.predictions import events_in_new_study, patient_weighted_rate
 from dfsp.published import compare_published
 from dfsp.tables import Counts, read_cells, without
+from dfsp.totals import surgery
 
 NO_COUNTS = "no per-cohort data"
 COLUMNS = ("patient_weighted", "typical", "mean", "new_study")
@@ -39,13 +40,16 @@ CLAIMS: dict[str, Callable[[Evidence], Counts]] = {
     "clinical benefit (%)": _of("clinical_benefit"),
     "response at 400 mg (%)": _at_dose(400),
     "response at 800 mg (%)": _at_dose(800),
-    "surgery after imatinib (%)": _of("surgery"),
+    "surgery after imatinib (%)": _of("surgery"),  # listed, never averaged: see `_surgery_note`
     "any adverse event (%)": _of("any_adverse_event"),
     "severe adverse event (%)": _of("severe_adverse_event"),
 }
 """By the review's quantity, the counts of an evidence set that it is about."""
 
 SETS = ("review", "reconciled")
+OURS = dict.fromkeys(("response at 400 mg (%)", "response at 800 mg (%)"), "reconciled_by_dose")
+"""Where `reconciled` cannot answer: it pools the two trials of Rutkowski 2010, one at each dose."""
+SURGERY = "surgery after imatinib (%)"
 
 
 def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
@@ -62,19 +66,24 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
         Indexed by `claim` and `evidence_set`: `printed` (%), `cohorts`, `events`, `total`, and
         for patient-weighted, typical, mean and new-study rate the median (of the patient-weighted
         and the mean rate the mean) with `_low` and `_high`, all in %. Rows without per-cohort
-        counts, or with a single cohort, have no rates, and `note` says so.
+        counts, with a single cohort, or of surgery (planned and salvage are different outcomes)
+        have no rates, and `note` says so. Our set of the doses is `reconciled_by_dose`.
     """
     published = published or load_evidence(SETS[0])
     printed = compare_published(published).set_index("quantity")["printed"]
     rows = []
     for claim, counts_of in CLAIMS.items():
-        for name in SETS:
+        for name in (SETS[0], OURS.get(claim, SETS[1])):
             evidence = published if name == published.name else load_evidence(name)
             key = (claim, name)
             try:
                 counts = counts_of(evidence)
             except DfspError:
                 rows.append([*key, printed[claim], 0, None, None, *[None] * 12, NO_COUNTS])
+                continue
+            if claim == SURGERY:
+                note = _surgery_note(evidence)
+                rows.append([*key, printed[claim], None, None, None, *[None] * 12, note])
                 continue
             table = counts.table
             sums = [len(table), int(table["events"].sum()), int(table["total"].sum())]
@@ -98,6 +107,15 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).set_index(["claim", "evidence_set"])
 
 
+def _surgery_note(evidence: Evidence) -> str:
+    cohorts = [
+        f"{row.kind} {row.study} {row.events} of {row.total}"
+        + ("" if row.population == "all" else f" ({row.population})")
+        for row in surgery(evidence).reset_index().itertuples()
+    ]
+    return f"planned and salvage are not averaged: {', '.join(cohorts)}"
+
+
 def describe_claims(table: pd.DataFrame) -> str:
     """Return one paragraph a claim: what was printed, what the model says, and why it changes.
 
@@ -109,10 +127,11 @@ def describe_claims(table: pd.DataFrame) -> str:
     said = []
     for claim in table.index.unique("claim"):
         rows = table.loc[claim].T
-        own, ours = rows[SETS[0]], rows[SETS[1]]
+        first, second = rows.columns
+        own, ours = rows[first], rows[second]
         name = str(claim).removesuffix(" (%)")
         lines = [f"{name}: printed {own['printed']:g} %"]
-        for label, row in ((SETS[0], own), (SETS[1], ours)):
+        for label, row in ((first, own), (second, ours)):
             if pd.isna(row["mean"]):
                 lines.append(f"  {label}: {row['note']}")
                 continue
@@ -121,8 +140,9 @@ def describe_claims(table: pd.DataFrame) -> str:
                 f"({row[f'{column}_low']:.1f} to {row[f'{column}_high']:.1f})"
                 for column in COLUMNS
             ]
-            counts = f"{int(row['events'])} of {int(row['total'])} in {row['cohorts']} cohorts"
-            lines.append(f"  {label}: {counts}; {'; '.join(parts)}")
+            counts = f"{int(row['events'])} of {int(row['total'])} in {int(row['cohorts'])} cohorts"
+            note = f" ({row['note']})" if row["note"] else ""
+            lines.append(f"  {label}: {counts}{note}; {'; '.join(parts)}")
         lines.append(f"  {_verdict(own, ours)}")
         said.append("\n".join(lines))
     return "\n".join(said)
@@ -130,7 +150,7 @@ def describe_claims(table: pd.DataFrame) -> str:
 
 def _verdict(own: Any, ours: Any) -> str:
     if pd.isna(own["mean"]) and pd.isna(ours["mean"]):
-        return "It cannot be modelled across studies: its counts by cohort are not known."
+        return "There is no rate across studies to hold it against."
     row = own if pd.notna(own["mean"]) else ours
     inside = row["mean_low"] <= own["printed"] <= row["mean_high"]
     width = row["mean_high"] - row["mean_low"]
@@ -142,15 +162,16 @@ def _verdict(own: Any, ours: Any) -> str:
     )
     why = (
         f", which is {width / weighted:.1f} times as wide as that of the patients added up, "
-        "because studies differ"
+        "since the model allows studies to differ"
         if weighted > 0
         else ""
     )
     moved = ""
     if pd.notna(own["mean"]) and pd.notna(ours["mean"]) and abs(ours["mean"] - own["mean"]) >= 1:
         moved = (
-            f"; the reconciled counts move the mean by {ours['mean'] - own['mean']:+.1f} points, "
-            "since they count other patients or count them otherwise"
+            f"; the reconciled counts ({int(ours['total'])} patients in "
+            f"{int(ours['cohorts'])} cohorts for {int(own['total'])} in {int(own['cohorts'])}) "
+            f"move the mean by {ours['mean'] - own['mean']:+.1f} points"
         )
     return f"{changes}{why}{moved}."
 

@@ -20,6 +20,7 @@ from dfsp.evidence import Evidence
 from dfsp.exact import solve
 from dfsp.integrals import sigmoid
 from dfsp.models import Model
+from dfsp.priors import Fixed
 from dfsp.seeds import generator, integer
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Cumulative:
 def cells_of(evidence: Evidence) -> Cells:
     """Collect the evaluable patients of each cohort by category.
 
-    A coarse count with NE, such as `SD+NE 9`, hides how many were evaluable: its cohort is dropped.
+    A coarse count with NE, such as `SD+NE 9`, hides how many were evaluable: its cohort is dropped,
+    as is one without evaluable patients.
 
     Raises
     ------
@@ -118,6 +120,8 @@ def cells_of(evidence: Evidence) -> Cells:
             dropped.append((label, "a total over unknown cohorts"))
         elif hidden:
             dropped.append((label, f"{', '.join(hidden)} hides how many were evaluable"))
+        elif not sum(patients for parts, patients in cells if "NE" not in parts):
+            dropped.append((label, "no evaluable patient"))
         else:
             for parts, patients in cells:
                 if "NE" not in parts:
@@ -200,7 +204,9 @@ def fit_cumulative(
     model = model or Model()
     cells = cells_of(evidence)
     tree = sampling.run(build(cells, model), draws, integer(seed, "cumulative"))
-    return Cumulative(cells, model, tree, sampling.gate(tree, PARAMETERS))
+    # A fixed tau has nothing to converge.
+    judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, Fixed)]
+    return Cumulative(cells, model, tree, sampling.gate(tree, judged))
 
 
 def cumulative_rates(result: Cumulative) -> pd.DataFrame:
@@ -226,7 +232,8 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
     Replicated cohorts draw a new study effect each. Two discrepancies are compared with their
     replicates (mid-p): the chi-square distance of all counts from what the draw expects of a new
     study, and the number of complete responses. The response rate is then held against that of
-    the binary model on the same patients, which does not assume proportional odds.
+    the binary model on the same patients, which does not assume proportional odds. What is only
+    known in coarse cells cannot be told: cohorts without any other cell have no replicates.
 
     Parameters
     ----------
@@ -258,8 +265,11 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
     def distance(counts: Array) -> Array:
         return np.asarray(((counts - expected) ** 2 / expected).sum((-1, -2)))
 
-    spread = _mid_p(distance(replicated), float(distance(observed)))
-    complete = _mid_p(replicated[..., 0].sum(-1), float(observed[:, 0].sum()))
+    # Replicates of nobody are all alike.
+    spread = complete = None
+    if len(studies):
+        spread = _mid_p(distance(replicated), float(distance(observed)))
+        complete = _mid_p(replicated[..., 0].sum(-1), float(observed[:, 0].sum()))
     binary, counts = _binary(cells)
     posterior = solve(*counts, result.model)
     own = float(np.median(drawn["typical_rate"]))
@@ -310,6 +320,8 @@ def describe_cumulative(result: Cumulative, checks: tuple[Check, ...]) -> str:
     if result.refused:
         return "the sampler did not converge, so nothing is said about proportional odds"
     bad = [c.name.removeprefix("proportional odds: ") for c in checks if c.passed is False]
+    if not bad and any(c.passed is None for c in checks):
+        return "coarse counts alone cannot tell whether proportional odds is tenable"
     if bad:
         return f"proportional odds is doubtful: {', '.join(bad)}; the nested model does not need it"
     return "nothing speaks against proportional odds here, with as few cohorts as these"
@@ -338,7 +350,9 @@ def _mid_p(replicated: Array, observed: float) -> float:
     return float(np.mean(replicated > observed) + np.mean(replicated == observed) / 2)
 
 
-def _within(name: str, p: float, what: str) -> Check:
+def _within(name: str, p: float | None, what: str) -> Check:
+    if p is None:
+        return Check(name, None, None, TAIL, "No cohort has a count of one category alone.")
     passed = TAIL <= p <= 1 - TAIL
     return Check(
         name, passed, p, TAIL,

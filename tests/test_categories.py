@@ -29,6 +29,9 @@ def evidence():
         ({"CR+PR": 9, "SD+PD": 16, "NE": 1}, EVALUABLE, (16, 17)),
         ({"CR": 0, "PR": 4, "SD": 0, "PD": 0}, PROGRESSION, (0, 0)),
         ({"CR": 2, "PR": 4, "SD+PD": 0, "SD": 0, "PD": 0}, PROGRESSION, (0, 0)),
+        # Nobody in a coarse cell is nobody in each of its categories.
+        ({"CR": 2, "PR": 4, "SD+PD": 0}, PROGRESSION, (0, 0)),
+        ({"CR+PR": 0, "SD": 3, "PD": 1}, COMPLETE, (0, 0)),
         ({"CR": 2, "PR": 4}, PROGRESSION, "no count of PD is recorded"),
         ({"PR": 4, "SD": 1}, COMPLETE, "no count of CR is recorded"),
     ],
@@ -106,6 +109,17 @@ def test_which_cohort_informs_what(evidence):
     # The review's row is of evaluable patients: it cannot say how many were not.
     review = dfsp.informed(dfsp.fit_categories(evidence["review"]))
     assert review.loc["Ugurel 2014", "evaluable given no response"] == "-"
+
+
+def test_a_total_over_unknown_cohorts_informs_nothing(evidence):
+    cohorts = evidence["review"].cohorts
+    kind = cohorts["kind"].mask(cohorts["cohort"] == "wang-2015", "aggregate")
+    changed = dfsp.Evidence(**vars(evidence["review"]) | {"cohorts": cohorts.assign(kind=kind)})
+    result = dfsp.fit_categories(changed)
+    own = result.informs[result.informs["study"] == "Wang 2015"]
+    assert own["total"].isna().all()
+    assert set(own["reason"]) == {"a total over unknown cohorts"}
+    assert all("Wang 2015" not in studies for studies in result.studies.values())
 
 
 def change(evidence, cells):

@@ -49,7 +49,7 @@ def test_probabilities_are_those_of_a_cumulative_logit():
     assert found[:3].sum() == pytest.approx(expit(theta + progression))
 
 
-def test_the_model_has_the_likelihood_of_its_cells(review):
+def test_the_model_has_the_likelihood_of_its_cells():
     """Log probability of the potential at one point, by hand."""
     cells = cells_of(dfsp.load_evidence("reconciled"))
     model = dfsp.cumulative.build(cells, dfsp.Model())
@@ -57,7 +57,7 @@ def test_the_model_has_the_likelihood_of_its_cells(review):
     z = np.linspace(-1, 1, len(cells.study))
     point |= {"mu": 0.3, "tau_log__": np.log(0.8), "z": z}
     point |= {"complete_step_log__": np.log(2.0), "progression_step_log__": np.log(1.1)}
-    shares = probabilities((0.3 + 0.8 * z)[:, None][:, 0], 2.0, 1.1)
+    shares = probabilities(0.3 + 0.8 * z, 2.0, 1.1)
     inside = (shares[cells.row] * cells.member).sum(-1)
     expected = (cells.count * np.log(inside)).sum()
     logp = model.compile_logp(vars=model.potentials[0], sum=True)
@@ -92,6 +92,35 @@ def test_effects_that_differ_between_steps_are_noticed():
     assert "doubtful: spread of categories" in describe_cumulative(result, checks)
 
 
+def test_response_rates_that_contradict_each_other_are_noticed(fitted):
+    """Draws of the typical rate moved by two of the binary model's posterior sds."""
+    moved = fitted.draws.copy(deep=True)
+    moved["posterior"]["typical_rate"] -= 0.2
+    bent = dfsp.cumulative.Cumulative(fitted.cells, fitted.model, moved, fitted.checks)
+    checks = proportional_odds(bent)
+    assert checks[2].passed is False
+    assert checks[2].value > 1
+    assert "doubtful: response rate" in describe_cumulative(bent, checks)
+
+
+def test_coarse_counts_alone_cannot_tell(fitted):
+    """28 of 40 respond, as the draws have it: that agrees, and the rest has no cell."""
+    halves = np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    cells = Cells(
+        list("ABCD"), np.repeat(np.arange(4), 2), np.tile(halves, (4, 1)),
+        np.array([7, 3, 6, 4, 7, 3, 8, 2]), fitted.cells.dropped,
+    )  # fmt: skip
+    coarse = dfsp.cumulative.Cumulative(cells, fitted.model, fitted.draws, ())
+    checks = proportional_odds(coarse)
+    assert [check.passed for check in checks[:2]] == [None, None]
+    assert "cannot tell" in describe_cumulative(coarse, checks)
+
+
+def test_a_fixed_tau_is_not_judged(review):
+    fixed = fit_cumulative(review, model=dfsp.Model(tau=dfsp.Fixed(0.7)), draws=500)
+    assert not fixed.refused
+
+
 def test_refused_draws_say_nothing(fitted):
     bad = dfsp.checks.Check("R-hat", False, 2.0, 1.01, "chains disagree")
     refused = dfsp.cumulative.Cumulative(fitted.cells, fitted.model, fitted.draws, (bad,))
@@ -103,6 +132,23 @@ def test_no_cohort_is_left(review):
     rows = review.rows[review.rows["measure"] != "response"]
     with pytest.raises(dfsp.DfspError, match="no cohort with response counts"):
         cells_of(dfsp.Evidence(**vars(review) | {"rows": rows}))
+
+
+def test_cohorts_that_say_nothing_are_named(review):
+    rows = review.rows[review.rows["measure"] == "response"].copy()
+    rows.loc[rows["cohort"] == "han-2009", "category"] = "NE"
+    rows = rows[(rows["cohort"] != "han-2009") | (rows["count"] > 0)]
+    cohorts = review.cohorts
+    kind = cohorts["kind"].mask(cohorts["cohort"] == "wang-2015", "aggregate")
+    table = {"rows": rows, "cohorts": cohorts.assign(kind=kind)}
+    cells = cells_of(dfsp.Evidence(**vars(review) | table))
+    assert dict(cells.dropped.to_numpy()) == {
+        "Wang 2015": "a total over unknown cohorts",
+        "Han 2009": "no evaluable patient",
+    }
+    only = table | {"rows": rows[rows["cohort"] == "han-2009"]}
+    with pytest.raises(dfsp.DfspError, match="no cohort with response counts"):
+        cells_of(dfsp.Evidence(**vars(review) | only))
 
 
 def test_the_gate_judges_all_parameters(fitted):

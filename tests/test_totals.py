@@ -91,15 +91,29 @@ def one_study(events, total):
     return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
 
 
-def test_a_single_set_with_fixed_tau_is_the_exact_engine():
+@pytest.mark.parametrize("tau", [dfsp.Fixed(0.5), dfsp.HalfNormal(1.0)])
+def test_a_single_set_is_the_exact_engine(tau):
     """Cohorts of 9 and 40 patients, a total of 9: the set is known, so is the study."""
     total = Total(3, 9, np.array([9, 40]))
-    model = dfsp.Model(tau=dfsp.Fixed(0.5))
+    model = dfsp.Model(tau=tau)
     own = scenarios(total, model).loc["sum over sets of cohorts"]
     exact = dfsp.fit(dfsp.check_table(one_study(3, 9)), model).summary
     for rate, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
         assert own.loc[rate, "mean"] == pytest.approx(exact.loc[row, "mean"], abs=1e-4)
         assert own.loc[rate, "q97.5"] == pytest.approx(exact.loc[row, "q97.5"], abs=1e-3)
+
+
+def test_the_reviews_totals_on_another_lattice(review_evidence):
+    """Reference: Riemann sum of 241 mu by 60 tau, effects by a 141-point sum, sets enumerated."""
+    for measure, rate, expected in (
+        ("severe_adverse_event", "mean rate", (0.1711, 0.0857, 0.3144)),
+        ("severe_adverse_event", "new-study rate", (0.1711, 0.0126, 0.5707)),
+        ("any_adverse_event", "mean rate", (0.7157, 0.5276, 0.8496)),
+        ("any_adverse_event", "new-study rate", (0.7157, 0.2191, 0.9764)),
+    ):
+        table = scenarios(dfsp.total_of(review_evidence, measure))
+        row = table.loc[("sum over sets of cohorts", rate)]
+        assert row[["mean", "q2.5", "q97.5"]].to_list() == pytest.approx(expected, abs=2e-3)
 
 
 def test_what_is_not_there(review_evidence):
