@@ -96,6 +96,7 @@ from dfsp.regression import (
     regress,
 )
 from dfsp.robustness import (
+    EFFECTS,
     Multiverse,
     describe_multiverse,
     multiverse,
@@ -180,6 +181,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "DATA",
+    "EFFECTS",
     "OUTCOMES",
     "Average",
     "BetaBinomial",

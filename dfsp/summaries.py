@@ -169,7 +169,8 @@ def leave_one_out(fit: Fit) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by `left_out`; `with_it` (studies that leave too), and the quantiles 0.025, 0.5 and
-        0.975 of the typical rate and the median of tau.
+        0.975 of the typical rate and the median of tau; with beta-binomial effects, of the mean
+        rate and the concentration.
 
     Raises
     ------
@@ -178,16 +179,19 @@ def leave_one_out(fit: Fit) -> pd.DataFrame:
     """
     if len(fit.studies) < 2:
         raise DfspError("leaving a study out needs two studies or more")
-    fit.model.require_mu("leaving a study out shows")
     table = fit.counts.table
+    centre, spread = "typical_rate", "tau"
+    if isinstance(fit.model.effects, BetaBinomial):
+        centre, spread = "mean_rate", CONCENTRATION
     rows = []
     for study, shared in zip(table["study"], _shared(table), strict=True):
         rest = table[~table["study"].isin([study, *shared])]
         posterior = solve(rest["events"], rest["total"], fit.model)
-        low, middle, high = posterior.typical_rate.quantile([QUANTILES[0], 0.5, QUANTILES[-1]])
-        tau = float(posterior.tau.quantile(0.5)[0])
-        rows.append((study, "; ".join(shared) or "-", middle, low, high, tau))
-    columns = ["left_out", "with_it", "typical_rate", "low", "high", "tau"]
+        ends = [QUANTILES[0], 0.5, QUANTILES[-1]]
+        low, middle, high = getattr(posterior, centre).quantile(ends)
+        median = float(getattr(posterior, spread).quantile(0.5)[0])
+        rows.append((study, "; ".join(shared) or "-", middle, low, high, median))
+    columns = ["left_out", "with_it", centre, "low", "high", spread]
     return pd.DataFrame(rows, columns=columns).set_index("left_out")
 
 
