@@ -190,7 +190,7 @@ class _Densities:
         """Return the probability of each bin; a density may be infinite at an end."""
         x, edges = distribution.x, self.edges
         if x[0] == x[-1]:
-            return np.diff(edges >= x[0]).astype(float)
+            return np.diff(np.asarray(edges >= x[0], dtype=float))
         at = np.clip(logit(edges) if distribution.is_rate else edges, x[0], x[-1])
         return np.asarray(np.diff(interpolate(x[None], distribution.cdf[None], at)[0]))
 
