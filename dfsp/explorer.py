@@ -289,7 +289,8 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
         control.description = name.replace("_", " ")
         control.style.description_width = "8em"
     ticks: dict[str, widgets.Checkbox] = {}
-    studies = widgets.VBox()
+    columns = widgets.Layout(grid_template_columns="repeat(2, 15em)", align_content="flex-start")
+    studies = widgets.GridBox(layout=columns)
     image, sentence, code, spent = (
         widgets.Image(), widgets.HTML(), widgets.HTML(), widgets.HTML(),
     )  # fmt: skip

@@ -25,6 +25,11 @@ QUICK = ("explore.ipynb", "08_planning.ipynb")
 CHOSEN = sorted(p.name for p in FOLDER.glob("*.ipynb")) if os.getenv("DFSP_LAB") == "all" else QUICK
 WIDE, HIGH = 1400, 900
 LAB = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === NAME)"
+SETTINGS = {
+    # Every cell is drawn, also those that would have to be scrolled to
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 pytestmark = needs_chromium
 
 
@@ -33,10 +38,10 @@ def server(tmp_path_factory):
     """Serve a copy of the notebooks; return the address, with its token."""
     place = tmp_path_factory.mktemp("lab")
     shutil.copytree(FOLDER, place / "notebooks")
-    settings = place / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    # Every cell is drawn, also those that would have to be scrolled to
-    settings.write_text('{"windowingMode": "none"}')
+    for name, settings in SETTINGS.items():
+        file = place / f"settings/@jupyterlab/{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(settings))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,8 +50,6 @@ def server(tmp_path_factory):
         "--no-browser", "--allow-root", "--expose-app-in-browser",
         "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={place / 'notebooks'}",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
     own = {
         "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
@@ -129,8 +132,9 @@ class Page:
 
     def screenshot(self, folder, ending=""):
         """Save the whole notebook as one picture."""
-        high = self.ask(f"{LAB}.node.querySelector('.jp-WindowedPanel-outer').scrollHeight")
-        self.view(min(high + 200, 16000))
+        panel = f"{LAB}.node.querySelector('.jp-WindowedPanel-outer')"
+        self.view(min(self.ask(f"{panel}.scrollHeight") + 200, 16000))
+        self.ask(f"void ({panel}.scrollTop = 0)")
         time.sleep(0.5)  # to be drawn at the new size
         png = self.send("Page.captureScreenshot", format="png")["data"]
         (folder / f"{Path(self.name).stem}{ending}.png").write_bytes(base64.b64decode(png))
