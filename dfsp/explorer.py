@@ -289,7 +289,9 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
         control.description = name.replace("_", " ")
         control.style.description_width = "8em"
     ticks: dict[str, widgets.Checkbox] = {}
-    columns = widgets.Layout(grid_template_columns="repeat(2, 15em)", align_content="flex-start")
+    columns = widgets.Layout(
+        grid_template_columns="repeat(2, max-content)", grid_gap="0 2em", align_content="flex-start"
+    )
     studies = widgets.GridBox(layout=columns)
     image, sentence, code, spent = (
         widgets.Image(), widgets.HTML(), widgets.HTML(), widgets.HTML(),
@@ -297,7 +299,9 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
 
     def tick(cohort: str, study: str) -> widgets.Checkbox:
         if cohort not in ticks:
-            ticks[cohort] = widgets.Checkbox(value=True, description=study, indent=False)
+            ticks[cohort] = widgets.Checkbox(
+                value=True, description=study, indent=False, layout=widgets.Layout(width="auto")
+            )
             ticks[cohort].observe(update, names="value")
         return ticks[cohort]
 
