@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from scipy.special import logit
+from threadpoolctl import ThreadpoolController
 
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA, Evidence, load_evidence
@@ -305,7 +306,15 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
             ticks[cohort].observe(update, names="value")
         return ticks[cohort]
 
+    # The arrays are small: beside anything else that runs, threads that wait for one another
+    # take three times as long
+    threads = ThreadpoolController()
+
     def update(_: object = None) -> None:
+        with threads.limit(limits=1):
+            show()
+
+    def show() -> None:
         watch = Stopwatch()
         state = {name: control.value for name, control in controls.items()}
         try:
