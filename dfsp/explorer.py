@@ -109,7 +109,9 @@ class Picture:
         self.forest = self.figure.add_axes((0.25, 0.12, 0.34, 0.86))
         self.spans = self.forest.hlines([], [], [], lw=1.8)
         self.rates = self.forest.scatter([], [], s=28, zorder=3)
-        self.seen = self.forest.scatter([], [], color=DARK, marker="|", s=110, zorder=4)
+        self.seen = self.forest.scatter(
+            [], [], color=DARK, marker="|", s=110, zorder=4, clip_on=False
+        )
         self.forest.set_xlim(0, 1)
         self.forest.set_xlabel("rate (bar: observed; dot: under the model)", fontsize=FONT)
         self.tau = _Densities(self.figure.add_axes((0.65, 0.62, 0.33, 0.32)), MOST_TAU, BLUE)
@@ -291,7 +293,10 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
         control.style.description_width = "8em"
     ticks: dict[str, widgets.Checkbox] = {}
     columns = widgets.Layout(
-        grid_template_columns="repeat(2, max-content)", grid_gap="0 2em", align_content="flex-start"
+        grid_template_columns="repeat(2, max-content)",
+        grid_gap="0 2em",
+        align_content="flex-start",
+        margin="0 0 0 2em",
     )
     studies = widgets.GridBox(layout=columns)
     image, sentence, code, spent = (
