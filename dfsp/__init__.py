@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dfsp.averaging import Average, average, describe_average
 from dfsp.calibration import Calibration, calibrate, narrower
 from dfsp.calibration_store import describe_store
 from dfsp.categories import (
@@ -29,6 +30,7 @@ from dfsp.cumulative import (
     fit_cumulative,
     proportional_odds,
 )
+from dfsp.effects import BetaBinomial, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence import DATA, Evidence, load_evidence
 from dfsp.fitting import Fit, fit
@@ -75,6 +77,7 @@ from dfsp.priors import (
     HalfStudentT,
     LogNormal,
     Normal,
+    Pareto,
     Uniform,
     tau_prior,
 )
@@ -178,6 +181,8 @@ def __dir__() -> list[str]:
 __all__ = [
     "DATA",
     "OUTCOMES",
+    "Average",
+    "BetaBinomial",
     "BetaMixture",
     "Calibration",
     "Categories",
@@ -185,6 +190,7 @@ __all__ = [
     "Counts",
     "DfspError",
     "Evidence",
+    "Exnex",
     "Exponential",
     "Fit",
     "Fixed",
@@ -195,11 +201,15 @@ __all__ = [
     "Model",
     "Multiverse",
     "Normal",
+    "NormalEffects",
     "NotConverged",
+    "Pareto",
     "Regression",
+    "StudentT",
     "Uniform",
     "all_subsets",
     "as_groups",
+    "average",
     "bayes_factors",
     "both_known",
     "calibrate",
@@ -219,6 +229,7 @@ __all__ = [
     "coverage",
     "cumulative_rates",
     "describe_agreement",
+    "describe_average",
     "describe_categories",
     "describe_claims",
     "describe_confounding",

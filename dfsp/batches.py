@@ -29,7 +29,7 @@ from time import perf_counter
 from typing import Any
 
 from dfsp.errors import DfspError, listed
-from dfsp.fitting import QUANTITIES
+from dfsp.fitting import CONCENTRATION, QUANTITIES
 from dfsp.kernels import follow
 from dfsp.publishing import RECORD, hold, make_folder, recover, replace_text
 from dfsp.runs import NOTHING, Job, execute, finished, plan_run
@@ -401,7 +401,9 @@ def write_results(where: Path) -> Path:
     """
     found = records(where)
     parameters = sorted({name for record in found.values() for name in record["parameters"]})
-    numbers = [(quantity, column) for quantity in QUANTITIES for column in COLUMNS]
+    some = any(CONCENTRATION in record["numbers"] for record in found.values())
+    quantities = (*QUANTITIES, CONCENTRATION) if some else QUANTITIES
+    numbers = [(quantity, column) for quantity in quantities for column in COLUMNS]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(

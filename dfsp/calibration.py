@@ -276,8 +276,7 @@ def calibrate(
     counts = counts if isinstance(counts, Counts) else check_table(counts)
     total = counts.table["total"].to_numpy(np.intp)
     for each in (model, fitted):
-        if each.effects != "normal":
-            raise DfspError(f"{each.effects} effects cannot be calibrated; use normal effects")
+        each.require_normal("calibration is for")
     if not isinstance(number, int) or number < LEAST:
         raise DfspError(f"number = {number!r}; give a whole number of {LEAST} or more")
     if engine not in ENGINES:

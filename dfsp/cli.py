@@ -11,9 +11,9 @@ import click
 import dfsp
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
+from dfsp.effects import Family, concentration_prior, effects_of
 from dfsp.errors import DfspError, NotConverged
 from dfsp.fitting import Engine, Fit
-from dfsp.models import Effects
 from dfsp.priors import TAU_FAMILIES
 
 if TYPE_CHECKING:
@@ -45,7 +45,27 @@ def cli() -> None:
 )
 @click.option("--tau-df", type=float, help="Degrees of freedom (half-student-t only).  [4]")
 @click.option("--tau-location", type=float, help="Mean of log(tau) (log-normal only).  [-1]")
-@click.option("--effects", type=click.Choice(get_args(Effects)), default="normal")
+@click.option("--effects", type=click.Choice(get_args(Family)), default="normal")
+@click.option("--effects-df", type=float, help="Degrees of freedom (student-t only).  [4]")
+@click.option(
+    "--exchangeable", type=float, help="Prior probability of each study (exnex only).  [0.5]"
+)
+@click.option(
+    "--alone-mean", type=float, help="Mean effect of a study on its own (logit, exnex only).  [0]"
+)
+@click.option("--alone-sd", type=float, help="Its sd (logit, exnex only).  [2]")
+@click.option("--mean-a", type=float, help="mean ~ Beta(a, b) (beta-binomial only).  [1]")
+@click.option("--mean-b", type=float, help="mean ~ Beta(a, b) (beta-binomial only).  [1]")
+@click.option(
+    "--concentration-location",
+    type=float,
+    help="Mean of log(concentration), which is normal (beta-binomial only).  [2]",
+)
+@click.option(
+    "--concentration-scale",
+    type=float,
+    help="Standard deviation of log(concentration) (beta-binomial only).  [1.5]",
+)
 @click.option("--engine", type=click.Choice(get_args(Engine)), default="exact")
 @click.option("--draws", type=int, default=DRAWS, help="NUTS draws a chain.")
 @click.option("--seed", type=int, default=SEED, help="Seed of the NUTS engine.")
@@ -61,7 +81,15 @@ def fit_command(
     tau_scale: float | None,
     tau_df: float | None,
     tau_location: float | None,
-    effects: Effects,
+    effects: Family,
+    effects_df: float | None,
+    exchangeable: float | None,
+    alone_mean: float | None,
+    alone_sd: float | None,
+    mean_a: float | None,
+    mean_b: float | None,
+    concentration_location: float | None,
+    concentration_scale: float | None,
     engine: Engine,
     draws: int,
     seed: int,
@@ -72,7 +100,13 @@ def fit_command(
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
     tau = dfsp.tau_prior(tau_family, scale=tau_scale, df=tau_df, location=tau_location)
-    model = dfsp.Model(mu=dfsp.Normal(mu_mean, mu_sd), tau=tau, effects=effects)
+    concentration = (concentration_location, concentration_scale)
+    own = effects_of(
+        effects,
+        df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
+        concentration=concentration_prior(*concentration),
+    )  # fmt: skip
+    model = dfsp.Model(mu=dfsp.Normal(mu_mean, mu_sd), tau=tau, effects=own)
     counts = dfsp.read_table(file, study=study, events=events, total=total)
     fit = dfsp.fit(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
     if as_json:

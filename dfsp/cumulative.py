@@ -156,7 +156,7 @@ def build(cells: Cells, model: Model) -> "pm.Model":
         member = pm.Data("member", cells.member)
         count = pm.Data("count", cells.count)
         mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
-        tau = sampling.tau_variable(pm, model.tau)
+        tau = sampling.positive_variable(pm, model.tau, "tau")
         complete = pm.HalfNormal("complete_step", STEP_SD)
         progression = pm.HalfNormal("progression_step", STEP_SD)
         z = pm.Normal("z", dims="study")

@@ -1,7 +1,8 @@
 """The exact engine: the posterior of the hierarchical model by deterministic quadrature.
 
 `solve` needs no compiler and no random number. Everything it returns is an integral over the grid
-of `dfsp.grids`: study effects are integrated out inside each node (`dfsp.integrals`).
+of `dfsp.grids`: study effects are integrated out inside each node (`dfsp.integrals`,
+`dfsp.effects`).
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
+from dfsp.effects import BetaBinomial, Effects, Exnex, NormalEffects
 from dfsp.grids import COLUMNS, Data, Grid, chebyshev_nodes, grid, legendre_rule, refine
-from dfsp.integrals import LOG_ROOT_2PI, log_binomial, log_likelihood, modes, sigmoid
+from dfsp.integrals import log_binomial, modes, sigmoid
 from dfsp.models import Model
 
 Array = npt.NDArray[np.float64]
@@ -93,6 +95,13 @@ class Distribution:
             return float(value <= x[0])
         return float(ndtr(-interpolate(x[None], z[None], np.array([value]))[0, 0]))
 
+    def cdf_at(self, x: Array) -> Array:
+        """Return the distribution function at ascending points on the scale of `x`."""
+        inner = (self.cdf > 1e-12) & (self.cdf < 1 - 1e-12)
+        own, score = self.x[inner], ndtri(self.cdf[inner])
+        z = interpolate(own[None], score[None], x)[0]
+        return np.where(x < own[0], 0.0, np.where(x > own[-1], 1.0, ndtr(z)))
+
     def density(self) -> tuple[Array, Array]:
         """Return points on the quantity's own scale and the density there, for drawing."""
         x = sigmoid(self.x) if self.is_rate else self.x
@@ -105,6 +114,10 @@ class Distribution:
         return np.concatenate([[self.mean, self.sd], self.quantile(QUANTILES)])
 
 
+NOTHING = Distribution(np.full(4, np.nan), np.linspace(0, 1, 4), np.nan, np.nan, False)
+"""What has no meaning under the model at hand."""
+
+
 @dataclass(frozen=True)
 class Posterior:
     """What the exact engine knows after seeing the counts.
@@ -115,11 +128,16 @@ class Posterior:
     model : Model
     log_marginal_likelihood : float
         With binomial coefficients.
-    mu, tau, typical_rate, mean_rate, new_study_rate : Distribution
+    mu, tau, typical_rate, mean_rate, new_study_rate, concentration : Distribution
+        `NOTHING` where the effects have no such quantity.
+    scale : Distribution
+        Of the grid's second coordinate: tau, or 1/sqrt(concentration).
     leave_one_out_lpd : array, shape (study,)
         Log predictive density of each study's counts given the other studies.
     studies : array, shape (study, 7)
         Mean, sd and `QUANTILES` of each study's rate.
+    exchangeable : array, shape (study,) or None
+        With EXNEX effects the posterior probability that a study is exchangeable.
     error : float
         Estimate of the relative error of the grid.
     nodes : Nodes
@@ -137,8 +155,11 @@ class Posterior:
     typical_rate: Distribution
     mean_rate: Distribution
     new_study_rate: Distribution
+    concentration: Distribution
+    scale: Distribution
     leave_one_out_lpd: Array
     studies: Array
+    exchangeable: Array | None
     error: float
     nodes: Nodes
     grid: Grid
@@ -175,10 +196,11 @@ def solve(
     result = grid(data, model, order=int(mean_exists) + int(sd_exists))
     columns = result.log_joint.shape[1]
 
-    log_p = result.log_joint @ refine(columns, PLAIN).T
+    mu, width = result.place(np.linspace(0, 1, PLAIN))
+    log_p = result.log_joint @ refine(columns, PLAIN).T + np.log(width)
     row_top = log_p.max(-1)
     density = np.exp(log_p - row_top[:, None])
-    spacing = (result.high - result.low) / (PLAIN - 1)
+    spacing = np.full(1, 1 / (PLAIN - 1))
     within_mass = density.sum(-1) * spacing
     # By rows, since one that the prior all but excludes would underflow
     log_mass = row_top + result.log_row_prior + np.log(within_mass)
@@ -188,29 +210,41 @@ def solve(
     row_weight = row_mass * result.u_weights / evidence
 
     nodes = _nodes(result, row_weight, top + np.log(evidence))
-    mu = result.low[:, None] + spacing[:, None] * np.arange(PLAIN)
     within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
     x, cdf = mix(mu, within, row_weight)
     rate = sigmoid(nodes.mu)
-    first, second, mean_rows = _mean_rates(result, nodes, row_weight)
+    first, second, mean_rows = _mean_rates(result, nodes, row_weight, model.effects.new)
+    of_mu = Distribution(x, cdf, mean_mu, sd_mu, False)
+    of_tau = scale = tau_distribution(
+        result.u, result.scale, row_mass, row_weight, (mean_exists, sd_exists)
+    )
+    typical = Distribution(x, cdf, *_moments(nodes.weight, rate, rate**2), True)
+    concentration = NOTHING
+    if isinstance(model.effects, BetaBinomial):
+        concentration = _concentration(of_tau, nodes, model.effects)
+        of_mu = of_tau = typical = NOTHING
+    alone = None
+    if isinstance(model.effects, Exnex):
+        alone = _share_alone(data, result, nodes, model.effects)
     return Posterior(
         events=events,
         total=total,
         model=model,
         log_marginal_likelihood=top + float(np.log(evidence)),
-        mu=Distribution(x, cdf, mean_mu, sd_mu, False),
-        tau=tau_distribution(
-            result.u, result.scale, row_mass, row_weight, (mean_exists, sd_exists)
-        ),
-        typical_rate=Distribution(x, cdf, *_moments(nodes.weight, rate, rate**2), True),
+        mu=of_mu,
+        tau=of_tau,
+        typical_rate=typical,
         mean_rate=Distribution(
             *mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
         ),
-        new_study_rate=_new_study(nodes, first, second),
+        new_study_rate=_new_study(nodes, first, second, model.effects.new),
+        concentration=concentration,
+        scale=scale,
         leave_one_out_lpd=_left_out(data, nodes, result, together, model),
-        studies=_studies(data, result, nodes, row_weight)[data.inverse],
+        studies=_studies(data, result, nodes, row_weight, model.effects)[data.inverse],
+        exchangeable=None if alone is None else 1 - alone[data.inverse],
         error=result.error,
         nodes=nodes,
         grid=result,
@@ -269,9 +303,16 @@ def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, boo
     """Say whether tau has a posterior mean and a standard deviation.
 
     Far out the likelihood of a study with 0 < events < total falls as 1/tau, that of any other
-    study tends to a constant, and a Student-t prior falls as tau^-(df + 1).
+    study, or of one that need not be exchangeable, tends to a constant, and a Student-t prior falls
+    as tau^-(df + 1).
     """
-    power = model.tau.tail_power + np.sum((events > 0) & (events < total))
+    effects = model.effects
+    if isinstance(effects, BetaBinomial):
+        return False, False
+    inner = int(np.sum((events > 0) & (events < total)))
+    if isinstance(effects, Exnex) and effects.exchangeable < 1:
+        inner = 0
+    power = model.tau.tail_power + inner
     return bool(power > 1), bool(power > 2)
 
 
@@ -306,7 +347,9 @@ def mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
 
 def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
     """Choose for each row as many equidistant nodes of mu as its tau and its weight need."""
+    # Stretched nodes need fewer: they are dense where most of the mass is.
     reach = result.high - result.low
+    reach = np.minimum(reach, 100 * result.sd) if result.stretched else reach
     narrow = result.sd * np.sqrt(1e-6 / np.maximum(row_weight, 1e-12))
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
     size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
@@ -316,12 +359,12 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
     for number in np.unique(size):
         rows = np.flatnonzero(size == number)
         matrix = refine(columns, int(number))
-        spacing = reach[rows, None] / (number - 1)
+        mu, spacing = (each[rows] for each in result.place(np.linspace(0, 1, int(number))))
+        spacing = spacing / (number - 1)
         log_weight = result.log_joint[rows] @ matrix.T + np.log(
             spacing * result.u_weights[rows, None]
         )
         log_weight += result.log_row_prior[rows, None] - log_evidence
-        mu = result.low[rows, None] + spacing * np.arange(number)
         tau = np.broadcast_to(result.tau[rows, None], mu.shape)
         width = np.maximum(tau, spacing / 0.9)
         end = np.zeros(mu.shape)
@@ -365,7 +408,28 @@ def tau_distribution(
     return Distribution(x, np.clip(cdf / cdf[-1], 0, 1), mean, float(np.sqrt(variance)), False)
 
 
-def _mean_rates(result: Grid, nodes: Nodes, row_weight: Array) -> tuple[Array, Array, Array]:
+def _concentration(of_tau: Distribution, nodes: Nodes, effects: BetaBinomial) -> Distribution:
+    """Return the distribution of tau^-2."""
+    keep = of_tau.x > 0
+    x, cdf = of_tau.x[keep][::-1] ** -2.0, 1 - of_tau.cdf[keep][::-1]
+    # The counts say nothing against a huge concentration: its moments are the prior's.
+    values = nodes.tau**-2.0
+    exist = effects.concentration.tail_power
+    mean = float(nodes.weight @ values) if exist > 1 else np.nan
+    sd = float(np.sqrt(nodes.weight @ (values - mean) ** 2)) if exist > 2 else np.nan
+    # On the scale on which the table is even
+    return Distribution(x, cdf, mean, sd, False)
+
+
+def _share_alone(data: Data, result: Grid, nodes: Nodes, effects: Exnex) -> Array:
+    """Return the posterior probability that each distinct study is not exchangeable."""
+    log_alone = effects.log_alone(data.events, data.total)[:, None, None]
+    return nodes.spread(np.exp(log_alone - result.log_l)) @ nodes.weight
+
+
+def _mean_rates(
+    result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
+) -> tuple[Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
 
     Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2. They are computed for the
@@ -374,13 +438,14 @@ def _mean_rates(result: Grid, nodes: Nodes, row_weight: Array) -> tuple[Array, A
     # The rates bend where mu is near 0, within 1 or tau, however smooth the posterior is.
     reach = (result.high - result.low)[row_weight > LIGHT] / 2
     bend = np.pi * np.maximum(result.tau[row_weight > LIGHT], 1)
-    wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), 256)
-    columns = next(number for number in (*COLUMNS, 256) if number >= wanted)
-    x = (chebyshev_nodes(columns) + 1) / 2
-    mu = result.low[:, None] + (result.high - result.low)[:, None] * x
+    wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
+    columns = next(number for number in COLUMNS if number >= wanted)
+    mu, _ = result.place((chebyshev_nodes(columns) + 1) / 2)
     tau = np.broadcast_to(result.tau[:, None], mu.shape).ravel()
     both = np.array([1.0, 2.0])
-    log_p, log_pp = log_likelihood(both, both, -np.abs(mu).ravel(), tau).reshape(2, *mu.shape)
+    log_p, log_pp = effects.log_likelihood(both, both, -np.abs(mu).ravel(), tau).reshape(
+        2, *mu.shape
+    )
     p, pp = np.exp(log_p), np.exp(log_pp)
     logit = np.where(mu < 0, 1, -1) * (log_p - np.log1p(-p))
     first = sigmoid(nodes.spread(logit))
@@ -389,11 +454,12 @@ def _mean_rates(result: Grid, nodes: Nodes, row_weight: Array) -> tuple[Array, A
     return first, second, rows
 
 
-def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
+def _new_study(nodes: Nodes, first: Array, second: Array, effects: Effects) -> Distribution:
     main = nodes.weight > LIGHT
     mu, width, weight = nodes.mu[main], nodes.width[main], nodes.weight[main]
-    low = max(float(np.min(mu - 8 * width)), -FARTHEST)
-    high = min(float(np.max(mu + 8 * width)), FARTHEST)
+    tails = min(effects.reach, 8.0) if np.isfinite(effects.reach) else np.inf
+    low = max(float(np.min(mu - tails * width)), -FARTHEST)
+    high = min(float(np.max(mu + tails * width)), FARTHEST)
     spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
     t = np.linspace(-1, 1, 101)
     # Denser about the mean, and where half of the mass is much narrower than the tails make it
@@ -405,7 +471,7 @@ def _new_study(nodes: Nodes, first: Array, second: Array) -> Distribution:
         [at + 0.5 * scale * np.sinh(t * np.arcsinh((high - low) / scale)) for at, scale in places]
     )
     x = np.unique(np.clip(x, low, high))
-    cdf = ndtr((x[:, None] - mu) / width) @ weight / weight.sum()
+    cdf = effects.cdf(x[:, None], mu, width) @ weight / weight.sum()
     return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)
 
 
@@ -421,7 +487,7 @@ def _left_out(
     """Return the log predictive density of each study given those that are not left out with it."""
     alone = np.empty(len(data.total))
     astray = np.zeros(len(alone), dtype=bool)
-    open_above = result.tau[-1] < 0.9 * model.tau.upper
+    open_above = result.tau[-1] < 0.9 * model.scale.upper
     open_below = result.u[0] > 1e-2 * result.u[-1]
     edge = nodes.is_end.copy()
     if len(result.u) > 1:
@@ -462,7 +528,8 @@ def log_evidence(events: Array, total: Array, model: Model) -> float:
         return 0.0
     result = grid(Data.of(events, total), model, order=0)
     log_p = result.log_joint @ refine(result.log_joint.shape[1], PLAIN).T
-    log_p += np.log((result.high - result.low) / (PLAIN - 1) * result.u_weights)[:, None]
+    log_p += np.log(result.place(np.linspace(0, 1, PLAIN))[1] / (PLAIN - 1))
+    log_p += np.log(result.u_weights)[:, None]
     return float(_log_sum((log_p + result.log_row_prior[:, None]).ravel()))
 
 
@@ -471,12 +538,12 @@ def _log_sum(values: Array) -> Array:
     return np.asarray(np.log(np.exp(values - top).sum(-1)) + top[..., 0], dtype=np.float64)
 
 
-def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array) -> Array:
+def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array, effects: Effects) -> Array:
     """Return mean, sd and quantiles of the rate of each distinct study."""
     summaries = np.empty((len(data.total), 2 + len(QUANTILES)))
     if not len(summaries):
         return summaries
-    low, high, step = _ranges(data, result, row_weight)
+    low, high, step = _ranges(data, result, row_weight, effects)
     mean, tau = nodes.weight @ nodes.mu, min(result.tau[row_weight.argmax()], CORE)
     centre, _ = modes(data.events, data.total, np.full(1, mean), np.full(1, tau))
     # Studies that one table can serve are done at once.
@@ -490,7 +557,7 @@ def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array) -> Array
         theta = _table(
             low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
         )
-        summaries[chosen] = _rates(data, result, nodes, chosen, *theta)
+        summaries[chosen] = _rates(data, result, nodes, chosen, effects, *theta)
         start += len(chosen)
     return summaries
 
@@ -503,24 +570,35 @@ def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array,
     return centre + core * np.sinh(t), core * np.cosh(t) * (t[1] - t[0])
 
 
-def _ranges(data: Data, result: Grid, row_weight: Array) -> tuple[Array, Array, Array]:
+def _ranges(
+    data: Data, result: Grid, row_weight: Array, effects: Effects
+) -> tuple[Array, Array, Array]:
     """Return where each distinct study's effect can be, and a spacing that resolves its density."""
     main = row_weight > 1e-9
     tau = result.tau[main]
     events, total = data.events[:, None], data.total[:, None]
     low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
     narrowest = np.full(len(data.total), np.inf)
-    for mu in (result.low[main], result.high[main]):
-        mode, scale = modes(events, total, mu, np.broadcast_to(tau, mu.shape))
+    pairs = [(mu, tau) for mu in (result.low[main], result.high[main])]
+    if isinstance(effects, Exnex):
+        pairs.append((np.full(len(tau), effects.mean), np.full(len(tau), effects.sd)))
+    for mu, width in pairs:
+        mode, scale = modes(events, total, mu, width)
         tails = 9 * scale
         low = np.minimum(
-            low, (mode - np.minimum(8.5 * tau, tails + 28 / np.maximum(events, 0.1))).min(-1)
+            low,
+            (mode - np.minimum(effects.reach * width, tails + 28 / np.maximum(events, 0.1))).min(
+                -1
+            ),
         )
         high = np.maximum(
             high,
-            (mode + np.minimum(8.5 * tau, tails + 28 / np.maximum(total - events, 0.1))).max(-1),
+            (
+                mode
+                + np.minimum(effects.reach * width, tails + 28 / np.maximum(total - events, 0.1))
+            ).max(-1),
         )
-        spread = np.hypot(scale, scale**2 / tau**2 * result.sd[main])
+        spread = np.hypot(scale, scale**2 / width**2 * result.sd[main])
         # Rows of little weight may be resolved less well: the error grows with the fourth power.
         spread = spread * (1 / row_weight[main]) ** 0.25
         narrowest = np.minimum(narrowest, spread.min(-1))
@@ -533,6 +611,7 @@ def _rates(
     result: Grid,
     nodes: Nodes,
     chosen: npt.NDArray[np.intp],
+    effects: Effects,
     theta: Array,
     spacing: Array,
 ) -> Array:
@@ -542,15 +621,18 @@ def _rates(
     log_ratio = nodes.log_weight[main] - nodes.spread(result.log_l[chosen])[:, main]
     top = log_ratio.max(-1, keepdims=True)
     ratio = np.exp(log_ratio - top)
-    z = (theta[:, None] - mu) / width
-    z *= z
-    z *= -0.5
+    log_kernel = effects.new.log_density(theta[:, None], mu, width)
     events, total = data.events[chosen, None], data.total[chosen, None]
     own = log_binomial(events, total, theta)
-    kernel = np.exp(z)
-    kernel /= width * np.sqrt(2 * np.pi)
+    mixed = ratio @ np.exp(log_kernel).T
+    if isinstance(effects, Exnex):
+        alone = NormalEffects().log_density(theta, np.full(1, effects.mean), np.full(1, effects.sd))
+        with np.errstate(divide="ignore"):
+            share = np.log([effects.exchangeable, 1 - effects.exchangeable])
+        mixed *= effects.exchangeable
+        mixed += ratio.sum(-1, keepdims=True) * np.exp(share[1] + alone)
     with np.errstate(divide="ignore", over="ignore"):
-        density = np.exp(own + np.log(ratio @ kernel.T) + top)
+        density = np.exp(own + np.log(mixed) + top)
     mass = density @ spacing
     # A study without events (or non-events) can have mass beyond the table: its rate there is 0
     # (or 1) to double precision, and the density integrates to 1 without the table.
@@ -559,8 +641,10 @@ def _rates(
     open_end = low_end | high_end
     for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
         # Counts so far from what the others say that the sums above underflow
-        logs = log_ratio[study] - np.log(width) + z
-        density[study] = np.exp(own[study] + _log_sum(logs) - LOG_ROOT_2PI)
+        logs = _log_sum(log_ratio[study] + log_kernel)
+        if isinstance(effects, Exnex):
+            logs = np.logaddexp(logs + share[0], alone + share[1] + _log_sum(log_ratio[study]))
+        density[study] = np.exp(own[study] + logs)
         mass[study] = density[study] @ spacing
     density /= np.where(open_end, 1.0, mass)[:, None]
     rate = sigmoid(theta)

@@ -20,10 +20,11 @@ from matplotlib.patches import Patch
 from dfsp import sampling
 from dfsp.appraisals import NOT_ASSESSED, appraise
 from dfsp.categories import Categories, study_categories
+from dfsp.effects import BetaBinomial
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import Distribution, Posterior
-from dfsp.fitting import QUANTITIES, Fit
+from dfsp.fitting import Fit
 from dfsp.regression import Regression
 from dfsp.summaries import observed, pooled
 from dfsp.tables import Counts
@@ -82,6 +83,9 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     doses = _doses(fit)
     labels = [_shorten(name) for name in table["study"]]
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
+    quantity = "typical_rate"
+    if isinstance(fit.model.effects, BetaBinomial):
+        below, quantity = below[1:], "mean_rate"
     below += ["Pooled (as one study)"] if "pooled" in show else []
     rows = len(labels) + len(below)
     texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
@@ -110,9 +114,9 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     )  # fmt: skip
     at = len(labels) + 0.6
     ax.axhline(at - 0.8, color=GREY, lw=0.8)
-    typical = 100 * fit.summary.T["typical_rate"]
-    ax.axvspan(typical["q2.5"], typical["q97.5"], color=BLUE, alpha=0.08, lw=0)
-    ax.axvline(typical["q50"], color=BLUE, lw=0.8, ls="--")
+    middle = 100 * fit.summary.T[quantity]
+    ax.axvspan(middle["q2.5"], middle["q97.5"], color=BLUE, alpha=0.08, lw=0)
+    ax.axvline(middle["q50"], color=BLUE, lw=0.8, ls="--")
     places = list(y)
     for label, (centre, left, right) in zip(below, ends, strict=True):
         if label.startswith("New"):
@@ -159,8 +163,10 @@ def plot_prior(prior: Posterior, fit: Fit | None = None, *, ax: Axes | None = No
         x, density = _density(fit.exact.new_study_rate)
         ax.fill_between(x, density, color=ORANGE, alpha=0.25, lw=0)
         ax.plot(x, density, color=ORANGE, lw=1.8, label="New study, given the evidence")
-        x, density = _density(fit.exact.typical_rate)
-        ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label="Typical rate, given the evidence")
+        name = "mean" if isinstance(fit.model.effects, BetaBinomial) else "typical"
+        x, density = _density(getattr(fit.exact, f"{name}_rate"))
+        label = f"{name.capitalize()} rate, given the evidence"
+        ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=label)
     ax.set(xlim=(0, 100), ylim=(0, None))
     ax.set_xlabel("True rate (%)", fontsize=FONT)
     ax.set_ylabel("Density per point", fontsize=FONT)
@@ -183,17 +189,18 @@ def plot_agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
         The fit has not both engines.
     """
     sampled = sampling.summary(fit.draws)
-    exact = pd.Series([getattr(fit.exact, name).mean for name in QUANTITIES], index=QUANTITIES)
+    names = list(sampled.index)
+    exact = pd.Series([getattr(fit.exact, name).mean for name in names], index=names)
     z = (sampled["mean"] - exact) / sampled["mcse_mean"]
     ax = ax or _axes(6.4, 2.4)
-    y = np.arange(len(QUANTITIES))
+    y = np.arange(len(names))
     limit = sampling.MAX_Z
     ax.axvspan(-limit, limit, color=BLUE, alpha=0.08, lw=0)
     for end in (-limit, limit):
         ax.axvline(end, color=DARK, lw=0.8, ls="--")
     ax.axvline(0, color=GREY, lw=0.8)
-    ax.plot([z[name] for name in QUANTITIES], y, "o", color=BLUE, ms=6)
-    ax.set_yticks(y, [name.replace("_", " ") for name in QUANTITIES], fontsize=FONT)
+    ax.plot(z, y, "o", color=BLUE, ms=6)
+    ax.set_yticks(y, [name.replace("_", " ") for name in names], fontsize=FONT)
     finite = z.abs()[np.isfinite(z)]
     reach = max(1.5 * limit, 1.1 * finite.max()) if len(finite) else 1.5 * limit
     ax.set(xlim=(-reach, reach), ylim=(len(y) - 0.5, -0.5))

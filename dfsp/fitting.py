@@ -10,6 +10,7 @@ import pandas as pd
 from dfsp import sampling
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
+from dfsp.effects import BetaBinomial
 from dfsp.errors import DfspError
 from dfsp.exact import Posterior, moments_of_tau, solve
 from dfsp.models import Model
@@ -22,7 +23,10 @@ Engine = Literal["exact", "nuts", "both"]
 
 QUANTITIES = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate")
 """Rows of every summary: `mu` and `tau` on the logit scale, the others rates."""
+CONCENTRATION = "concentration"
+"""One row more with beta-binomial effects, which have neither `mu`, `tau` nor `typical_rate`."""
 
+EXCHANGEABLE = "exchangeable"
 GRID_ERROR = 1e-5
 
 
@@ -36,11 +40,12 @@ class Fit:
     model : Model
     engine : {"exact", "nuts", "both"}
     summary : pandas.DataFrame
-        One row a quantity (`QUANTITIES`), columns `STATISTICS`; NaN where it does not exist. From
-        the exact engine unless `engine` is `"nuts"`.
+        One row a quantity (`QUANTITIES`, `CONCENTRATION`), columns `STATISTICS`; NaN where it does
+        not exist. From the exact engine unless `engine` is `"nuts"`.
     studies : pandas.DataFrame
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
-        `leave_one_out_lpd` (NaN without the exact engine).
+        `leave_one_out_lpd` (NaN without the exact engine); with EXNEX effects `exchangeable`, the
+        posterior probability that the study is.
     checks : tuple of Check
     posterior : Posterior or None
         The exact engine's result.
@@ -90,9 +95,11 @@ class Fit:
         return False if False in verdicts else None if None in verdicts else True
 
     def __repr__(self) -> str:
-        rate = self.summary.loc["typical_rate"]
+        name = "mean_rate" if CONCENTRATION in self.summary.index else "typical_rate"
+        rate = self.summary.loc[name]
         return (
-            f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: typical rate "
+            f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: "
+            f"{name.replace('_', ' ')} "
             f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
@@ -103,7 +110,7 @@ class Fit:
         columns = {str(name): column.tolist() for name, column in self.studies.items()}
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         studies = list(rows)
-        summary = zip(QUANTITIES, self.summary.to_numpy().tolist(), strict=True)
+        summary = zip(self.summary.index, self.summary.to_numpy().tolist(), strict=True)
         return {
             "schema": "dfsp.fit/1",
             "engine": self.engine,
@@ -119,6 +126,7 @@ class Fit:
                     "total": row["total"],
                     "rate": _numbers(row),
                     "leave_one_out_lpd": _plain(row["leave_one_out_lpd"]),
+                    **{name: row[name] for name in (EXCHANGEABLE,) if name in row},
                 }
                 for row in studies
             ],
@@ -193,12 +201,15 @@ def fit(
         if gate == "raise" or posterior is None:
             sampling.require_converged(sampled)
         if posterior is None:
-            summary = sampling.summary(sampled.draws)[list(STATISTICS)]
+            summary = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
             exist = moments_of_tau(table["events"].to_numpy(), table["total"].to_numpy(), model)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             summary.loc["tau", missing] = float("nan")
             studies = _with_counts(table, sampling.study_rates(sampled.draws), float("nan"))
+            own = sampled.draws["posterior"].to_dataset()
+            if EXCHANGEABLE in own:
+                studies[EXCHANGEABLE] = own[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
         elif not sampled.refused:
             checks.extend(sampling.agreement(sampling.summary(sampled.draws), summary))
     return Fit(counts, model, engine, summary, studies, tuple(checks), posterior, sampled)
@@ -228,11 +239,18 @@ def resolved(posterior: Posterior) -> Check:
 
 
 def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rows = [getattr(posterior, name).summary() for name in QUANTITIES]
-    summary = pd.DataFrame(rows, index=pd.Index(QUANTITIES, name="quantity"), columns=STATISTICS)
+    names = _rows_of(posterior.model)
+    rows = [getattr(posterior, name).summary() for name in names]
+    summary = pd.DataFrame(rows, index=pd.Index(names, name="quantity"), columns=STATISTICS)
     rates = pd.DataFrame(posterior.studies, columns=STATISTICS)
     studies = _with_counts(table, rates, posterior.leave_one_out_lpd)
+    if posterior.exchangeable is not None:
+        studies[EXCHANGEABLE] = posterior.exchangeable
     return summary, studies
+
+
+def _rows_of(model: Model) -> list[str]:
+    return [*QUANTITIES, *([CONCENTRATION] if isinstance(model.effects, BetaBinomial) else [])]
 
 
 def _with_counts(table: pd.DataFrame, rates: pd.DataFrame, lpd: Any) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 tau = c sinh(u) is covered by Gauss-Legendre nodes in u: even near 0, logarithmic far out, ending
 exactly where a prior ends. At each of these rows, mu has Chebyshev nodes of its own between the
-points where its log-concave conditional density is negligible. The grid also holds every
-leave-one-study-out posterior, so that one grid serves them all.
+points where its conditional density is negligible; for effects that can give mu several modes they
+are denser about the main one. The grid also holds every leave-one-study-out posterior, so that one
+grid serves them all.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev, legendre
 
-from dfsp.integrals import COARSE, LEVELS, LOG_ROOT_2PI, log_likelihood
+from dfsp.integrals import COARSE, LEVELS
 from dfsp.models import Model
 from dfsp.priors import Fixed, LogNormal
 
@@ -26,7 +27,7 @@ LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
 ROWS = (28, 40, 56, 80, 128, 192, 384)
-COLUMNS = (12, 16, 22, 32, 64, 128)
+COLUMNS = (12, 16, 22, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Grid:
         c of tau = c sinh(u).
     low, high, sd : array, shape (row,)
         Range of mu in a row and its rough conditional standard deviation (logit).
+    centre : array, shape (row,)
+        Mode of mu in a row.
+    stretched : bool
+        Whether the nodes are equidistant in arcsinh((mu - centre) / (2 sd)) and not in mu.
     log_joint : array, shape (row, column)
         Log of prior(mu) times likelihood.
     log_l : array, shape (distinct study, row, column)
@@ -78,11 +83,29 @@ class Grid:
     low: Array
     high: Array
     sd: Array
+    centre: Array
+    stretched: bool
     log_joint: Array
     log_l: Array
     log_row_prior: Array
     u_weights: Array
     error: float
+
+    def place(self, x: Array) -> tuple[Array, Array]:
+        """Return mu and dmu/dx in each row at shares `x` of its range (0 to 1)."""
+        return _place(x, self.low, self.high, self.centre, self.sd, self.stretched)
+
+
+def _place(
+    x: Array, low: Array, high: Array, centre: Array, sd: Array, stretched: bool
+) -> tuple[Array, Array]:
+    if not stretched:
+        reach = (high - low)[:, None]
+        return low[:, None] + reach * x, np.broadcast_to(reach, (len(low), len(x)))
+    unit = 2 * sd[:, None]
+    left, right = (np.arcsinh((end - centre)[:, None] / unit) for end in (low, high))
+    t = left + (right - left) * x
+    return centre[:, None] + unit * np.sinh(t), unit * np.cosh(t) * (right - left)
 
 
 @lru_cache(maxsize=32)
@@ -123,10 +146,9 @@ class Surface:
 
     def __call__(self, mu: Array, tau: Array, level: int) -> tuple[Array, Array]:
         """Return log joint (without the prior of tau) and log L by study, shaped like mu."""
-        flat = log_likelihood(self.data.events, self.data.total, mu.ravel(), tau.ravel(), level)
-        prior = self.model.mu
-        joint = self.data.times @ flat - 0.5 * ((mu.ravel() - prior.mean) / prior.sd) ** 2
-        joint -= np.log(prior.sd) + LOG_ROOT_2PI
+        counts = self.data.events, self.data.total
+        flat = self.model.effects.log_likelihood(*counts, mu.ravel(), tau.ravel(), level)
+        joint = self.data.times @ flat + self.model.location.logpdf(mu.ravel())
         return joint.reshape(mu.shape), flat.reshape(-1, *mu.shape)
 
 
@@ -149,7 +171,8 @@ def grid(data: Data, model: Model, order: int) -> Grid:
     surface = Surface(data, model)
     scale = _scale(data, model)
     look = _look(surface, scale, order)
-    rows, columns, level = 0, 0, COARSE + 1
+    # Several modes take more columns: to begin with few would only be done twice.
+    rows, columns, level = 0, 4 * model.effects.several_modes, COARSE + 1
     while True:
         result = _evaluate(surface, scale, look, ROWS[rows], COLUMNS[columns], level, order)
         row_error, column_error = _errors(result)
@@ -167,9 +190,10 @@ def grid(data: Data, model: Model, order: int) -> Grid:
 
 def _scale(data: Data, model: Model) -> float:
     """Return c of tau = c sinh(u): the smallest tau at which anything changes."""
-    if isinstance(model.tau, Fixed):
+    prior = model.scale
+    if isinstance(prior, Fixed):
         return 1.0
-    smallest = float(model.tau.ppf(0.01 if isinstance(model.tau, LogNormal) else 0.5))
+    smallest = float(prior.ppf(0.01 if isinstance(prior, LogNormal) else 0.5))
     if len(data.total):
         p = (data.events + 0.5) / (data.total + 1)
         smallest = min(smallest, float(1 / np.sqrt(np.max(data.total * p * (1 - p)))))
@@ -178,13 +202,14 @@ def _scale(data: Data, model: Model) -> float:
 
 def _look(surface: Surface, scale: float, order: int) -> Look:
     model, data = surface.model, surface.data
-    if isinstance(model.tau, Fixed):
-        u = np.array([np.arcsinh(model.tau.scale / scale)])
+    if isinstance(model.scale, Fixed):
+        u = np.array([np.arcsinh(model.scale.scale / scale)])
         peak, sd = _peaks(surface, scale * np.sinh(u))
         return _reach(surface, scale, u, peak, sd)
     # The prior's far quantile is where to begin: counts in conflict with it can lie beyond.
-    limit = float(np.arcsinh(min(model.tau.upper, FARTHEST) / scale))
-    span = (0.0, min(limit, float(np.arcsinh(float(model.tau.ppf(1 - 1e-15)) / scale))))
+    prior = model.scale
+    limit = float(np.arcsinh(min(prior.upper, FARTHEST) / scale))
+    span = (0.0, min(limit, float(np.arcsinh(float(prior.ppf(1 - 1e-15)) / scale))))
     for _ in range(40):
         # Midpoints and not ends: tau = 0 is no density of its own, and 0 is never needed.
         u = np.linspace(*span, LOOK + 1)
@@ -192,7 +217,7 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
         tau = scale * np.sinh(u)
         peak, sd = _peaks(surface, tau)
         joint, log_l = surface(peak, tau, COARSE)
-        mass = joint + np.log(sd) + model.tau.logpdf(tau) + np.log(np.cosh(u))
+        mass = joint + np.log(sd) + prior.logpdf(tau) + np.log(np.cosh(u))
         without = mass - data.left_out(log_l)
         mass = mass + order * np.log(tau)
         near = (mass > mass.max() - DROP) | np.any(
@@ -219,7 +244,7 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
 
 
 def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
-    data, prior = surface.data, surface.model.mu
+    data, prior = surface.data, surface.model.location
     p = (data.events + 0.5) / (data.total + 1)
     weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
     precision = weight.sum(-1) + prior.sd**-2
@@ -253,6 +278,13 @@ def _reach(surface: Surface, scale: float, u: Array, peak: Array, sd: Array) -> 
     top_out = surface.data.left_out(top_l)
     side = np.array([-1.0, 1.0])[:, None]
     reach = np.tile(7.5 * sd, (2, 1))
+    # Where mu can have several modes, none lies beyond the studies' own rates and the prior's mean.
+    least = np.zeros((2, 1))
+    if surface.model.effects.several_modes:
+        p = (surface.data.events + 0.5) / (surface.data.total + 1)
+        own = np.append(np.log(p / (1 - p)), surface.model.location.mean)
+        least = np.maximum(np.stack([peak - own.min(), own.max() - peak]), 0)
+        reach = np.maximum(reach, least)
     for _ in range(60):
         mu = peak + side * reach
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
@@ -261,10 +293,11 @@ def _reach(surface: Surface, scale: float, u: Array, peak: Array, sd: Array) -> 
         if len(out):
             without = (top - joint) - (top_out[:, None] - out)
             drop = np.minimum(drop, without.min(0) / DROP_WITHOUT)
-        if np.all((drop >= 1) & (drop < 1.7)):
+        done = (drop >= 1) & ((drop < 1.7) | (reach <= least))
+        if np.all(done):
             break
         factor = np.clip((np.maximum(drop, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
-        reach = np.where((drop >= 1) & (drop < 1.7), reach, reach * factor)
+        reach = np.where(done, reach, np.maximum(reach * factor, least))
     return Look(u, peak, sd, reach[0], reach[1])
 
 
@@ -279,26 +312,28 @@ def _evaluate(
         half = (look.u[-1] - look.u[0]) / 2
         u = look.u[0] + half * (nodes + 1)
         u_weights = half * weights
-        log_row_prior = surface.model.tau.logpdf(scale * np.sinh(u)) + np.log(scale * np.cosh(u))
+        log_row_prior = surface.model.scale.logpdf(scale * np.sinh(u)) + np.log(scale * np.cosh(u))
     tau = scale * np.sinh(u)
     peak = np.interp(u, look.u, look.peak)
     sd, below, above = (
         np.exp(np.interp(u, look.u, np.log(x))) for x in (look.sd, look.below, look.above)
     )
     low, high = peak - below, peak + above
-    x = (chebyshev_nodes(columns) + 1) / 2
-    mu = low[:, None] + (high - low)[:, None] * x
+    stretched = surface.model.effects.several_modes
+    mu, _ = _place((chebyshev_nodes(columns) + 1) / 2, low, high, peak, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(tau[:, None], mu.shape), level)
-    return Grid(u, tau, scale, low, high, sd, joint, log_l, log_row_prior, u_weights, np.nan)
+    where = (u, tau, scale, low, high, sd, peak, stretched)
+    return Grid(*where, joint, log_l, log_row_prior, u_weights, np.nan)
 
 
 def _errors(result: Grid) -> tuple[float, float]:
     """Return the relative size of the last coefficients along tau and along mu."""
     columns = result.log_joint.shape[1]
-    fine = result.log_joint @ refine(columns, 4 * columns + 1).T
+    number = 4 * columns + 1
+    fine = result.log_joint @ refine(columns, number).T
+    fine += np.log(result.place(np.linspace(0, 1, number))[1])
     top = fine.max(-1)
-    mass = top + np.log(np.exp(fine - top[:, None]).mean(-1) * (result.high - result.low))
-    mass = mass + result.log_row_prior
+    mass = top + np.log(np.exp(fine - top[:, None]).mean(-1)) + result.log_row_prior
     density = np.exp(mass - mass.max())
     row_error = 0.0
     if len(density) > 1:
@@ -313,9 +348,7 @@ def _integral_error(surface: Surface, result: Grid, level: int) -> float:
     middle = result.log_joint.argmax(-1)
     mass = result.log_joint.max(-1) + result.log_row_prior
     rows = np.flatnonzero(mass > mass.max() - 12)[:: max(1, len(mass) // 6)]
-    mu = result.low + (result.high - result.low) * (
-        (chebyshev_nodes(result.log_joint.shape[1])[middle] + 1) / 2
-    )
-    finer, _ = surface(mu[rows], result.tau[rows], level + 1)
+    mu, _ = result.place((chebyshev_nodes(result.log_joint.shape[1]) + 1) / 2)
+    finer, _ = surface(mu[rows, middle[rows]], result.tau[rows], level + 1)
     change = finer - result.log_joint[rows, middle[rows]]
     return float(np.max(np.abs(change)))

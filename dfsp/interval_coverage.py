@@ -78,8 +78,7 @@ def coverage(
     """
     model = model or Model()
     counts = counts if isinstance(counts, Counts) else check_table(counts)
-    if model.effects != "normal":
-        raise DfspError(f"{model.effects} effects: coverage is computed for normal effects")
+    model.require_normal("coverage is computed for")
     if not all(0 < rate < 1 for rate in rates) or not all(tau >= 0 for tau in taus):
         raise DfspError(f"rates = {rates!r}, taus = {taus!r}; rates in (0, 1), taus 0 or more")
     table = Table(counts.table["total"].to_numpy(np.intp), model)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from dfsp.effects import NormalEffects, effects_of
 from dfsp.errors import DfspError, listed
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.fitting import Engine
@@ -52,6 +53,7 @@ def response_analysis(
     seed: int,
     engine: Engine,
     folder: str = "",
+    effects: str = "normal",
 ) -> tuple[Counts, Model]:
     """Return the counts and the model that `02_response` is about.
 
@@ -69,6 +71,8 @@ def response_analysis(
     engine : {"exact", "nuts", "both"}
     folder : str
         As in `evidence_analysis`.
+    effects : str
+        Family of the study effects with its default parameters, see `dfsp.Model`.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def response_analysis(
     elif engine == "nuts":
         faults.append("engine = 'nuts': this notebook needs the exact engine; use exact or both")
     faults += _whole_faults(draws=(draws, 100), seed=(seed, 0))
-    model = _model(mu_sd, tau_family, tau_scale, faults)
+    model = _model(mu_sd, tau_family, tau_scale, faults, effects)
     counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults, folder)
     if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
@@ -407,10 +411,21 @@ def _whole_faults(**limits: tuple[int, int]) -> list[str]:
     ]
 
 
-def _model(mu_sd: float, tau_family: str, tau_scale: float, faults: list[str]) -> Model:
+def _model(
+    mu_sd: float,
+    tau_family: str,
+    tau_scale: float,
+    faults: list[str],
+    effects: str = "normal",
+) -> Model:
     """Return the model; what cannot be used is added to `faults`."""
     try:
-        return Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
+        own = effects_of(effects)
+    except DfspError as error:
+        faults.append(f"effects: {error}")
+        own = NormalEffects()
+    try:
+        return Model(Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale), own)
     except DfspError as error:
         faults.append(f"mu_sd, tau_family, tau_scale: {error}")
         return Model()

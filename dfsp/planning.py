@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import betainc, betaln, gammaln, logsumexp, psi
 from scipy.stats import binom
 
+from dfsp.effects import BetaBinomial, StudentT
 from dfsp.errors import DfspError
 from dfsp.exact import Posterior
 from dfsp.integrals import sigmoid
@@ -326,11 +327,15 @@ def effective_sample_size(posterior: Posterior) -> SampleSize:
     SampleSize
         Without a value where the integral diverges, which the tail of tau's prior decides.
     """
-    tau = posterior.model.tau
+    tau, effects = posterior.model.tau, posterior.model.effects
+    if isinstance(effects, BetaBinomial):
+        return SampleSize(None, None, "not computed for beta-binomial effects")
     light = isinstance(tau, (Fixed, Uniform))
     light = light or (isinstance(tau, HalfNormal) and tau.scale <= NORMAL_SD_LIMIT)
+    light = light and not isinstance(effects, StudentT)
     if not light:
-        why = f"the integral diverges: under tau ~ {tau} the new-study rate has heavy logit tails"
+        under = f"tau ~ {tau}, {effects}" if isinstance(effects, StudentT) else f"tau ~ {tau}"
+        why = f"the integral diverges: under {under} the new-study rate has heavy logit tails"
         return SampleSize(None, None, why)
     fine, coarse, short = (
         _information(posterior, step, tail) for step, tail in ((0.1, 30), (0.2, 30), (0.1, 15))

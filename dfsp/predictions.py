@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import logit, ndtr
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
+from dfsp.effects import BetaBinomial
 from dfsp.errors import DfspError
 from dfsp.exact import Distribution, Posterior, invert, solve
 from dfsp.fitting import Fit
 from dfsp.grids import refine
-from dfsp.integrals import log_binomial, modes, sigmoid, softplus
+from dfsp.integrals import log_binomial, sigmoid
 from dfsp.models import Model
 from dfsp.seeds import generator
 
@@ -140,6 +141,23 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
         values[main]
         for values in (posterior.nodes.mu, posterior.nodes.width, posterior.nodes.weight)
     )
+    if isinstance(posterior.model.effects, BetaBinomial):
+        # Cells of rates, each with its mass and its middle
+        edge = np.linspace(0, 1, 101)
+        middle = (edge[1:] + edge[:-1]) / 2
+        cells, above, below = (
+            posterior.model.effects.cdf(logit(np.clip(x, 0, 1)), mu[:, None], tau[:, None])
+            for x in (edge, middle + by, middle - by)
+        )
+        apart = (np.diff(cells, axis=-1) * (1 - above + below)).sum(-1)
+        return float(weight @ apart / weight.sum())
+    parts = posterior.model.effects.new.components(mu, tau)
+    mu, tau, weight = (
+        np.concatenate(each)
+        for each in zip(*((m, s, np.exp(w) * weight) for w, m, s in parts), strict=True)
+    )
+    main = weight > 1e-9
+    mu, tau, weight = mu[main], tau[main], weight[main]
     z = np.linspace(-8, 8, 161)
     phi = np.exp(-0.5 * z * z)
     phi /= phi.sum()
@@ -178,16 +196,16 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
         raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
     rng = generator(seed, "exact draws")
     mu, tau = _draw_population(posterior, number, rng)
-    theta = _draw_effects(posterior, mu, tau, rng)
-    new = mu + tau * rng.standard_normal(number)
-    values = {
-        "mu": mu,
-        "tau": tau,
-        "theta": theta,
-        "typical_rate": sigmoid(mu),
-        "rate": sigmoid(theta),
-        "new_study_rate": sigmoid(new),
-    }
+    effects = posterior.model.effects
+    pairs = zip(posterior.events.tolist(), posterior.total.tolist(), strict=True)
+    studies = [effects.draw_given(*pair, mu, tau, rng) for pair in pairs]
+    theta = np.stack(studies, axis=-1) if studies else np.empty((number, 0))
+    values = {"theta": theta, "rate": sigmoid(theta)}
+    values["new_study_rate"] = sigmoid(effects.new.draw(mu, tau, rng))
+    if isinstance(effects, BetaBinomial):
+        values |= {"mean_rate": sigmoid(mu), "concentration": tau**-2.0}
+    else:
+        values |= {"mu": mu, "tau": tau, "typical_rate": sigmoid(mu)}
     shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
     tree: xr.DataTree = az.from_dict(
         {"posterior": shaped},
@@ -207,46 +225,24 @@ def _draw_population(
     else:
         u = rng.uniform(size=number)
         tau = grid.scale * np.sinh(
-            np.interp(u, posterior.tau.cdf, np.arcsinh(posterior.tau.x / grid.scale))
+            np.interp(u, posterior.scale.cdf, np.arcsinh(posterior.scale.x / grid.scale))
         )
     # Beyond the outermost rows the nearest one stands in.
     position = np.interp(np.arcsinh(tau / grid.scale), grid.u, np.arange(len(grid.u)))
     level = rng.uniform(size=number)
     mu = np.zeros(number)
     fine = refine(grid.log_joint.shape[1], FINE)
+    places, widths = grid.place(np.linspace(0, 1, FINE))
     for row in range(len(grid.tau)):
         share = np.maximum(1 - np.abs(position - row), 0)
         chosen = share > 0
         if not chosen.any():
             continue
-        log_density = grid.log_joint[row] @ fine.T
+        log_density = grid.log_joint[row] @ fine.T + np.log(widths[row])
         density = np.exp(log_density - log_density.max())
         cdf = np.cumsum(density) - density / 2
-        at = np.linspace(grid.low[row], grid.high[row], FINE)
-        mu[chosen] += share[chosen] * np.interp(level[chosen], cdf / density.sum(), at)
+        mu[chosen] += share[chosen] * np.interp(level[chosen], cdf / density.sum(), places[row])
     return mu, tau
-
-
-def _draw_effects(posterior: Posterior, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
-    """Draw each study's effect given mu and tau, by inverting its distribution on a grid."""
-    theta = np.empty((len(mu), len(posterior.events)))
-    steps = np.linspace(0, 1, 241)
-    for study, (events, total) in enumerate(zip(posterior.events, posterior.total, strict=True)):
-        mode, scale = modes(events, total, mu, tau)
-        left = np.minimum(8 * tau, 8 * scale + 20 / max(events, 0.1))
-        right = np.minimum(8 * tau, 8 * scale + 20 / max(total - events, 0.1))
-        x = (mode - left)[:, None] + (left + right)[:, None] * steps
-        height = events * x - total * softplus(x) - 0.5 * ((x - mu[:, None]) / tau[:, None]) ** 2
-        density = np.exp(height - height.max(-1, keepdims=True))
-        cdf = np.cumsum((density[:, 1:] + density[:, :-1]) / 2, axis=-1)
-        cdf = np.pad(cdf, ((0, 0), (1, 0)))
-        level = rng.uniform(size=len(mu)) * cdf[:, -1]
-        after = np.clip((cdf < level[:, None]).sum(-1), 1, len(steps) - 1)
-        row = np.arange(len(mu))
-        low, high = cdf[row, after - 1], cdf[row, after]
-        share = (level - low) / np.where(high > low, high - low, 1)
-        theta[:, study] = x[row, after - 1] + share * (x[row, after] - x[row, after - 1])
-    return theta
 
 
 def patient_weighted_rate(

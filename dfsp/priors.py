@@ -1,7 +1,7 @@
 """The closed family of priors that both engines know.
 
-`Normal` is for the population mean `mu`; all others are for the between-study standard deviation
-`tau`, both on the logit scale.
+`Normal` is for the population mean `mu`; the others are for the between-study standard deviation
+`tau`, both on the logit scale, and most of them for a beta-binomial's concentration too.
 """
 
 from collections.abc import Mapping
@@ -213,6 +213,31 @@ class LogNormal(Prior):
 
     def _quantile(self, q: Array) -> Any:
         return np.exp(self.location + self.scale * ndtri(q))
+
+
+@dataclass(frozen=True)
+class Pareto(Prior):
+    """Density falling as x^-(shape + 1) from `scale` on: for concentrations, never for tau."""
+
+    family = "pareto"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"shape": (0.1, 100.0)}
+    shape: float = 0.5
+    scale: float = 1.0
+
+    @property
+    def lower(self) -> float:  # type: ignore[override]
+        return self.scale
+
+    @property
+    def tail_power(self) -> float:
+        return self.shape
+
+    def _log_density(self, x: Array) -> Any:
+        log_x = np.log(np.maximum(x, 1e-300))
+        return np.log(self.shape) + self.shape * np.log(self.scale) - (self.shape + 1) * log_x
+
+    def _quantile(self, q: Array) -> Any:
+        return self.scale * (1 - q) ** (-1 / self.shape)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from dfsp.effects import effects_of
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
-from dfsp.priors import Normal, tau_prior
+from dfsp.priors import Normal, Pareto, tau_prior
 from dfsp.summaries import observed
 from dfsp.tables import Counts, check_table
 
@@ -26,8 +27,10 @@ def compare_references(folder: str | Path = FOLDER) -> pd.DataFrame:
     ----------
     folder : path
         Holds one JSON file a case: `title`, `source`, `doi`, `studies` (name, events, total),
-        `model` (null for intervals of single proportions), `kinds` (what each kind of value is,
-        and the reason of its tolerance), and `expected` values with their tolerances.
+        `model` (`mu`, `tau`, `effects` and their parameters, what is not there as by default, a
+        concentration with a Pareto prior; null for intervals of single proportions), `kinds`
+        (what each kind of value is, and the reason of its tolerance), and `expected` values with
+        their tolerances.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def _compute(case: dict[str, Any]) -> dict[tuple[str, str], float]:
     counts = check_table(pd.DataFrame(case["studies"], columns=["study", "events", "total"]))
     if case["model"] is None:
         return _by_study(observed(counts))
-    result = _fit(counts, **case["model"])
+    model = {"effects": {}, "mu": {}, "tau": {"family": "half-normal"}} | case["model"]
+    result = _fit(counts, **model)
     found = {
         (str(name), str(statistic)): float(value)
         for name, row in result.summary.to_dict("index").items()
@@ -73,8 +77,11 @@ def _compute(case: dict[str, Any]) -> dict[tuple[str, str], float]:
     return found | _by_study(result.studies)
 
 
-def _fit(counts: Counts, mu_mean: float, mu_sd: float, tau_family: str, tau_scale: float) -> Fit:
-    model = Model(mu=Normal(mu_mean, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
+def _fit(counts: Counts, effects: dict[str, Any], mu: dict[str, Any], tau: dict[str, Any]) -> Fit:
+    family = effects.pop("family", "normal")
+    if "concentration" in effects:
+        effects["concentration"] = Pareto(**effects["concentration"])
+    model = Model(Normal(**mu), tau_prior(**tau), effects_of(family, **effects))
     return fit(counts, model)
 
 

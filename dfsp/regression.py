@@ -154,8 +154,7 @@ def regress(
     model = model or Model()
     coefficient = coefficient or Normal(0, 1)
     names = [covariates] if isinstance(covariates, str) else list(covariates)
-    if model.effects != "normal":
-        raise DfspError(f"{model.effects} effects: a meta-regression has normal effects")
+    model.require_normal("a meta-regression has")
     used, design = _design(counts, names)
     engine = engine or ("exact" if design.shape[1] == 1 else "nuts")
     if engine not in get_args(Engine):
@@ -263,7 +262,7 @@ def _build(counts: Counts, design: pd.DataFrame, model: Model, coefficient: Norm
     with pm.Model(coords=coords) as result:
         mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
         b = pm.Normal("b", coefficient.mean, coefficient.sd, dims="coefficient")
-        tau = sampling.tau_variable(pm, model.tau)
+        tau = sampling.positive_variable(pm, model.tau, "tau")
         z = pm.Normal("z", dims="study")
         theta = pm.Deterministic("theta", mu + design.to_numpy() @ b + tau * z, dims="study")
         pm.Binomial(

@@ -224,7 +224,7 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
 
 def _rate(record: Mapping[str, Any], quantity: str, centre: str) -> str:
     found = record["numbers"].get(quantity)
-    if not found:
+    if not found or found[centre] is None:
         return "–"
     middle, low, high = (100 * found[name] for name in (centre, "q2.5", "q97.5"))
     return f"{middle:.1f} % [{low:.1f}, {high:.1f}]"
@@ -232,7 +232,9 @@ def _rate(record: Mapping[str, Any], quantity: str, centre: str) -> str:
 
 def _tau(record: Mapping[str, Any]) -> str:
     found = record["numbers"].get("tau")
-    return f"{found['q50']:.2f} [{found['q2.5']:.2f}, {found['q97.5']:.2f}]" if found else "–"
+    if not found or found["q50"] is None:
+        return "–"
+    return f"{found['q50']:.2f} [{found['q2.5']:.2f}, {found['q97.5']:.2f}]"
 
 
 def _number(value: float | None) -> str:

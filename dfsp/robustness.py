@@ -12,10 +12,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from dfsp.effects import Family, effects_of
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.exact import Posterior, solve
-from dfsp.models import Effects, Model
+from dfsp.models import Model
 from dfsp.outcomes import NotEvaluable, count
 from dfsp.priors import HalfCauchy, HalfNormal, Normal, Prior, Uniform
 
@@ -118,7 +119,7 @@ def multiverse(
     rules: Iterable[NotEvaluable] = RULES,
     taus: Mapping[str, Prior] = PRIORS_OF_TAU,
     mus: Mapping[str, Normal] = PRIORS_OF_MU,
-    effects: Iterable[Effects] = get_args(Effects),
+    effects: Iterable[Family] = ("normal",),
 ) -> Multiverse:
     """Fit every combination of choices exactly; identical counts are fitted once.
 
@@ -158,7 +159,7 @@ def multiverse(
             for (tau, of_tau), (mu, of_mu), effect in product(taus.items(), mus.items(), effects):
                 key = (pairs, tau, mu, effect)
                 if key not in known:
-                    model = Model(mu=of_mu, tau=of_tau, effects=effect)
+                    model = Model(mu=of_mu, tau=of_tau, effects=effects_of(effect))
                     events, total = np.array(pairs, dtype=float).T
                     known[key] = solve(events, total, model)
                 choices = [evidence.name, words, rule, tau, mu, effect]

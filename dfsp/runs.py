@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dfsp.appraisals import appraise
 from dfsp.checks import Check
 from dfsp.errors import DfspError, listed
-from dfsp.fitting import QUANTITIES, Fit
+from dfsp.fitting import CONCENTRATION, QUANTITIES, Fit
 from dfsp.kernels import kernel_manager
 from dfsp.parameters import ANALYSES, ROOT
 from dfsp.predictions import draws
@@ -117,7 +117,9 @@ def record(
         "headline": headline,
         "engine": fit.engine if fit else None,
         "seed": seed,
-        "numbers": {name: numbers[name] for name in QUANTITIES if name in numbers},
+        "numbers": {
+            name: numbers[name] for name in (*QUANTITIES, CONCENTRATION) if name in numbers
+        },
         "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit, ndtr
+from scipy.special import expit, logit, ndtr
 
 from dfsp import constants, priors
 from dfsp.checks import Check, failed
+from dfsp.effects import BetaBinomial, Effects, Exnex, StudentT
 from dfsp.errors import DfspError, NotConverged
 from dfsp.models import Model
 from dfsp.seeds import generator, integer
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-HEADLINE = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate")
-"""The population's quantities: `mu` and `tau` on the logit scale, then three rates."""
+HEADLINE = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate", "concentration")
+"""The population's quantities: `mu` and `tau` on the logit scale, three rates, and a number."""
 
 PARAMETERS = ("mu", "tau", "theta")
+OF_BETA_BINOMIAL = ("mean_rate", "concentration")
 """What the convergence gate judges."""
 
 ENDS = {f"q{100 * q:g}": q for q in (constants.QUANTILES[0], constants.QUANTILES[-1])}
@@ -56,7 +58,9 @@ class Sampled:
     ----------
     draws : xarray.DataTree
         `posterior` (`mu`, `tau`, `theta`, `theta_new` on the logit scale; `rate`, `typical_rate`,
-        `mean_rate`, `new_study_rate`), `sample_stats`, `observed_data`, `constant_data`,
+        `mean_rate`, `new_study_rate`; with EXNEX effects `exchangeable`, the probability of each
+        study given the draw; beta-binomial effects have `concentration` and no `mu`, `tau` and
+        `typical_rate`), `sample_stats`, `observed_data`, `constant_data`,
         `log_likelihood` (of each study's events given its own theta), `prior`,
         `prior_predictive` and `posterior_predictive` (replicated events, each with a new theta).
     checks : tuple of Check
@@ -93,6 +97,9 @@ class Sampled:
 def build(table: pd.DataFrame, model: Model) -> pm.Model:
     """Return the PyMC model, non-centred: `theta` = `mu` + `tau` `z` on the logit scale.
 
+    Beta-binomial effects are integrated out; with EXNEX effects a study's counts are a mixture over
+    `theta` and its effect `alone`.
+
     Parameters
     ----------
     table : DataFrame
@@ -106,34 +113,53 @@ def build(table: pd.DataFrame, model: Model) -> pm.Model:
     """
     import pymc as pm
 
+    effects = model.effects
     with pm.Model(coords={"study": table["study"].to_list()}) as result:
         total = pm.Data("total", table["total"].to_numpy(np.int64), dims="study")
+        # Data, so that the compiled model can be given other counts
+        observed = pm.Data("counts", table["events"].to_numpy(np.int64), dims="study")
+        seen = {"observed": observed, "dims": "study"}
+        if isinstance(effects, BetaBinomial):
+            mean = pm.Beta("mean_rate", effects.a, effects.b)
+            size = positive_variable(pm, effects.concentration, "concentration")
+            pm.BetaBinomial("events", n=total, alpha=mean * size, beta=(1 - mean) * size, **seen)
+            return result
         mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
-        tau = tau_variable(pm, model.tau)
-        z = pm.Normal("z", dims="study")
+        tau = positive_variable(pm, model.tau, "tau")
+        if isinstance(effects, StudentT):
+            z = pm.StudentT("z", nu=effects.df, mu=0, sigma=1, dims="study")
+        else:
+            z = pm.Normal("z", dims="study")
         theta = pm.Deterministic("theta", mu + tau * z, dims="study")
         pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
         pm.Deterministic("typical_rate", pm.math.invlogit(mu))
-        # Data, so that the compiled model can be given other counts
-        observed = pm.Data("counts", table["events"].to_numpy(np.int64), dims="study")
-        pm.Binomial("events", n=total, logit_p=theta, observed=observed, dims="study")
+        if isinstance(effects, Exnex):
+            alone = pm.Normal("alone", effects.mean, effects.sd, dims="study")
+            share = [effects.exchangeable, 1 - effects.exchangeable]
+            both = [pm.Binomial.dist(n=total, logit_p=each) for each in (theta, alone)]
+            pm.Mixture("events", w=np.array(share), comp_dists=both, **seen)
+        else:
+            pm.Binomial("events", n=total, logit_p=theta, **seen)
     return result
 
 
-def tau_variable(pm: Any, prior: priors.Prior) -> Any:
-    """Return the variable `tau` of the PyMC model at hand (logit scale)."""
-    return _TAU[type(prior)](pm, prior)
+def positive_variable(pm: Any, prior: priors.Prior, name: str) -> Any:
+    """Return a variable of the PyMC model at hand with a prior above 0."""
+    return _POSITIVE[type(prior)](pm, prior, name)
 
 
-_TAU: dict[type[priors.Prior], Callable[[Any, Any], Any]] = {
-    priors.HalfNormal: lambda pm, prior: pm.HalfNormal("tau", prior.scale),
-    priors.HalfCauchy: lambda pm, prior: pm.HalfCauchy("tau", prior.scale),
-    priors.HalfStudentT: lambda pm, prior: pm.HalfStudentT("tau", nu=prior.df, sigma=prior.scale),
-    priors.Exponential: lambda pm, prior: pm.Exponential("tau", scale=prior.scale),
-    priors.Uniform: lambda pm, prior: pm.Uniform("tau", 0, prior.scale),
-    priors.LogNormal: lambda pm, prior: pm.LogNormal("tau", prior.location, prior.scale),
-    priors.Fixed: lambda pm, prior: pm.Deterministic(
-        "tau", pm.math.constant(np.float64(prior.scale))
+_POSITIVE: dict[type[priors.Prior], Callable[[Any, Any, str], Any]] = {
+    priors.HalfNormal: lambda pm, prior, name: pm.HalfNormal(name, prior.scale),
+    priors.HalfCauchy: lambda pm, prior, name: pm.HalfCauchy(name, prior.scale),
+    priors.HalfStudentT: lambda pm, prior, name: pm.HalfStudentT(
+        name, nu=prior.df, sigma=prior.scale
+    ),
+    priors.Exponential: lambda pm, prior, name: pm.Exponential(name, scale=prior.scale),
+    priors.Uniform: lambda pm, prior, name: pm.Uniform(name, 0, prior.scale),
+    priors.LogNormal: lambda pm, prior, name: pm.LogNormal(name, prior.location, prior.scale),
+    priors.Pareto: lambda pm, prior, name: pm.Pareto(name, prior.shape, prior.scale),
+    priors.Fixed: lambda pm, prior, name: pm.Deterministic(
+        name, pm.math.constant(np.float64(prior.scale))
     ),
 }
 
@@ -171,6 +197,8 @@ def sample(
     """
     check_options(draws, seed)
     judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, priors.Fixed)]
+    if isinstance(model.effects, BetaBinomial):
+        judged = list(OF_BETA_BINOMIAL)
     pymc_model = build(table, model)
     tree = run(pymc_model, int(draws), integer(seed, "nuts"))
     checks = gate(tree, judged)
@@ -324,11 +352,12 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each of `HEADLINE`; columns `constants.STATISTICS`, `mcse_mean`, and for each
-        of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
+        One row for each of `HEADLINE` that the effects have; columns `constants.STATISTICS`,
+        `mcse_mean`, and for each of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
     """
     posterior = tree["posterior"].to_dataset()
-    return _summarise(posterior[list(HEADLINE)].to_dataarray("quantity"), "quantity")
+    names = [name for name in HEADLINE if name in posterior]
+    return _summarise(posterior[names].to_dataarray("quantity"), "quantity")
 
 
 def study_rates(tree: xr.DataTree) -> pd.DataFrame:
@@ -355,7 +384,7 @@ def agreement(sampled: pd.DataFrame, exact: pd.DataFrame) -> tuple[Check, ...]:
         standard error of a mean in posterior standard deviations, so that a poor sample cannot
         agree by being vague. `None` where the moments do not exist.
     """
-    exact = exact.loc[list(HEADLINE)]
+    exact = exact.loc[sampled.index]
     exact = exact[exact["sd"] != 0]
     sampled = sampled.loc[exact.index]
     # Without a standard deviation the Monte Carlo error of a mean means nothing.
@@ -468,34 +497,72 @@ def _complete(tree: xr.DataTree, pymc_model: pm.Model, model: Model, seed: int) 
         )
     groups = {str(name): node.to_dataset() for name, node in tree.children.items()}
     posterior, total = groups["posterior"], groups["constant_data"]["total"]
-    noise = generator(seed, "new study").standard_normal(posterior["mu"].shape)
-    posterior["mean_rate"] = xr.apply_ufunc(mean_rate, posterior["mu"], posterior["tau"])
-    posterior["theta_new"] = posterior["mu"] + posterior["tau"] * noise
+    effects = model.effects
+    _add_effects(posterior, groups["observed_data"]["events"], total, effects, seed)
+    mu, tau = _coordinates(posterior)
+    if "mean_rate" not in posterior:
+        parts = effects.new.components(mu.to_numpy(), tau.to_numpy())
+        mean = sum(np.exp(weight) * mean_rate(m, s) for weight, m, s in parts)
+        posterior["mean_rate"] = mu.copy(data=mean)
+    new = effects.new.draw(mu.to_numpy(), tau.to_numpy(), generator(seed, "new study"))
+    posterior["theta_new"] = mu.copy(data=new)
     posterior["new_study_rate"] = xr.apply_ufunc(expit, posterior["theta_new"])
     rng = generator(seed, "prior")
-    priors_of = {"mu": model.mu, "tau": model.tau}
-    prior = xr.Dataset(
-        {
-            name: (("chain", "draw"), each.sample(posterior["mu"].size, rng)[None])
-            for name, each in priors_of.items()
-        },
-        coords={"chain": [0], "draw": np.arange(posterior["mu"].size)},
-    )
-    prior["typical_rate"] = xr.apply_ufunc(expit, prior["mu"])
+    first, second = (each.sample(mu.size, rng)[None] for each in (model.location, model.scale))
+    dims = ("chain", "draw")
+    if isinstance(effects, BetaBinomial):
+        values = {"mean_rate": (dims, expit(first)), "concentration": (dims, second**-2.0)}
+    else:
+        values = {"mu": (dims, first), "tau": (dims, second), "typical_rate": (dims, expit(first))}
+    prior = xr.Dataset(values, coords={"chain": [0], "draw": np.arange(mu.size)})
     groups["prior"] = prior
-    groups["prior_predictive"] = _replicate(prior, total, generator(seed, "prior replicates"))
-    groups["posterior_predictive"] = _replicate(posterior, total, generator(seed, "replicates"))
+    for name, draws, stream in (
+        ("prior_predictive", prior, "prior replicates"),
+        ("posterior_predictive", posterior, "replicates"),
+    ):
+        groups[name] = _replicate(draws, total, effects, generator(seed, stream))
     return xr.DataTree.from_dict(groups)
 
 
-def _replicate(draws: xr.Dataset, total: xr.DataArray, rng: np.random.Generator) -> xr.Dataset:
-    """Draw events of every study, each with a new theta, for each draw of `mu` and `tau`."""
+def _coordinates(draws: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return what `dfsp.effects` calls mu and tau."""
     import xarray as xr
 
-    mean, _ = xr.broadcast(draws["mu"], total)
-    theta = mean + draws["tau"] * mean.copy(data=rng.standard_normal(mean.shape))
-    counts = rng.binomial(total.to_numpy(), expit(theta.to_numpy()))
-    return xr.Dataset({"events": theta.copy(data=counts)})
+    if "mu" in draws:
+        return draws["mu"], draws["tau"]
+    return xr.apply_ufunc(logit, draws["mean_rate"]), draws["concentration"] ** -0.5
+
+
+def _add_effects(
+    posterior: xr.Dataset, events: xr.DataArray, total: xr.DataArray, effects: Effects, seed: int
+) -> None:
+    """Draw `theta` and `rate` where the model integrates them out."""
+    rng = generator(seed, "effects")
+    if isinstance(effects, BetaBinomial):
+        size, rate = posterior["concentration"], posterior["mean_rate"]
+        a, b = rate * size + events, (1 - rate) * size + total - events
+        posterior["rate"] = a.copy(data=rng.beta(a, b.transpose(*a.dims)))
+    elif isinstance(effects, Exnex):
+        theta, alone = posterior["theta"], posterior["alone"].transpose(*posterior["theta"].dims)
+        odds = [
+            np.log(share) + events * effect - total * np.logaddexp(0, effect)
+            for share, effect in ((effects.exchangeable, theta), (1 - effects.exchangeable, alone))
+        ]
+        posterior["exchangeable"] = expit(odds[0] - odds[1]).transpose(*theta.dims)
+        chosen = rng.uniform(size=theta.shape) < posterior["exchangeable"]
+        posterior["theta"] = theta.where(chosen, alone)
+        posterior["rate"] = expit(posterior["theta"])
+
+
+def _replicate(
+    draws: xr.Dataset, total: xr.DataArray, effects: Effects, rng: np.random.Generator
+) -> xr.Dataset:
+    """Draw events of every study, each with a new theta, for each draw of the population."""
+    import xarray as xr
+
+    mu, tau = (xr.broadcast(each, total)[0] for each in _coordinates(draws))
+    theta = effects.new.draw(mu.to_numpy(), tau.to_numpy(), rng)
+    return xr.Dataset({"events": mu.copy(data=rng.binomial(total.to_numpy(), expit(theta)))})
 
 
 @contextmanager

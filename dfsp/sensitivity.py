@@ -7,14 +7,14 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import gammaln, ndtr, ndtri, xlogy
+from scipy.special import gammaln, xlogy
 
 from dfsp.constants import SEED
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
-from dfsp.exact import Posterior, interpolate, solve
+from dfsp.exact import Posterior, solve
 from dfsp.fitting import Fit
-from dfsp.integrals import log_likelihood, sigmoid
+from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.outcomes import count
 from dfsp.predictions import draws
@@ -73,10 +73,12 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> pd.DataF
     import arviz as az
     import xarray as xr
 
+    fit.model.require_mu("power-scaling needs")
     tree = draws(fit.exact, number, seed=seed)
     posterior = tree["posterior"].to_dataset()[["mu", "tau"]]
     mu, tau = posterior["mu"].to_numpy(), posterior["tau"].to_numpy()
-    log_l = log_likelihood(fit.exact.events, fit.exact.total, mu.ravel(), tau.ravel())
+    counts = fit.exact.events, fit.exact.total
+    log_l = fit.model.effects.log_likelihood(*counts, mu.ravel(), tau.ravel())
     groups = {
         "posterior": posterior,
         "log_prior": posterior.assign(
@@ -144,6 +146,8 @@ def missing_outcomes(
     DfspError
         Fewer than two steps, or too many patients without a response to go through.
     """
+    model = model or Model()
+    model.require_mu("the sweep needs")
     if not isinstance(steps, int) or steps < 2:
         raise DfspError(f"steps = {steps!r}; give a whole number of 2 or more")
     low = count(evidence, outcome, not_evaluable="no event").table
@@ -157,8 +161,7 @@ def missing_outcomes(
             f"at most {MOST} are gone through"
         )
     posteriors = [
-        solve(both["events"].to_numpy() + np.array(extra), both["total"], model or Model())
-        for extra in ways
+        solve(both["events"].to_numpy() + np.array(extra), both["total"], model) for extra in ways
     ]
     responded = np.array(ways)
     choose = (gammaln(spare + 1) - gammaln(responded + 1) - gammaln(spare - responded + 1)).sum(-1)
@@ -195,10 +198,4 @@ def _tabulated(posteriors: list[Posterior]) -> tuple[Array, Array]:
     low = min(each.mu.x[0] for each in posteriors)
     high = max(each.mu.x[-1] for each in posteriors)
     x = np.linspace(low, high, 1201)
-    rows = []
-    for each in posteriors:
-        inner = (each.mu.cdf > 1e-12) & (each.mu.cdf < 1 - 1e-12)
-        own, score = each.mu.x[inner], ndtri(each.mu.cdf[inner])
-        z = interpolate(own[None], score[None], x)[0]
-        rows.append(np.where(x < own[0], 0, np.where(x > own[-1], 1, ndtr(z))))
-    return x, np.array(rows)
+    return x, np.array([each.mu.cdf_at(x) for each in posteriors])

@@ -51,8 +51,7 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
         Effects other than normal.
     """
     model = model or Model()
-    if model.effects != "normal":
-        raise DfspError(f"{model.effects} effects: subsets are fitted with normal effects")
+    model.require_normal("subsets are fitted with")
     table = counts.table
     k = len(table)
     if k <= MOST:
@@ -102,11 +101,13 @@ def leave_two_out(counts: Counts, model: Model | None = None) -> pd.DataFrame:
     """
     if len(counts.table) < 3:
         raise DfspError("leaving two studies out needs three or more")
+    model = model or Model()
+    model.require_mu("leaving two studies out shows")
     rows = {}
     table = counts.table.reset_index(drop=True)
     for pair in combinations(range(len(table)), 2):
         rest = table.drop(index=list(pair))
-        posterior = solve(rest["events"], rest["total"], model or Model())
+        posterior = solve(rest["events"], rest["total"], model)
         middle, low, high = posterior.typical_rate.quantile([0.5, 0.025, 0.975])
         name = " and ".join(table["study"].iloc[list(pair)])
         rows[name] = [middle, low, high, float(posterior.tau.quantile(0.5)[0])]
@@ -139,6 +140,7 @@ def influence(fit: Fit) -> pd.DataFrame:
     table = fit.counts.table
     if len(table) < 2:
         raise DfspError("the influence of a study needs two studies or more")
+    fit.model.require_mu("the influence of a study is on")
     whole = fit.exact
     shares = table.get("shares_patients_with", pd.Series("", index=table.index))
     rows = {}

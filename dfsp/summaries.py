@@ -5,10 +5,11 @@ from scipy.special import betaincinv
 
 from dfsp.checks import failed
 from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
+from dfsp.effects import BetaBinomial, StudentT
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import solve
-from dfsp.fitting import Fit
+from dfsp.fitting import CONCENTRATION, EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
 from dfsp.published import compare_published
 from dfsp.tables import Counts
@@ -75,13 +76,18 @@ def conclude(fit: Fit) -> str:
     typical, mean, new = (
         _row(fit, name) for name in ("typical_rate", "mean_rate", "new_study_rate")
     )
+    first = (
+        f"the rate of a typical study is {percent(typical['q50'])} "
+        f"({_interval(typical['q2.5'], typical['q97.5'])}), "
+    )
+    if isinstance(fit.model.effects, BetaBinomial):
+        first = ""
     counts = fit.counts
     source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
     return (
         f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
         f"{int(counts.table['total'].sum())} patients in {len(counts.table)} "
-        f"{'study' if len(counts.table) == 1 else 'studies'}: the rate of a typical study is "
-        f"{percent(typical['q50'])} ({_interval(typical['q2.5'], typical['q97.5'])}), the mean "
+        f"{'study' if len(counts.table) == 1 else 'studies'}: {first}the mean "
         f"over studies {percent(mean['mean'])} ({_interval(mean['q2.5'], mean['q97.5'])}); the "
         f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
         f"{percent(new['q97.5'])}."
@@ -90,12 +96,16 @@ def conclude(fit: Fit) -> str:
 
 def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
     """Say in plain words how much studies differ."""
-    tau = _row(fit, "tau")
+    what, name, where = "standard deviation between studies", "tau", " on the logit scale"
+    if isinstance(fit.model.effects, StudentT):
+        what = "scale of the differences between studies"
+    elif isinstance(fit.model.effects, BetaBinomial):
+        what, name, where = "concentration of the studies' rates", CONCENTRATION, ""
+    row = _row(fit, name)
     return (
         f"Two new studies would have true rates more than {100 * by:.0f} points apart with "
-        f"probability {rates_differ(fit.exact, by):.2f}. The standard deviation between studies "
-        f"is {tau['q50']:.2f} on the logit scale ({CI_PROB:.0%} interval {tau['q2.5']:.2f} to "
-        f"{tau['q97.5']:.2f})."
+        f"probability {rates_differ(fit.exact, by):.2f}. The {what} is {row['q50']:.2f}{where} "
+        f"({CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f})."
     )
 
 
@@ -126,13 +136,18 @@ def describe_agreement(fit: Fit) -> str:
 
 def report(fit: Fit) -> str:
     """Return the plain-text page that `dfsp fit` prints."""
-    rates = fit.summary.loc[["typical_rate", "mean_rate", "new_study_rate", "mu", "tau"]]
-    names = ["typical rate", "mean rate", "new-study rate", "mu (logit)", "tau (logit)"]
+    names = {
+        "typical_rate": "typical rate", "mean_rate": "mean rate",
+        "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
+        CONCENTRATION: "concentration",
+    }  # fmt: skip
+    rates = fit.summary.reindex(list(names)).dropna(how="all")
     columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
-    summary = rates[columns].set_axis(names, axis=0)
+    summary = rates[columns].rename(index=names).rename_axis(index=None)
     studies = fit.studies.set_index("study")
     studies.insert(2, "observed", studies["events"] / studies["total"])
-    studies = studies[["events", "total", "observed", "mean", "q2.5", "q97.5"]]
+    kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
+    studies = studies[kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)]
     lines = [f"{len(studies)} studies; {fit.model}; {fit.engine} engine", ""]
     lines += [shown(summary, 4), "", shown(studies, 4), ""]
     if fit.posterior is not None:
@@ -163,6 +178,7 @@ def leave_one_out(fit: Fit) -> pd.DataFrame:
     """
     if len(fit.studies) < 2:
         raise DfspError("leaving a study out needs two studies or more")
+    fit.model.require_mu("leaving a study out shows")
     table = fit.counts.table
     rows = []
     for study, shared in zip(table["study"], _shared(table), strict=True):

@@ -1,0 +1,312 @@
+"""Other random effects, against brute-force sums, limits with known answers, and NUTS."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
+import dfsp
+from dfsp.effects import FAMILIES, effects_of
+from dfsp.exact import solve
+from dfsp.models import Model
+from dfsp.references import FOLDER
+
+EVENTS = np.array([2.0, 0, 4, 9, 7, 11])
+TOTAL = np.array([15.0, 6, 4, 13, 10, 24])
+T4 = dfsp.StudentT(4)
+HALF = dfsp.Exnex(0.5, -0.5, 1.5)
+ROUND = dfsp.BetaBinomial(2, 1, dfsp.LogNormal(1.5, 1))
+RATES = ("typical_rate", "mean_rate", "new_study_rate")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return dfsp.check_table(
+        pd.DataFrame({"study": list("abcdef"), "events": EVENTS, "total": TOTAL})
+    )
+
+
+def summary(posterior, names=RATES):
+    return np.stack([getattr(posterior, name).summary() for name in names])
+
+
+def binomial(events, total, theta):
+    """Probability of counts, written out: scipy's overflows at the rates met here."""
+    log_p, log_q = -np.logaddexp(0, -theta), -np.logaddexp(0, theta)
+    return special.binom(total, events) * np.exp(events * log_p + (total - events) * log_q)
+
+
+def brute_force(effects, density):
+    """Sums over mu, tau and standardised effects; `density` is that of the last."""
+    mu = np.linspace(-12, 12, 241)
+    nodes, weights = np.polynomial.legendre.leggauss(50)
+    tau = 5.5 * (nodes + 1) / 2
+    step = np.linspace(-6, 6, 601)
+    z = np.sinh(step)
+    share = density(z) * np.cosh(step) * (step[1] - step[0])
+    log_prior = stats.norm.logpdf(mu, 0, 2)[:, None] + np.log(mu[1] - mu[0])
+    log_prior = log_prior + stats.halfnorm.logpdf(tau) + np.log(weights * 5.5 / 2)
+    theta = mu[:, None, None] + tau[:, None] * z
+    p = special.expit(theta)
+    pairs = list(zip(EVENTS, TOTAL, strict=True))
+    seen = [binomial(r, n, theta) for r, n in pairs]
+    exact = np.stack([each @ share for each in seen])
+    rate = np.stack([(each * p) @ share for each in seen])
+    own = np.zeros((2, len(EVENTS), 1, 1))
+    if isinstance(effects, dfsp.Exnex):
+        x = np.linspace(-12, 12, 2401)
+        alone = stats.norm.pdf(x, effects.mean, effects.sd) * (x[1] - x[0])
+        q = special.expit(x)
+        for i, (r, n) in enumerate(pairs):
+            both = binomial(r, n, x) * alone
+            own[:, i, 0, 0] = 0.5 * both.sum(), 0.5 * (both * q).sum()
+        exact, rate = 0.5 * exact, 0.5 * rate
+    by_study = exact + own[0]
+    weight = by_study.prod(0) * np.exp(log_prior)
+    evidence = weight.sum()
+    weight /= evidence
+    return {
+        "log_evidence": np.log(evidence),
+        "mean": (weight * (p @ share)).sum(),
+        "square": (weight * (p**2 @ share)).sum(),
+        "rates": (weight * (rate + own[1]) / by_study).sum((1, 2)),
+        "left_out": -np.log((weight / by_study).sum((1, 2))),
+        "alone": (weight * own[0] / by_study).sum((1, 2)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("effects", "density"),
+    [(T4, lambda z: stats.t.pdf(z, 4)), (HALF, stats.norm.pdf)],
+    ids=["student-t", "exnex"],
+)
+def test_families_of_mu_and_tau_agree_with_brute_force(effects, density):
+    found = solve(EVENTS, TOTAL, Model(effects=effects))
+    dense = brute_force(effects, density)
+    assert found.log_marginal_likelihood == pytest.approx(dense["log_evidence"], abs=1e-5)
+    assert found.mean_rate.mean == pytest.approx(dense["mean"], abs=1e-5)
+    sd = np.sqrt(dense["square"] - dense["mean"] ** 2)
+    assert found.new_study_rate.sd == pytest.approx(sd, abs=1e-5)
+    assert found.studies[:, 0] == pytest.approx(dense["rates"], abs=1e-5)
+    assert found.leave_one_out_lpd == pytest.approx(dense["left_out"], abs=1e-5)
+    if effects is HALF:
+        assert found.exchangeable == pytest.approx(1 - dense["alone"], abs=1e-5)
+    assert found.error < 1e-5
+
+
+def test_beta_binomial_agrees_with_brute_force():
+    """Sums over mean and log concentration with scipy's own beta-binomial."""
+    model = Model(effects=ROUND)
+    found = solve(EVENTS, TOTAL, model)
+    x = np.linspace(-9, 9, 601)[:, None]
+    size = np.exp(np.linspace(-9, 14, 801))
+    mean = special.expit(x)
+    a, b = mean * size, (1 - mean) * size
+    log_p = stats.beta.logpdf(mean, 2, 1) + np.log(mean * (1 - mean) * (x[1] - x[0]))
+    log_p = log_p + stats.norm.logpdf(np.log(size), 1.5, 1) + np.log(np.log(size[1] / size[0]))
+    rows = [stats.betabinom.logpmf(r, n, a, b) for r, n in zip(EVENTS, TOTAL, strict=True)]
+    weight = np.exp(sum(rows) + log_p)
+    evidence = weight.sum()
+    weight /= evidence
+    assert found.log_marginal_likelihood == pytest.approx(np.log(evidence), abs=1e-6)
+    assert found.mean_rate.mean == pytest.approx((weight * mean).sum(), abs=1e-6)
+    assert found.concentration.mean == pytest.approx((weight * size).sum(), rel=1e-4)
+    shrunken = [(weight * (a + r) / (size + n)).sum() for r, n in zip(EVENTS, TOTAL, strict=True)]
+    assert found.studies[:, 0] == pytest.approx(shrunken, abs=1e-6)
+    for q in (0.025, 0.5, 0.975):
+        below = (weight * special.betainc(a, b, float(found.new_study_rate.quantile(q)[0]))).sum()
+        assert below == pytest.approx(q, abs=2e-5)
+        r, n = EVENTS[0], TOTAL[0]
+        at = found.studies[0, 2 + [0.025, 0.25, 0.5, 0.75, 0.975].index(q)]
+        assert (weight * special.betainc(a + r, b + n - r, at)).sum() == pytest.approx(q, abs=2e-5)
+        size_at = float(found.concentration.quantile(q)[0])
+        marginal = np.cumsum(weight.sum(0)) - weight.sum(0) / 2
+        assert np.interp(np.log(size_at), np.log(size), marginal) == pytest.approx(q, abs=1e-4)
+    assert found.tau.quantile(0.5) != found.tau.quantile(0.5)  # not a number
+
+
+def test_student_t_with_many_degrees_of_freedom_is_normal():
+    """The t density is normal times 1 + O(1 / df)."""
+    normal, t = (
+        solve(EVENTS, TOTAL, Model()),
+        solve(EVENTS, TOTAL, Model(effects=dfsp.StudentT(1e7))),
+    )
+    assert summary(t) == pytest.approx(summary(normal), abs=1e-5)
+    assert t.log_marginal_likelihood == pytest.approx(normal.log_marginal_likelihood, abs=1e-6)
+    assert t.studies == pytest.approx(normal.studies, abs=1e-5)
+
+
+def test_all_exchangeable_is_the_plain_hierarchy():
+    normal, exnex = (
+        solve(EVENTS, TOTAL, Model()),
+        solve(EVENTS, TOTAL, Model(effects=dfsp.Exnex(1))),
+    )
+    assert summary(exnex) == pytest.approx(summary(normal), abs=1e-5)
+    assert exnex.studies == pytest.approx(normal.studies, abs=1e-5)
+    assert exnex.exchangeable == pytest.approx(np.ones(6), abs=1e-9)
+
+
+def test_none_exchangeable_is_the_stratified_analysis():
+    """Each study alone: a normal prior of its logit rate, integrated here by adaptive quadrature."""
+    from scipy.integrate import quad
+
+    found = solve(EVENTS, TOTAL, Model(effects=dfsp.Exnex(0, -0.5, 1.5)))
+    evidence = 0.0
+    for i, (r, n) in enumerate(zip(EVENTS, TOTAL, strict=True)):
+
+        def height(x, power, r=r, n=n):
+            p = special.expit(x)
+            return stats.binom.pmf(r, n, p) * stats.norm.pdf(x, -0.5, 1.5) * p**power
+
+        mass, first, second = (quad(height, -15, 15, args=(k,), epsabs=1e-13)[0] for k in (0, 1, 2))
+        mean = first / mass
+        assert found.studies[i, 0] == pytest.approx(mean, abs=1e-5)
+        assert found.studies[i, 1] == pytest.approx(np.sqrt(second / mass - mean**2), abs=1e-5)
+        evidence += np.log(mass)
+    assert found.log_marginal_likelihood == pytest.approx(evidence, abs=1e-7)
+    prior = solve([], [], Model())
+    assert summary(found) == pytest.approx(summary(prior), abs=1e-5)
+    assert found.exchangeable == pytest.approx(np.zeros(6), abs=1e-9)
+
+
+def test_heavy_tails_let_a_study_be_far_off():
+    """A large study in conflict with nine others is shrunken less, and moves them less."""
+    events, total = np.array([*[6.0] * 9, 95]), np.array([*[20.0] * 9, 100])
+    tau = dfsp.HalfNormal(0.3)
+    normal, t = (
+        solve(events, total, Model(tau=tau, effects=effects))
+        for effects in (dfsp.NormalEffects(), dfsp.StudentT(2))
+    )
+    assert abs(t.typical_rate.mean - 0.3) < abs(normal.typical_rate.mean - 0.3)
+    assert t.studies[-1, 0] > normal.studies[-1, 0]
+    apart = solve(events, total, Model(tau=tau, effects=dfsp.Exnex()))
+    assert apart.exchangeable[-1] < 0.05 < apart.exchangeable[:-1].min()
+
+
+@pytest.mark.parametrize("family", ["student-t", "exnex", "beta-binomial"])
+def test_both_engines_agree(table, family):
+    result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=2000)
+    assert result.agrees, [str(check) for check in result.checks if check.passed is not True]
+    sampled = result.draws["posterior"].to_dataset()
+    by_study = sampled["rate"].mean(("chain", "draw")).to_numpy()
+    error = 5 * sampled["rate"].std(("chain", "draw")).to_numpy() / np.sqrt(1000)
+    assert (np.abs(by_study - result.studies["mean"]) < error).all()
+    if family == "exnex":
+        share = sampled["exchangeable"].mean(("chain", "draw")).to_numpy()
+        assert share == pytest.approx(result.studies["exchangeable"].to_numpy(), abs=0.03)
+
+
+@pytest.mark.parametrize("effects", [T4, HALF, ROUND], ids=lambda each: each.family)
+def test_draws_follow_the_exact_posterior(effects):
+    """Means of 20,000 independent draws, within five standard errors."""
+    found = solve(EVENTS, TOTAL, Model(effects=effects))
+    drawn = dfsp.draws(found, 20_000)["posterior"].to_dataset()
+    flat = drawn["rate"].to_numpy().reshape(-1, 6)
+    error = flat.std(0) / np.sqrt(20_000)
+    assert (np.abs(flat.mean(0) - found.studies[:, 0]) < 5 * error + 1e-4).all()
+    new = drawn["new_study_rate"].to_numpy().ravel()
+    assert new.mean() == pytest.approx(found.new_study_rate.mean, abs=5 * new.std() / 141 + 1e-4)
+    apart = np.abs(new[::2] - new[1::2])  # two studies that do not share mu and tau differ more
+    assert 0 < dfsp.rates_differ(found, 0.2) < (apart > 0.2).mean() + 0.02
+
+
+def test_two_new_studies_of_a_beta_binomial():
+    """By simulation from the posterior of mean and concentration, within five standard errors."""
+    found = solve(EVENTS, TOTAL, Model(effects=ROUND))
+    drawn = dfsp.draws(found, 40_000)["posterior"].to_dataset()
+    mean, size = (drawn[name].to_numpy().ravel() for name in ("mean_rate", "concentration"))
+    rng = np.random.default_rng(1)
+    one, two = (rng.beta(mean * size, (1 - mean) * size) for _ in range(2))
+    share = (np.abs(one - two) > 0.2).mean()
+    assert dfsp.rates_differ(found, 0.2) == pytest.approx(share, abs=5 * 0.5 / 200)
+
+
+def test_rat_tumours_by_brute_force():
+    """The two values that the source prints cut: sums over log(a / b) and log(a + b)."""
+    case = json.loads((FOLDER / "rat_tumours.json").read_text())
+    y, n = (np.array([row[i] for row in case["studies"]], float) for i in (1, 2))
+    x, v = np.linspace(-2.6, -1, 500)[:, None], np.linspace(0.5, 9, 700)
+    a, b = special.expit(x) * np.exp(v), special.expit(-x) * np.exp(v)
+    log_p = -2.5 * v + np.log(a) + np.log(b)
+    for r, t in zip(y, n, strict=True):
+        log_p = log_p + special.betaln(a + r, b + t - r) - special.betaln(a, b)
+    weight = np.exp(log_p - log_p.max())
+    weight /= weight.sum()
+    effects = dfsp.BetaBinomial(concentration=dfsp.Pareto(0.5, 1e-4))
+    found = solve(y, n, Model(effects=effects))
+    end = float(found.mean_rate.quantile(0.975)[0])
+    rows = weight.sum(1)
+    assert np.interp(special.logit(end), x[:, 0], np.cumsum(rows) - rows / 2) == pytest.approx(
+        0.975, abs=1e-4
+    )
+    low = found.studies[-1, 2]
+    assert (weight * special.betainc(a + 4, b + 10, low)).sum() == pytest.approx(0.025, abs=1e-4)
+    assert round(end, 5) == 0.17196
+    assert round(float(low), 5) == 0.08653
+    assert np.isnan(found.concentration.mean)  # the prior's tail has none
+
+
+def test_huge_and_tiny_studies_stay_in_range():
+    for effects in (T4, HALF, ROUND):
+        found = solve([0, 1, 99_999, 50_000], [1, 1, 100_000, 100_000], Model(effects=effects))
+        assert np.isfinite(found.studies).all()
+        assert ((found.studies >= 0) & (found.studies <= 1)).all()
+        assert (np.diff(found.studies[:, 2:], axis=1) >= 0).all()
+        assert (np.diff(found.new_study_rate.quantile([0.025, 0.5, 0.975])) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Model(effects="cauchy"), "'cauchy' are not known; use one of normal, student-t"),
+        (lambda: dfsp.StudentT(0.5), "df = 0.5; give a number from 1"),
+        (lambda: dfsp.StudentT(True), "df = True"),
+        (lambda: dfsp.Exnex(1.1), "exchangeable = 1.1; give a number from 0 to 1"),
+        (lambda: dfsp.Exnex(0.5, 0, 0), "sd = 0"),
+        (lambda: dfsp.BetaBinomial(a=0), "a = 0"),
+        (lambda: dfsp.BetaBinomial(concentration=dfsp.Normal()), "prior of a positive number"),
+        (lambda: Model(mu=dfsp.Normal(0, 1), effects="beta-binomial"), "have no mu and tau; give"),
+        (lambda: Model(tau=dfsp.Fixed(1), effects="beta-binomial"), "priors of the mean and the"),
+        (lambda: effects_of("exnex", df=3), "exnex effects have no df; they take exchangeable"),
+        (lambda: effects_of("normal", df=3), "they take no parameter"),
+    ],
+)
+def test_faults(make, says):
+    with pytest.raises(dfsp.DfspError, match=says):
+        make()
+
+
+def test_what_needs_mu_or_normal_effects_says_so(table):
+    result = dfsp.fit(table, Model(effects="beta-binomial"))
+    for function in (dfsp.influence, dfsp.leave_one_out, dfsp.power_scaling):
+        with pytest.raises(dfsp.DfspError, match="beta-binomial effects do not have"):
+            function(result)
+    for function in (dfsp.all_subsets, lambda counts, model: dfsp.calibrate(counts, model)):
+        with pytest.raises(dfsp.DfspError, match="student-t effects: "):
+            function(table, Model(effects="student-t"))
+    size = dfsp.effective_sample_size(result.exact)
+    assert size.value is None
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_results_as_data_and_text(table, family):
+    import jsonschema
+
+    from dfsp.schemas import schema
+    from dfsp.summaries import report
+
+    result = dfsp.fit(table, Model(effects=family))
+    found = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    jsonschema.validate(found, schema("fit"))
+    assert found["model"]["effects"] == family
+    assert ("concentration" in found) == (family == "beta-binomial")
+    assert (found["typical_rate"]["q50"] is None) == (family == "beta-binomial")
+    assert ("exchangeable" in found["studies"][0]) == (family == "exnex")
+    text = report(result)
+    assert "nan" not in text.lower()
+    assert ("rate of a typical study" in text) == (family != "beta-binomial")
+    assert f"{found['mean_rate']['mean']:.4f}" in text
+    assert "nan" not in dfsp.describe_heterogeneity(result)
+    assert family in repr(result)
