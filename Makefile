@@ -11,7 +11,7 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test stress calibrate bench lint lock clean
+.PHONY: help run test stress calibrate bench lab lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
@@ -19,6 +19,7 @@ help:
 	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
 	@echo "make calibrate  make data/calibration.json anew"
+	@echo "make lab    every notebook in JupyterLab in a browser; screenshots in build/lab"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean  remove the environment and caches (not runs/)"
@@ -66,6 +67,10 @@ calibrate: $(VENV)/dfsp.stamp
 
 bench: $(VENV)/dfsp.stamp
 	$(BIN)/python -m pytest --benchmark-only tests/benchmarks
+
+# make test does so with the quick notebooks only.
+lab: $(VENV)/dfsp.stamp
+	DFSP_LAB=all DFSP_SCREENSHOTS=build/lab $(BIN)/python -m pytest tests/test_lab.py
 
 # For every supported system and Python; names and versions only, so that any index serves. With a uv
 # of its own, since the environment cannot be made while requirements.txt is wrong.

@@ -1,21 +1,29 @@
 """Move a choice, see the answer move: widgets over plain functions, from the exact engine.
 
-`explain` and `Picture` need no browser; `explorer` puts ipywidgets around them.
+`answer` and `Picture` need no browser; `explorer` puts ipywidgets around them.
 """
 
 import io
 import json
 from functools import lru_cache
 from html import escape
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from scipy.special import logit
+from threadpoolctl import ThreadpoolController
 
 from dfsp.errors import DfspError
-from dfsp.evidence import Evidence, load_evidence
-from dfsp.figures import BLUE, DARK, FONT, GREY, ORANGE
+from dfsp.evidence import DATA, Evidence, load_evidence
+from dfsp.exact import Distribution, Posterior, interpolate
+from dfsp.figures import BLUE, DARK, FONT, ORANGE
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
 from dfsp.outcomes import OUTCOMES, count
@@ -37,6 +45,9 @@ DEFAULTS: dict[str, Any] = {
     "tau_scale": 1.0,
 }
 RULES = ("no event", "excluded", "event")
+MOST_TAU = 3.0
+"""End of the axis of tau: there a study one tau off has twentyfold odds."""
+BINS = 120
 
 
 def code_line(
@@ -49,7 +60,7 @@ def code_line(
     tau_family: str,
     tau_scale: float,
 ) -> str:
-    """Return the papermill-style command that reproduces a state of the explorer.
+    """Return the line of Python that reproduces a state of the explorer, for a notebook.
 
     Parameters
     ----------
@@ -59,74 +70,132 @@ def code_line(
         Scales of the priors, logit scale.
     tau_family : str
     """
-    values = {
-        "evidence_set": evidence_set,
-        "outcome": outcome,
-        "not_evaluable": not_evaluable,
-        "drop": ", ".join(drop),
-        "mu_sd": mu_sd,
-        "tau_family": tau_family,
-        "tau_scale": tau_scale,
-    }
-    given = (f"-p {k} {json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v != "")
-    return f"dfsp run notebooks/02_response.ipynb {' '.join(given)}"
+    left_out = f", drop={_quoted(list(drop))}" if drop else ""
+    return (
+        f"dfsp.fit(dfsp.count(dfsp.load_evidence({_quoted(evidence_set)}), {_quoted(outcome)}, "
+        f"not_evaluable={_quoted(not_evaluable)}{left_out}), dfsp.Model(mu=dfsp.Normal(0, {mu_sd}),"
+        f" tau=dfsp.tau_prior({_quoted(tau_family)}, scale={tau_scale})))"
+    )
 
 
-class Picture:
-    """A forest plot and the new-study density whose artists are moved, not redrawn.
+def command_line(**state: Any) -> str:
+    """Return the papermill-style command that reproduces a state of the explorer.
 
     Parameters
     ----------
-    most : int
-        Studies that it has room for.
+    **state
+        As in `code_line`.
+    """
+    values = state | {"drop": ", ".join(state["drop"])}
+    given = (f"-p {name} {_quoted(value)}" for name, value in values.items() if value != "")
+    return f"dfsp run notebooks/02_response.ipynb {' '.join(given)}"
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+class Picture:
+    """Forest plot, tau and new-study rate, whose artists are moved and not drawn anew.
+
+    What stays (axes, ticks, names) is drawn once and kept as pixels; it costs more than the fit.
     """
 
-    def __init__(self, most: int) -> None:
-        self.figure: Figure
-        self.figure, (self.left, self.right) = plt.subplots(1, 2, figsize=(10, 4))
-        # A fixed layout: arranging the panels anew would cost more than the fit
-        self.figure.subplots_adjust(left=0.2, right=0.98, bottom=0.14, top=0.97)
-        self.most = most
-        rows = np.arange(most + 1)
-        self.spans = self.left.hlines(rows, 0, 0, color=BLUE)
-        self.rates = self.left.scatter(np.zeros(most + 1), rows, color=BLUE, zorder=3)
-        self.seen = self.left.scatter(np.zeros(most), rows[:-1], color=DARK, marker="|", s=90)
-        (self.after,) = self.right.plot([], [], color=ORANGE, label="new-study rate")
-        (self.before,) = self.right.plot([], [], color=GREY, ls="--", label="before any study")
-        self.left.set(xlim=(0, 1), ylim=(most + 0.6, -0.6))
-        self.left.set_xlabel("rate (bar: observed; dot: under the model)", fontsize=FONT)
-        self.right.set(xlim=(0, 1))
-        self.right.set_xlabel("rate of a new study", fontsize=FONT)
-        self.right.set_ylabel("density", fontsize=FONT)
-        self.right.legend(frameon=False, fontsize=FONT)
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(10, 4.4), dpi=96)
+        FigureCanvasAgg(self.figure)
+        self.names: list[str] = []
+        self._still: Any = None
+        self.forest = self.figure.add_axes((0.25, 0.12, 0.34, 0.86))
+        self.spans = self.forest.hlines([], [], [], lw=1.8)
+        self.rates = self.forest.scatter([], [], s=28, zorder=3)
+        self.seen = self.forest.scatter(
+            [], [], color=DARK, marker="|", s=110, zorder=4, clip_on=False
+        )
+        self.forest.set_xlim(0, 1)
+        self.forest.set_xlabel("rate (bar: observed; dot: under the model)", fontsize=FONT)
+        self.tau = _Densities(self.figure.add_axes((0.65, 0.62, 0.33, 0.32)), MOST_TAU, BLUE)
+        self.tau.ax.set_xlabel("tau, between studies (logit scale)", fontsize=FONT)
+        self.new = _Densities(self.figure.add_axes((0.65, 0.12, 0.33, 0.32)), 1, ORANGE)
+        self.new.ax.set_xlabel("rate of a new study", fontsize=FONT)
+        for ax in (self.forest, self.tau.ax, self.new.ax):
+            ax.tick_params(labelsize=FONT)
+        self.moving = [self.spans, self.rates, self.seen, *self.tau.artists, *self.new.artists]
+        for artist in self.moving:
+            artist.set_animated(True)
 
-    def show(self, result: Fit) -> None:
-        """Move the artists to what `result` (with the exact engine) says."""
+    def show(self, result: Fit, prior: Posterior) -> None:
+        """Move the artists to what `result` (with the exact engine) and its prior say."""
         table = result.studies
         new = result.summary.loc["new_study_rate"]
-        number = len(table)
-        rows = np.append(np.arange(number), number)
+        rows = np.arange(len(table) + 1)
         low, middle, high = (
             np.append(table[q].to_numpy(), new[q]) for q in ("q2.5", "q50", "q97.5")
         )
-        self.spans.set_segments(
-            [np.array([[a, y], [b, y]]) for a, b, y in zip(low, high, rows, strict=True)]
-        )
+        ends = np.stack([np.column_stack([low, rows]), np.column_stack([high, rows])], axis=1)
+        colours = [BLUE] * len(table) + [ORANGE]
+        self.spans.set_segments(list(ends))
+        self.spans.set_color(colours)
+        self.rates.set_color(colours)
         self.rates.set_offsets(np.column_stack([middle, rows]))
         self.seen.set_offsets(np.column_stack([table["events"] / table["total"], rows[:-1]]))
-        self.left.set_yticks(rows, [*table["study"], "new study"], fontsize=FONT)
-        self.left.set_ylim(number + 0.6, -0.6)
-        x, density = result.exact.new_study_rate.density()
-        self.after.set_data(x, density)
-        x, prior = prior_of(result.model).new_study_rate.density()
-        self.before.set_data(x, prior)
-        self.right.set_ylim(0, 1.1 * float(density.max()))
+        self.tau.show(result.exact.tau, prior.tau)
+        self.new.show(result.exact.new_study_rate, prior.new_study_rate)
+        counted = zip(table["study"], table["events"], table["total"], strict=True)
+        names = [f"{study}  {events}/{total}" for study, events, total in counted]
+        if names != self.names:
+            self.names, self._still = names, None
+            self.forest.set_yticks(rows, [*names, "New study"], parse_math=False)
+            self.forest.set_ylim(rows[-1] + 0.6, -0.6)
 
     def png(self) -> bytes:
         """Return the picture as PNG."""
+        canvas: Any = self.figure.canvas  # its methods have no types
+        if self._still is None:
+            canvas.draw()
+            self._still = canvas.copy_from_bbox(self.figure.bbox)
+        canvas.restore_region(self._still)
+        for artist in self.moving:
+            self.figure.draw_artist(artist)
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=80)
+        pixels = np.asarray(canvas.buffer_rgba())
+        imsave(buffer, pixels, format="png", pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
+
+
+class _Densities:
+    """A density before and after the studies; without a scale, which would have to be redrawn."""
+
+    def __init__(self, ax: Axes, most: float, colour: str) -> None:
+        self.ax = ax
+        self.edges = np.linspace(0, most, BINS + 1)
+        self.middles = (self.edges[1:] + self.edges[:-1]) / 2
+        (self.area,) = ax.fill([0], [0], color=colour, alpha=0.25, lw=0)
+        (self.after,) = ax.plot([], [], color=colour, lw=1.6, label="given the studies")
+        (self.before,) = ax.plot([], [], color=DARK, lw=1.2, ls="--", label="before any study")
+        self.artists = [self.area, self.after, self.before]
+        ax.set(xlim=(0, most), yticks=[])
+        ax.set_ylabel("density", fontsize=FONT)
+        # Above the panel, since a curve may pass anywhere in it
+        ax.legend(
+            frameon=False, fontsize=FONT, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2
+        )
+
+    def show(self, after: Distribution, before: Distribution) -> None:
+        density = self._binned(after)
+        self.after.set_data(self.middles, density)
+        corners = np.column_stack([self.middles, density])
+        self.area.set_xy([(self.middles[0], 0), *corners, (self.middles[-1], 0)])
+        self.before.set_data(self.middles, self._binned(before))
+        self.ax.set_ylim(0, 1.1 * float(density.max()))
+
+    def _binned(self, distribution: Distribution) -> npt.NDArray[np.float64]:
+        """Return the probability of each bin; a density may be infinite at an end."""
+        x, edges = distribution.x, self.edges
+        if x[0] == x[-1]:
+            return np.diff(np.asarray(edges >= x[0], dtype=float))
+        at = np.clip(logit(edges) if distribution.is_rate else edges, x[0], x[-1])
+        return np.asarray(np.diff(interpolate(x[None], distribution.cdf[None], at)[0]))
 
 
 def answer(
@@ -165,6 +234,33 @@ def _evidence(name: str) -> Evidence:
     return load_evidence(name)
 
 
+# Ticking a study in or out leaves the prior as it was
+_prior_of = lru_cache(maxsize=64)(prior_of)
+
+
+class Stopwatch:
+    """How long each step of an update took.
+
+    Attributes
+    ----------
+    steps : dict of str to float
+        Milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Enter the time since the last lap."""
+        now = perf_counter()
+        self.steps[step], self._last = 1000 * (now - self._last), now
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{step} {spent:.0f}" for step, spent in self.steps.items())
+        return f"Updated in {sum(self.steps.values()):.0f} ms: {parts}"
+
+
 def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ipywidgets.VBox":
     """Return widgets that show the answer to each choice, for JupyterLab.
 
@@ -181,35 +277,87 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
     """
     import ipywidgets as widgets
 
-    cohorts = answer(**DEFAULTS | {"evidence_set": evidence_set}).counts.table["study"].tolist()
-    picture = Picture(len(cohorts))
+    answer(**DEFAULTS | {"evidence_set": evidence_set})
+    sets = pd.read_csv(DATA / "evidence_sets.csv", usecols=["evidence_set"])["evidence_set"]
+    picture = Picture()
     controls = {
+        "evidence_set": widgets.Dropdown(options=sets.unique().tolist(), value=evidence_set),
         "outcome": widgets.Dropdown(options=list(OUTCOMES), value="objective_response"),
         "not_evaluable": widgets.Dropdown(options=RULES),
+        "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
         "tau_family": widgets.Dropdown(options=list(TAU_FAMILIES), value="half-normal"),
         "tau_scale": widgets.FloatSlider(value=tau_scale, min=0.1, max=3, step=0.1),
-        "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
-        "drop": widgets.SelectMultiple(options=cohorts, rows=5),
     }
     for name, control in controls.items():
-        control.description = name
-    image, sentence, line = widgets.Image(), widgets.HTML(), widgets.HTML()
+        control.description = name.replace("_", " ")
+        control.style.description_width = "8em"
+    ticks: dict[str, widgets.Checkbox] = {}
+    columns = widgets.Layout(
+        grid_template_columns="repeat(2, max-content)",
+        grid_gap="0 2em",
+        align_content="flex-start",
+        margin="0 0 0 2em",
+    )
+    studies = widgets.GridBox(layout=columns)
+    image, sentence, code, spent = (
+        widgets.Image(), widgets.HTML(), widgets.HTML(), widgets.HTML(),
+    )  # fmt: skip
+
+    def tick(cohort: str, study: str) -> widgets.Checkbox:
+        if cohort not in ticks:
+            ticks[cohort] = widgets.Checkbox(
+                value=True, description=study, indent=False, layout=widgets.Layout(width="auto")
+            )
+            ticks[cohort].observe(update, names="value")
+        return ticks[cohort]
+
+    # The arrays are small: beside anything else that runs, threads that wait for one another
+    # take three times as long
+    threads = ThreadpoolController()
 
     def update(_: object = None) -> None:
+        with threads.limit(limits=1):
+            show()
+
+    def show() -> None:
+        watch = Stopwatch()
         state = {name: control.value for name, control in controls.items()}
-        state["evidence_set"] = evidence_set
         try:
+            chosen = state["evidence_set"], state["outcome"], state["not_evaluable"]
+            offered = _counts(*chosen, ()).table
+            boxes = [tick(*each) for each in zip(offered["cohort"], offered["study"], strict=True)]
+            studies.children = boxes
+            out = zip(offered["cohort"], boxes, strict=True)
+            state["drop"] = tuple(cohort for cohort, box in out if not box.value)
+            _counts(*chosen, state["drop"])  # kept for the fit, and timed apart from it
+            watch.lap("counts")
             result = answer(**state)
         except DfspError as error:
-            sentence.value = escape(str(error))
+            sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
-        picture.show(result)
-        image.value = picture.png()
-        sentence.value = escape(describe_heterogeneity(result))
-        line.value = f"<code>{escape(code_line(**state))}</code>"
+        watch.lap("fit")
+        prior = _prior_of(result.model)
+        watch.lap("prior")
+        picture.show(result, prior)
+        png = picture.png()
+        watch.lap("picture")
+        said = describe_heterogeneity(result)
+        watch.lap("sentence")
+        image.value = png
+        sentence.value = escape(said)
+        lines = (code_line(**state), command_line(**state))
+        code.value = "".join(_copyable(line) for line in lines)
+        watch.lap("widgets")
+        spent.value = f"<small>{watch}</small>"
 
     for control in controls.values():
         control.observe(update, names="value")
     update()
-    plt.close(picture.figure)
-    return widgets.VBox([*controls.values(), image, sentence, line])
+    choices = widgets.HBox([widgets.VBox([*controls.values()]), studies])
+    return widgets.VBox([choices, image, sentence, code, spent])
+
+
+def _copyable(line: str) -> str:
+    """Return a line of code as HTML that wraps, and that one click selects."""
+    style = "white-space: pre-wrap; line-height: 1.4; user-select: all; margin: 4px 0"
+    return f'<pre style="{style}">{escape(line)}</pre>'

@@ -1,49 +1,147 @@
-"""The explorer: a change of a widget changes picture, sentence and command."""
+"""The explorer: a change of a widget changes picture, sentence and lines of code."""
 
+import shlex
+from html import unescape
+
+import numpy as np
 import pytest
 
 import dfsp
-from dfsp.explorer import DEFAULTS, Picture, answer, code_line, explorer
+from dfsp.explorer import DEFAULTS, Picture, answer, code_line, command_line, explorer
+from dfsp.predictions import prior_of
+
+STATE = DEFAULTS | {
+    "not_evaluable": "excluded",
+    "drop": ("han-2009", "kerob-2010"),
+    "mu_sd": 1.5,
+    "tau_family": "log-normal",
+    "tau_scale": 0.4,
+}
 
 
-def parts(box):
-    *controls, image, sentence, line = box.children
-    return {control.description: control for control in controls}, image, sentence, line
+class Widgets:
+    def __init__(self, box):
+        choices, self.image, self.sentence, self.code, self.spent = box.children
+        left, self.studies = choices.children
+        self.controls = {control.description: control for control in left.children}
+
+    def tick(self, study, value):
+        next(b for b in self.studies.children if b.description == study).value = value
 
 
-def test_a_slider_changes_the_figure_and_the_command():
-    controls, image, sentence, line = parts(explorer())
-    before, said = image.value, sentence.value
-    controls["tau_scale"].value = 0.3
-    assert image.value != before
-    assert sentence.value != said
-    assert "-p tau_scale 0.3" in line.value
+def test_a_slider_changes_the_figure_and_the_lines_of_code():
+    shown = Widgets(explorer())
+    before, said = shown.image.value, shown.sentence.value
+    shown.controls["tau scale"].value = 0.3
+    assert shown.image.value != before
+    assert shown.sentence.value != said
+    assert "-p tau_scale 0.3" in shown.code.value
+    assert "scale=0.3" in shown.code.value
 
 
-def test_dropping_every_study_says_why_and_keeps_the_picture():
-    controls, image, sentence, _ = parts(explorer())
-    before = image.value
-    controls["drop"].value = controls["drop"].options
-    assert "no " in sentence.value.lower()
-    assert image.value == before
+def test_there_is_a_widget_for_each_part_of_the_state():
+    shown = Widgets(explorer())
+    names = {name.replace("_", " ") for name in DEFAULTS if name != "drop"}
+    assert set(shown.controls) == names
+    assert shown.controls["evidence set"].options == ("review", "reconciled", "reconciled_by_dose")
+    assert [box.description for box in shown.studies.children] == list(
+        answer(**DEFAULTS).studies["study"]
+    )
+
+
+def test_a_study_without_a_tick_is_left_out_until_it_is_ticked_again():
+    shown = Widgets(explorer())
+    before = shown.image.value
+    shown.tick("Han 2009", False)
+    assert shown.image.value != before
+    assert '-p drop "han-2009"' in unescape(shown.code.value)
+    shown.tick("Han 2009", True)
+    assert shown.image.value == before
+    assert "drop" not in shown.code.value
+
+
+def test_another_set_offers_its_own_studies():
+    shown = Widgets(explorer())
+    shown.tick("Han 2009", False)
+    shown.controls["evidence set"].value = "review"
+    review = dfsp.count(dfsp.load_evidence("review"), "objective_response").table
+    assert [box.description for box in shown.studies.children] == list(review["study"])
+    assert 'drop=["han-2009"]' in unescape(shown.code.value)
+
+
+def test_without_any_study_it_says_why_and_keeps_the_picture():
+    shown = Widgets(explorer())
+    for box in shown.studies.children[:-1]:
+        box.value = False
+    before, code = shown.image.value, shown.code.value
+    shown.studies.children[-1].value = False
+    assert "no " in shown.sentence.value.lower()
+    assert shown.image.value == before
+    assert shown.code.value == code
 
 
 def test_the_artists_are_moved_and_show_the_exact_fit():
     result = answer(**DEFAULTS)
-    picture = Picture(len(result.studies))
-    artists = picture.left.get_children()
-    picture.show(answer(**DEFAULTS | {"tau_scale": 0.2}))
-    picture.show(result)
-    assert len(picture.left.get_children()) == len(artists)
+    picture = Picture()
+    every = {part: list(part.get_children()) for part in picture.figure.axes}
+    other = answer(**DEFAULTS | {"tau_scale": 0.2})
+    picture.show(other, prior_of(other.model))
+    first, still = picture.png(), picture._still
+    picture.show(result, prior_of(result.model))
+    assert picture.png() != first
+    assert picture._still is still
+    assert {part: list(part.get_children()) for part in picture.figure.axes} == every
     last = picture.spans.get_segments()[-1][:, 0]
     expected = result.summary.loc["new_study_rate", ["q2.5", "q97.5"]]
     assert last == pytest.approx(expected.to_numpy())
+    rates = picture.new.middles, picture.new.after.get_ydata()
+    assert rates[0] @ rates[1] == pytest.approx(
+        result.summary.loc["new_study_rate", "mean"], abs=2e-3
+    )
 
 
-def test_the_command_names_the_state():
-    line = code_line(**DEFAULTS | {"drop": ("A", "B")})
-    assert '-p drop "A, B"' in line
-    assert '-p not_evaluable "no event"' in line
+def test_other_counts_change_the_names_too():
+    picture = Picture()
+    for outcome in ("objective_response", "complete_response"):
+        result = answer(**DEFAULTS | {"outcome": outcome})
+        picture.show(result, prior_of(result.model))
+        kept = picture.png()
+        names = [text.get_text() for text in picture.forest.get_yticklabels()]
+        row = result.studies.iloc[0]
+        assert names[0] == f"{row['study']}  {row['events']}/{row['total']}"
+        fresh = Picture()
+        fresh.show(result, prior_of(result.model))
+        assert kept == fresh.png()
+
+
+@pytest.mark.parametrize("family", dfsp.priors.TAU_FAMILIES)
+def test_every_prior_of_tau_can_be_drawn(family):
+    result = answer(**DEFAULTS | {"tau_family": family, "tau_scale": 1.5})
+    picture = Picture()
+    picture.show(result, prior_of(result.model))
+    cdf = np.cumsum([0, *picture.tau.before.get_ydata()])
+    at = result.model.tau.ppf(0.4)
+    expected = 1 if family == "fixed" else 0.4
+    assert np.interp(at, picture.tau.edges, cdf) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_line_of_python_reproduces_the_state():
+    again, result = eval(code_line(**STATE)), answer(**STATE)
+    assert again.model == result.model
+    assert again.summary.equals(result.summary)
+
+
+def test_the_command_reproduces_the_state():
+    words = shlex.split(command_line(**STATE))
+    assert words[:3] == ["dfsp", "run", "notebooks/02_response.ipynb"]
+    given = dict(zip(words[4::3], words[5::3], strict=True))
+    given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
+    counts, model = dfsp.response_analysis(
+        **given, folder="", table="", draws=1000, seed=1, engine="exact"
+    )
+    result = answer(**STATE)
+    assert model == result.model
+    assert counts.table.equals(result.counts.table)
 
 
 def test_an_unknown_set_is_refused():

@@ -4,15 +4,11 @@ import base64
 import json
 import re
 import shutil
-import subprocess
-import tempfile
 import time
-from contextlib import closing, contextmanager
 from html.parser import HTMLParser
-from pathlib import Path
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from chromium import browser, needs_chromium
 from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -21,10 +17,6 @@ from dfsp.reporting import cleaned, mathml, write_report
 from dfsp.runs import run_notebook
 
 EVIL = "<script>alert(1)</script>"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
 CELLS = (
     ("markdown", "# A title\n\n**Question.** What about <b onclick='alert(2)'>this</b> and $\\tau^2$?"),
     ("parameters", 'name: str = ""\nfails: bool = False'),
@@ -206,54 +198,7 @@ def test_tex_that_cannot_be_converted_is_shown_as_such():
 # ---------------------------------------------------------------- in a browser
 
 
-@contextmanager
-def browser():
-    """A headless Chromium without a network; a function that sends it one command."""
-    websocket = pytest.importorskip("websocket")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        words = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--no-first-run", "--disable-background-networking", "--remote-debugging-port=0",
-            "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-allow-origins=*",
-            "--proxy-server=127.0.0.1:9", "--window-size=1200,900",
-            f"--user-data-dir={profile}", "about:blank",
-        ]  # fmt: skip
-        process = subprocess.Popen(
-            [CHROMIUM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            port = Path(profile, "DevToolsActivePort")
-            until = time.monotonic() + 60
-            while not (port.exists() and port.read_text().count("\n")):
-                assert time.monotonic() < until, "Chromium did not start"
-                time.sleep(0.1)
-            number = port.read_text().split()[0]
-            opener = build_opener(ProxyHandler({}))
-            with opener.open(f"http://127.0.0.1:{number}/json/list", timeout=30) as answer:
-                target = next(each for each in json.load(answer) if each["type"] == "page")
-            socket = websocket.create_connection(
-                target["webSocketDebuggerUrl"], timeout=60, http_no_proxy=["127.0.0.1"]
-            )
-            events = []
-
-            def send(method, **parameters):
-                send.number += 1
-                message = {"id": send.number, "method": method, "params": parameters}
-                socket.send(json.dumps(message))
-                while (said := json.loads(socket.recv())).get("id") != send.number:
-                    events.append(said)
-                assert "error" not in said, said
-                return said["result"]
-
-            send.number = 0
-            with closing(socket):
-                yield send, events
-        finally:
-            process.kill()
-            process.wait(timeout=30)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt install chromium)")
+@needs_chromium
 def test_in_a_browser_without_a_network(runs):
     where, made = runs
     with browser() as (send, events):

@@ -1,0 +1,35 @@
+"""How long an update of the explorer takes: `make bench`; its last line says what the time is made of."""
+
+from itertools import cycle
+
+import pytest
+
+from dfsp.explorer import explorer
+
+
+@pytest.fixture
+def box():
+    return explorer()
+
+
+def test_slider(benchmark, box):
+    """A prior not seen before: fit, prior and picture are new; names and axes stay."""
+    slider = box.children[0].children[0].children[-1]
+    scales = cycle(round(0.1 + 0.01 * step, 2) for step in range(200))
+
+    def run():
+        slider.value = next(scales)
+
+    benchmark.pedantic(run, rounds=100, warmup_rounds=5)
+    benchmark.extra_info["last"] = box.children[-1].value
+
+
+def test_tick_box(benchmark, box):
+    """The rows change, so that names and axes are drawn, too."""
+    ticked = box.children[0].children[1].children[0]
+
+    def run():
+        ticked.value = not ticked.value
+
+    benchmark.pedantic(run, rounds=50, warmup_rounds=5)
+    benchmark.extra_info["last"] = box.children[-1].value
