@@ -20,9 +20,10 @@ from matplotlib.image import imsave
 from scipy.special import logit
 from threadpoolctl import ThreadpoolController
 
+from dfsp.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA, Evidence, load_evidence
-from dfsp.exact import Distribution, Posterior, interpolate
+from dfsp.exact import NOTHING, Distribution, Posterior, interpolate
 from dfsp.figures import BLUE, DARK, FONT, ORANGE
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "mu_sd": 2.0,
     "tau_family": "half-normal",
     "tau_scale": 1.0,
+    "effects": "normal",
 }
 RULES = ("no event", "excluded", "event")
 MOST_TAU = 3.0
@@ -59,6 +61,7 @@ def code_line(
     mu_sd: float,
     tau_family: str,
     tau_scale: float,
+    effects: str,
 ) -> str:
     """Return the line of Python that reproduces a state of the explorer, for a notebook.
 
@@ -68,13 +71,21 @@ def code_line(
         As in `dfsp.count`.
     mu_sd, tau_scale : float
         Scales of the priors, logit scale.
-    tau_family : str
+    tau_family, effects : str
+        Beta-binomial effects do without the priors of mu and tau.
     """
     left_out = f", drop={_quoted(list(drop))}" if drop else ""
+    choices = [
+        f"mu=dfsp.Normal(0, {mu_sd})",
+        f"tau=dfsp.tau_prior({_quoted(tau_family)}, scale={tau_scale})",
+    ]
+    if effects == BetaBinomial.family:
+        choices = []
+    if effects != NormalEffects.family:
+        choices.append(f"effects={_quoted(effects)}")
     return (
         f"dfsp.fit(dfsp.count(dfsp.load_evidence({_quoted(evidence_set)}), {_quoted(outcome)}, "
-        f"not_evaluable={_quoted(not_evaluable)}{left_out}), dfsp.Model(mu=dfsp.Normal(0, {mu_sd}),"
-        f" tau=dfsp.tau_prior({_quoted(tau_family)}, scale={tau_scale})))"
+        f"not_evaluable={_quoted(not_evaluable)}{left_out}), dfsp.Model({', '.join(choices)}))"
     )
 
 
@@ -87,6 +98,8 @@ def command_line(**state: Any) -> str:
         As in `code_line`.
     """
     values = state | {"drop": ", ".join(state["drop"])}
+    if state["effects"] == BetaBinomial.family:
+        values |= {"mu_sd": "", "tau_family": "", "tau_scale": ""}
     given = (f"-p {name} {_quoted(value)}" for name, value in values.items() if value != "")
     return f"dfsp run notebooks/02_response.ipynb {' '.join(given)}"
 
@@ -182,6 +195,11 @@ class _Densities:
         )
 
     def show(self, after: Distribution, before: Distribution) -> None:
+        if after is NOTHING:
+            for line in (self.after, self.before):
+                line.set_data([], [])
+            self.area.set_xy(np.zeros((1, 2)))
+            return
         density = self._binned(after)
         self.after.set_data(self.middles, density)
         corners = np.column_stack([self.middles, density])
@@ -207,12 +225,13 @@ def answer(
     mu_sd: float,
     tau_family: str,
     tau_scale: float,
+    effects: str,
 ) -> Fit:
     """Return the exact fit of a state of the explorer.
 
     Parameters
     ----------
-    evidence_set, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale
+    evidence_set, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale, effects
         As in `code_line`.
 
     Raises
@@ -220,7 +239,11 @@ def answer(
     DfspError
         A choice that cannot be used, or no study left.
     """
-    model = Model(mu=Normal(0, mu_sd), tau=tau_prior(tau_family, scale=tau_scale))
+    own = effects_of(effects)
+    if isinstance(own, BetaBinomial):
+        model = Model(effects=own)
+    else:
+        model = Model(Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale), own)
     return fit(_counts(evidence_set, outcome, not_evaluable, tuple(drop)), model)
 
 
@@ -287,6 +310,7 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
         "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
         "tau_family": widgets.Dropdown(options=list(TAU_FAMILIES), value="half-normal"),
         "tau_scale": widgets.FloatSlider(value=tau_scale, min=0.1, max=3, step=0.1),
+        "effects": widgets.Dropdown(options=list(FAMILIES)),
     }
     for name, control in controls.items():
         control.description = name.replace("_", " ")

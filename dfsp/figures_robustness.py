@@ -41,7 +41,7 @@ def plot_specifications(result: Multiverse) -> Axes:
     changes = [i - 0.5 for i in range(1, len(marks)) if marks[i][0] != marks[i - 1][0]]
     for change in changes:
         lower.axhline(change, color=GREY, lw=0.6)
-    lower.set_yticks(range(len(marks)), [_shorten(level, 72) for _, level in marks], fontsize=6.5)
+    lower.set_yticks(range(len(marks)), [_shorten(level, 96) for _, level in marks], fontsize=6.5)
     lower.set_ylim(len(marks) - 0.4, -0.6)
     lower.set_xlabel("analyses, in order of the rate", fontsize=FONT)
     for ax in (upper, lower):

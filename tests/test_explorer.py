@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import dfsp
+from dfsp.effects import FAMILIES
 from dfsp.explorer import DEFAULTS, Picture, answer, code_line, command_line, explorer
 from dfsp.predictions import prior_of
 
@@ -125,21 +126,36 @@ def test_every_prior_of_tau_can_be_drawn(family):
     assert np.interp(at, picture.tau.edges, cdf) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_line_of_python_reproduces_the_state():
-    again, result = eval(code_line(**STATE)), answer(**STATE)
+@pytest.mark.parametrize("effects", FAMILIES)
+def test_all_effects_can_be_drawn(effects):
+    result = answer(**DEFAULTS | {"effects": effects})
+    picture = Picture()
+    picture.show(answer(**DEFAULTS), prior_of(dfsp.Model()))
+    picture.show(result, prior_of(result.model))
+    assert picture.png()
+    assert len(picture.tau.after.get_xdata()) == (0 if effects == "beta-binomial" else 120)
+
+
+@pytest.mark.parametrize("effects", FAMILIES)
+def test_the_line_of_python_reproduces_the_state(effects):
+    state = STATE | {"effects": effects}
+    again, result = eval(code_line(**state)), answer(**state)
     assert again.model == result.model
     assert again.summary.equals(result.summary)
 
 
-def test_the_command_reproduces_the_state():
-    words = shlex.split(command_line(**STATE))
+@pytest.mark.parametrize("effects", FAMILIES)
+def test_the_command_reproduces_the_state(effects):
+    state = STATE | {"effects": effects}
+    words = shlex.split(command_line(**state))
     assert words[:3] == ["dfsp", "run", "notebooks/02_response.ipynb"]
     given = dict(zip(words[4::3], words[5::3], strict=True))
+    given = {"mu_sd": 2.0, "tau_family": "half-normal", "tau_scale": 1.0} | given
     given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
     counts, model = dfsp.response_analysis(
         **given, folder="", table="", draws=1000, seed=1, engine="exact"
     )
-    result = answer(**STATE)
+    result = answer(**state)
     assert model == result.model
     assert counts.table.equals(result.counts.table)
 
