@@ -53,7 +53,9 @@ class Nodes:
         """Interpolate values on the grid's rows and Chebyshev columns at the nodes."""
         columns = values.shape[-1]
         pieces = [
-            (values[..., rows, :] @ refine(columns, size).T).reshape(*values.shape[:-2], -1)
+            (values[..., rows, :] @ refine(columns, size).T).reshape(
+                *values.shape[:-2], len(rows) * size
+            )
             for rows, size in self.parts
         ]
         return np.concatenate(pieces, axis=-1)

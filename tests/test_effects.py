@@ -248,6 +248,14 @@ def test_rat_tumours_by_brute_force():
     assert np.isnan(found.concentration.mean)  # the prior's tail has none
 
 
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_without_any_study_the_prior_stands(family):
+    found = dfsp.prior_of(Model(effects=family))
+    assert found.log_marginal_likelihood == pytest.approx(0, abs=1e-7)
+    assert found.mean_rate.mean == pytest.approx(0.5, abs=1e-6)  # by symmetry
+    assert found.new_study_rate.quantile(0.5)[0] == pytest.approx(0.5, abs=1e-6)
+
+
 def test_huge_and_tiny_studies_stay_in_range():
     for effects in (T4, HALF, ROUND):
         found = solve([0, 1, 99_999, 50_000], [1, 1, 100_000, 100_000], Model(effects=effects))
