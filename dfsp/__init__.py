@@ -121,6 +121,7 @@ from dfsp.summaries import (
     observed,
     pooled,
     shown,
+    wrapped,
 )
 from dfsp.tables import Counts, check_table, read_table, without
 from dfsp.totals import (
@@ -317,4 +318,5 @@ __all__ = [
     "total_of",
     "which_choice_matters",
     "without",
+    "wrapped",
 ]
