@@ -20,8 +20,8 @@ Array = npt.NDArray[np.float64]
 
 Family = Literal["normal", "student-t", "beta-binomial", "exnex"]
 
-DEPTH = 20.0  # log weight at which the scales of a Student-t end
-FINEST = 0.5  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
+DEPTH = 18.0  # log weight at which the scales of a Student-t end
+FINEST = 0.6  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
 CONCENTRATION = (2.0, 1.5)
 """Location and scale of the default log-normal prior of a concentration."""
 Components = list[tuple[float, Array, Array]]

@@ -23,7 +23,10 @@ Array = npt.NDArray[np.float64]
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 STEP = 0.18  # spacing of tabulated densities in units of their narrowest feature
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
-PLAIN = 161  # equidistant points of mu in a row for its conditional distribution
+# Equidistant points of mu in a row for its conditional distribution, and points of a mixture of
+# such distributions; more where mu can have several modes
+PLAIN = (161, 401)
+POINTS = (89, 353)
 SIZES = tuple(24 * 2**power + 1 for power in range(11))
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
@@ -196,11 +199,12 @@ def solve(
     result = grid(data, model, order=int(mean_exists) + int(sd_exists))
     columns = result.log_joint.shape[1]
 
-    mu, width = result.place(np.linspace(0, 1, PLAIN))
-    log_p = result.log_joint @ refine(columns, PLAIN).T + np.log(width)
+    number = PLAIN[result.stretched]
+    mu, width = result.place(np.linspace(0, 1, number))
+    log_p = result.log_joint @ refine(columns, number).T + np.log(width)
     row_top = log_p.max(-1)
     density = np.exp(log_p - row_top[:, None])
-    spacing = np.full(1, 1 / (PLAIN - 1))
+    spacing = np.full(1, 1 / (number - 1))
     within_mass = density.sum(-1) * spacing
     # By rows, since one that the prior all but excludes would underflow
     log_mass = row_top + result.log_row_prior + np.log(within_mass)
@@ -213,7 +217,8 @@ def solve(
     within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
-    x, cdf = mix(mu, within, row_weight)
+    points = POINTS[result.stretched]
+    x, cdf = mix(mu, within, row_weight, points)
     rate = sigmoid(nodes.mu)
     first, second, mean_rows = _mean_rates(result, nodes, row_weight, model.effects.new)
     of_mu = Distribution(x, cdf, mean_mu, sd_mu, False)
@@ -237,7 +242,9 @@ def solve(
         tau=of_tau,
         typical_rate=typical,
         mean_rate=Distribution(
-            *mix(mean_rows, within, row_weight), *_moments(nodes.weight, first, first**2), True
+            *mix(mean_rows, within, row_weight, points),
+            *_moments(nodes.weight, first, first**2),
+            True,
         ),
         new_study_rate=_new_study(nodes, first, second, model.effects.new),
         concentration=concentration,
@@ -316,19 +323,26 @@ def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, boo
     return bool(power > 1), bool(power > 2)
 
 
-def cumulate(density: Array, spacing: Array) -> Array:
-    """Integrate along the last axis to sixth order; starts at 0."""
+def increments(density: Array) -> Array:
+    """Integrate between neighbouring points along the last axis, to sixth order, spacing 1."""
     padded = np.pad(density, [(0, 0)] * (density.ndim - 1) + [(2, 2)])
     number = density.shape[-1] - 1
-    pieces = sum(
+    pieces = [
         weight * (padded[..., shift : shift + number] + padded[..., 5 - shift : 5 - shift + number])
         for shift, weight in enumerate((11 / 1440, -93 / 1440, 802 / 1440))
-    )
-    total = np.cumsum(np.maximum(pieces, 0) * spacing[:, None], axis=-1)
+    ]
+    return np.asarray(sum(pieces))
+
+
+def cumulate(density: Array, spacing: Array) -> Array:
+    """Integrate along the last axis to sixth order; starts at 0."""
+    total = np.cumsum(np.maximum(increments(density), 0) * spacing[:, None], axis=-1)
     return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
 
 
-def mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
+def mix(
+    values: Array, within: Array, row_weight: Array, points: int = POINTS[0]
+) -> tuple[Array, Array]:
     """Mix row-wise distribution functions, each tabulated at its own ascending values."""
     main = row_weight > 1e-9
     values, within, weight = values[main], within[main], row_weight[main]
@@ -337,7 +351,7 @@ def mix(values: Array, within: Array, row_weight: Array) -> tuple[Array, Array]:
     middles = (values[:, 1:] + values[:, :-1]) / 2
     order = np.argsort(middles, axis=None)
     rough = np.cumsum(mass.ravel()[order])
-    levels = ndtr(np.linspace(-5.5, 5.5, 89))
+    levels = ndtr(np.linspace(-5.5, 5.5, points))
     x = np.unique(np.interp(levels, rough / rough[-1], middles.ravel()[order]))
     low, high = values[:, :1], values[:, -1:]
     inside = np.clip(interpolate(values, within, x), 0, 1)
@@ -450,7 +464,7 @@ def _mean_rates(
     logit = np.where(mu < 0, 1, -1) * (log_p - np.log1p(-p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
-    rows = np.maximum.accumulate(logit @ refine(columns, PLAIN).T, axis=-1)
+    rows = np.maximum.accumulate(logit @ refine(columns, PLAIN[result.stretched]).T, axis=-1)
     return first, second, rows
 
 
@@ -527,8 +541,9 @@ def log_evidence(events: Array, total: Array, model: Model) -> float:
     if not len(events):
         return 0.0
     result = grid(Data.of(events, total), model, order=0)
-    log_p = result.log_joint @ refine(result.log_joint.shape[1], PLAIN).T
-    log_p += np.log(result.place(np.linspace(0, 1, PLAIN))[1] / (PLAIN - 1))
+    number = PLAIN[result.stretched]
+    log_p = result.log_joint @ refine(result.log_joint.shape[1], number).T
+    log_p += np.log(result.place(np.linspace(0, 1, number))[1] / (number - 1))
     log_p += np.log(result.u_weights)[:, None]
     return float(_log_sum((log_p + result.log_row_prior[:, None]).ravel()))
 

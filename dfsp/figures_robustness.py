@@ -11,14 +11,14 @@ from dfsp.robustness import CHOICES, Multiverse
 
 
 def plot_specifications(result: Multiverse) -> Axes:
-    """Draw the typical rate of every analysis in order, and its choices beneath.
+    """Draw the typical rate of every analysis that has one, in order, and its choices beneath.
 
     Returns
     -------
     matplotlib.axes.Axes
         The upper panel.
     """
-    table = result.table.sort_values("typical", kind="stable").reset_index(drop=True)
+    table = result.table.dropna(subset="typical").sort_values("typical", kind="stable")
     marks = [
         (choice, level)
         for choice in CHOICES

@@ -1,10 +1,11 @@
 """Every defensible analysis at once: which choices were made, and which of them matter.
 
-The dimensions are data: `PRIORS_OF_TAU`, `PRIORS_OF_MU` and `RULES` grow by a line. Overlapping
-cohorts are handled in each way that `overlaps.csv` allows.
+The dimensions are data: `PRIORS_OF_TAU`, `PRIORS_OF_MU`, `EFFECTS` and `RULES` grow by a line.
+Overlapping cohorts are handled in each way that `overlaps.csv` allows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import get_args
@@ -12,13 +13,14 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from dfsp.effects import Family, effects_of
+from dfsp.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence, load_evidence
 from dfsp.exact import Posterior, solve
 from dfsp.models import Model
 from dfsp.outcomes import NotEvaluable, count
-from dfsp.priors import HalfCauchy, HalfNormal, Normal, Prior, Uniform
+from dfsp.priors import Exponential, HalfCauchy, HalfNormal, Normal, Prior, Uniform
+from dfsp.shared_grid import SharedGrid
 
 PRIORS_OF_TAU: dict[str, Prior] = {
     "HalfNormal(0.5)": HalfNormal(0.5),
@@ -26,14 +28,23 @@ PRIORS_OF_TAU: dict[str, Prior] = {
     "HalfNormal(2)": HalfNormal(2),
     "HalfCauchy(0.5)": HalfCauchy(0.5),
     "Uniform(0, 2)": Uniform(2),
+    "Exponential(1)": Exponential(1),
 }
 PRIORS_OF_MU: dict[str, Normal] = {
     "Normal(0, 1)": Normal(0, 1),
     "Normal(0, 2)": Normal(0, 2),
     "Normal(0, 5)": Normal(0, 5),
 }
+EFFECTS: dict[str, Effects] = {
+    "normal": NormalEffects(),
+    "Student-t, df 4": StudentT(4),
+    "EXNEX, half exchangeable": Exnex(0.5),
+    "beta-binomial": BetaBinomial(),
+}
 RULES: tuple[NotEvaluable, ...] = get_args(NotEvaluable)
 EVIDENCE_SETS = ("review", "reconciled", "reconciled_by_dose")
+NO_PRIOR = "none"
+_Counts = tuple[tuple[int, int], ...]
 CHOICES = ("evidence_set", "overlap", "not_evaluable", "tau", "mu", "effects")
 
 
@@ -46,6 +57,7 @@ class Multiverse:
     table : pandas.DataFrame
         `CHOICES`, `studies`, `events`, `total`, and of `typical`, `mean`, `new` (median; of the
         mean rate the mean) with `_low` and `_high` (rate scale), `tau` median as `tau_median`.
+        Beta-binomial effects have no typical rate and tau (NaN), and no priors of these.
     left_out : pandas.DataFrame
         `evidence_set`, `overlap`, `not_evaluable`, `reason`.
     """
@@ -119,15 +131,15 @@ def multiverse(
     rules: Iterable[NotEvaluable] = RULES,
     taus: Mapping[str, Prior] = PRIORS_OF_TAU,
     mus: Mapping[str, Normal] = PRIORS_OF_MU,
-    effects: Iterable[Family] = ("normal",),
+    effects: Mapping[str, Effects] = EFFECTS,
 ) -> Multiverse:
-    """Fit every combination of choices exactly; identical counts are fitted once.
+    """Fit every combination of choices exactly.
 
     Parameters
     ----------
     outcome : str
-    evidence_sets, rules, effects : iterable of str
-    taus, mus : mapping of str to Prior
+    evidence_sets, rules : iterable of str
+    taus, mus, effects : mapping of str to Prior, Normal and Effects
 
     Returns
     -------
@@ -138,34 +150,43 @@ def multiverse(
     DfspError
         A set or an outcome that is not known, or no combination makes sense.
     """
-    evidences = [load_evidence(name) for name in evidence_sets]
-    pool: dict[str, pd.DataFrame] = {}
-    for evidence in evidences:
-        responses = evidence.rows[evidence.rows["measure"] == "response"]
-        for cohort, of_cohort in responses.groupby("cohort", sort=False):
-            pool.setdefault(str(cohort), of_cohort)
-    rows: list[list[object]] = []
-    left_out: list[list[str]] = []
-    known: dict[tuple[object, ...], Posterior] = {}
-    for evidence in evidences:
-        for (words, changed), rule in product(overlap_options(evidence, pool), rules):
-            try:
-                table = count(changed, outcome, not_evaluable=rule).table
-            except DfspError as error:
-                left_out.append([evidence.name, words, rule, str(error).splitlines()[0]])
-                continue
-            pairs = tuple(sorted(zip(table["events"], table["total"], strict=True)))
-            sums = [len(table), int(table["events"].sum()), int(table["total"].sum())]
-            for (tau, of_tau), (mu, of_mu), effect in product(taus.items(), mus.items(), effects):
-                key = (pairs, tau, mu, effect)
-                if key not in known:
-                    model = Model(mu=of_mu, tau=of_tau, effects=effects_of(effect))
-                    events, total = np.array(pairs, dtype=float).T
-                    known[key] = solve(events, total, model)
-                choices = [evidence.name, words, rule, tau, mu, effect]
-                rows.append([*choices, *sums, *_numbers(known[key])])
-    if not rows:
+    tables, left_out = _tables(outcome, [load_evidence(name) for name in evidence_sets], rules)
+    if not tables:
         raise DfspError(f"no combination of choices can count {outcome}")
+    distinct = list(dict.fromkeys(counts for *_, counts in tables))
+    known: dict[tuple[_Counts, str, str, str], list[float]] = {}
+    sharing: dict[tuple[str, float, bool], list[str]] = {}
+    for effect, kind in effects.items():
+        if isinstance(kind, BetaBinomial):
+            reason = f"{effect} effects have no tau and mu: one analysis for all priors of these"
+            left_out.append(["every", "every", "every", reason])
+            continue
+        for name, prior in taus.items():
+            # Priors that end at the same place, and have tails alike, share a grid.
+            key = (effect, prior.upper, bool(np.isfinite(prior.tail_power)))
+            sharing.setdefault(key, []).append(name)
+
+    def share(item: tuple[tuple[str, float, bool], list[str]]) -> None:
+        (effect, *_), names = item
+        chosen = {name: taus[name] for name in names}
+        found = _share(distinct, effects[effect], chosen, mus)
+        known.update({(counts, tau, mu, effect): each for (counts, tau, mu), each in found})
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(share, sharing.items()))
+    rows: list[list[object]] = []
+    for *choices, counts in tables:
+        events, total = np.array(counts).T
+        sums = [len(counts), int(events.sum()), int(total.sum())]
+        for effect, kind in effects.items():
+            if isinstance(kind, BetaBinomial):
+                only = (counts, NO_PRIOR, NO_PRIOR, effect)
+                if only not in known:
+                    known[only] = _numbers(solve(events, total, Model(effects=kind)))
+                rows.append([*choices, *only[1:], *sums, *known[only]])
+                continue
+            for tau, mu in product(taus, mus):
+                rows.append([*choices, tau, mu, effect, *sums, *known[counts, tau, mu, effect]])
     numbers = [
         f"{name}{end}" for name in ("typical", "mean", "new") for end in ("", "_low", "_high")
     ]
@@ -174,6 +195,53 @@ def multiverse(
         left_out, columns=["evidence_set", "overlap", "not_evaluable", "reason"], dtype="str"
     )
     return Multiverse(pd.DataFrame(rows, columns=columns), reasons)
+
+
+def _tables(
+    outcome: str, evidences: list[Evidence], rules: Iterable[NotEvaluable]
+) -> tuple[list[tuple[str, str, str, _Counts]], list[list[str]]]:
+    """Return the counts of every choice of studies and rule, and what cannot be counted."""
+    pool: dict[str, pd.DataFrame] = {}
+    for evidence in evidences:
+        responses = evidence.rows[evidence.rows["measure"] == "response"]
+        for cohort, of_cohort in responses.groupby("cohort", sort=False):
+            pool.setdefault(str(cohort), of_cohort)
+    tables: list[tuple[str, str, str, _Counts]] = []
+    left_out: list[list[str]] = []
+    rules = list(rules)
+    for evidence in evidences:
+        for (words, changed), rule in product(overlap_options(evidence, pool), rules):
+            try:
+                table = count(changed, outcome, not_evaluable=rule).table
+            except DfspError as error:
+                left_out.append([evidence.name, words, rule, str(error).splitlines()[0]])
+                continue
+            pairs = zip(table["events"].to_list(), table["total"].to_list(), strict=True)
+            tables.append((evidence.name, words, rule, tuple(sorted(pairs))))
+    return tables, left_out
+
+
+def _share(
+    distinct: list[_Counts], effects: Effects, taus: Mapping[str, Prior], mus: Mapping[str, Normal]
+) -> Iterator[tuple[tuple[_Counts, str, str], list[float]]]:
+    """Analyse all counts under all priors on one grid, by themselves where it is too coarse."""
+    studies = sorted({pair for counts in distinct for pair in counts})
+    times = np.array([[counts.count(pair) for pair in studies] for counts in distinct], float)
+    choices = list(product(taus, mus))
+    pairs = np.array(studies, float)
+    priors = list(mus.values()), list(taus.values())
+    grid = SharedGrid(pairs[:, 0], pairs[:, 1], effects, *priors)
+    found = grid.solve(
+        np.repeat(times, len(choices), axis=0),
+        [(mus[mu], taus[tau]) for tau, mu in choices] * len(distinct),
+    )
+    numbers = np.column_stack([found.typical, found.mean, found.new, found.tau]).tolist()
+    for i, (counts, (tau, mu)) in enumerate(product(distinct, choices)):
+        if not found.resolved[i]:
+            model = Model(mus[mu], taus[tau], effects)
+            events, total = np.array(counts).T
+            numbers[i] = _numbers(solve(events, total, model))
+        yield (counts, tau, mu), numbers[i]
 
 
 def _numbers(posterior: Posterior) -> list[float]:
@@ -191,13 +259,14 @@ def which_choice_matters(result: Multiverse, quantity: str = "typical") -> "pd.S
 
     Shares need not add up to one: choices interact, and an evidence set limits its overlaps.
     """
-    values = result.table[quantity]
+    table = result.table.dropna(subset=quantity)
+    values = table[quantity]
     whole = float(values.var(ddof=0))
     shares = {
         choice: float(
-            values.groupby(result.table[choice]).transform("mean").var(ddof=0) / whole
+            values.groupby(table[choice]).transform("mean").var(ddof=0) / whole
         ) if whole else 0.0
-        for choice in CHOICES if result.table[choice].nunique() > 1
+        for choice in CHOICES if table[choice].nunique() > 1
     }  # fmt: skip
     return pd.Series(shares, name="share of variance").sort_values(ascending=False)
 
@@ -212,7 +281,7 @@ def share_above(result: Multiverse, threshold: float, quantity: str = "typical")
     """
     if not 0 < threshold < 1:
         raise DfspError(f"threshold = {threshold!r}; give a rate between 0 and 1")
-    return float((result.table[f"{quantity}_low"] > threshold).mean())
+    return float((result.table[f"{quantity}_low"].dropna() > threshold).mean())
 
 
 def describe_multiverse(result: Multiverse, threshold: float = 0.4) -> str:

@@ -1,8 +1,7 @@
 """Every subset of the studies: what the answer would be had some not been found.
 
-All subsets share one grid over the prior and the likelihood of each study on it, so a subset is a
-sum of rows (the plot of rate against heterogeneity is called GOSH: Olkin 2012,
-doi:10.1002/jrsm.1053).
+All subsets share one grid and the likelihood of each study on it. The plot of rate against
+heterogeneity is called GOSH (Olkin 2012, doi:10.1002/jrsm.1053).
 """
 
 from itertools import combinations
@@ -11,15 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.calibration import TOGETHER, Table
 from dfsp.constants import SEED
 from dfsp.errors import DfspError
-from dfsp.exact import cumulate, invert, solve, tau_distribution
+from dfsp.exact import solve
 from dfsp.fitting import Fit
-from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.predictions import events_in_new_study
 from dfsp.seeds import generator
+from dfsp.shared_grid import QUANTILES, SharedGrid
 from dfsp.tables import Counts
 
 Array = npt.NDArray[np.float64]
@@ -35,7 +33,7 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     ----------
     counts : Counts
     model : Model, optional
-        Normal effects.
+        With mu and tau.
     seed : int
         Of the sample, where one is drawn.
 
@@ -48,10 +46,10 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     Raises
     ------
     DfspError
-        Effects other than normal.
+        Beta-binomial effects.
     """
     model = model or Model()
-    model.require_normal("subsets are fitted with")
+    model.require_mu("subsets are drawn over")
     table = counts.table
     k = len(table)
     if k <= MOST:
@@ -60,29 +58,20 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     else:
         member = generator(seed, "subsets").integers(0, 2, (SAMPLED, k))
         member = member[member.any(-1)]
-    grid = Table(table["total"].to_numpy(np.intp), model)
-    events = table["events"].to_numpy(np.intp)
-    log_l = grid.log_l[grid.first[grid.which] + events]
-    found = []
-    q = np.array([0.5, 0.025, 0.975])
-    for start in range(0, len(member), TOGETHER):
-        block = member[start : start + TOGETHER].astype(float)
-        log_p = (block @ log_l).reshape(len(block), len(grid.tau), len(grid.mu)) + grid.log_prior
-        weight = np.exp(log_p - log_p.max((-1, -2), keepdims=True))
-        weight /= weight.sum((-1, -2), keepdims=True)
-        typical = invert(grid.mu[None], cumulate(weight.sum(1), np.ones(1)), q)
-        taus = [
-            float(
-                tau_distribution(
-                    grid.u, grid.scale, rows / grid.u_weights, rows, (True, False)
-                ).quantile(0.5)[0]
-            )
-            for rows in weight.sum(-1)
-        ]
-        found.append(np.column_stack([sigmoid(typical), taus]))
+    prior = (model.mu, model.tau)
+    counted = table[["events", "total"]].to_numpy(float)
+    pairs, which = np.unique(counted, axis=0, return_inverse=True)
+    times = member @ np.eye(len(pairs))[which.ravel()]
+    grid = SharedGrid(pairs[:, 0], pairs[:, 1], model.effects, [model.mu], [model.tau])
+    found = grid.solve(times, [prior] * len(times))
+    columns = np.column_stack([found.typical, found.tau])
+    for row in np.flatnonzero(~found.resolved):
+        one = table[member[row] > 0]
+        own = solve(one["events"], one["total"], model)
+        columns[row] = [*own.typical_rate.quantile(QUANTILES), *own.tau.quantile(0.5)]
     frame = pd.DataFrame(member.astype(bool), columns=table["study"].to_list())
     frame["studies"] = member.sum(-1)
-    frame[["typical_rate", "low", "high", "tau"]] = np.concatenate(found)
+    frame[["typical_rate", "low", "high", "tau"]] = columns
     return frame
 
 

@@ -1,0 +1,58 @@
+"""Many analyses on one grid, against the grid that each places for itself."""
+
+import numpy as np
+import pytest
+
+import dfsp
+from dfsp.exact import solve
+from dfsp.models import Model
+from dfsp.shared_grid import SharedGrid
+
+EVENTS, TOTAL = np.array([0.0, 5, 9, 24]), np.array([6.0, 5, 13, 37])
+
+
+@pytest.mark.parametrize("tau", [dfsp.Fixed(0.3), dfsp.LogNormal(-1, 1), dfsp.HalfStudentT(3, 1)])
+def test_answers_are_those_of_separate_fits(tau):
+    prior = (dfsp.Normal(0.5, 1.5), tau)
+    grid = SharedGrid(EVENTS, TOTAL, dfsp.NormalEffects(), [prior[0]], [tau])
+    times = np.array([[1, 1, 1, 1], [0, 2, 1, 1], [1, 0, 0, 0], [0, 0, 0, 3]], float)
+    found = grid.solve(times, [prior] * 4)
+    assert found.resolved.all()
+    for i, row in enumerate(times.astype(int)):
+        own = solve(np.repeat(EVENTS, row), np.repeat(TOTAL, row), Model(*prior))
+        q = [0.5, 0.025, 0.975]
+        mean = [own.mean_rate.mean, *own.mean_rate.quantile(q[1:])]
+        assert found.typical[i] == pytest.approx(own.typical_rate.quantile(q), abs=1e-5)
+        assert found.mean[i] == pytest.approx(mean, abs=1e-5)
+        assert found.new[i] == pytest.approx(own.new_study_rate.quantile(q), abs=1e-5)
+        assert found.tau[i] == pytest.approx(own.tau.quantile(0.5)[0], abs=1e-5)
+        evidence = found.log_marginal_likelihood[i]
+        assert evidence == pytest.approx(own.log_marginal_likelihood, abs=1e-5)
+
+
+def test_nodes_too_coarse_for_an_analysis_are_noticed():
+    """A large study far from the centre of the grid."""
+    prior = (dfsp.Normal(), dfsp.Fixed(0.001))
+    grid = SharedGrid(EVENTS, TOTAL, dfsp.NormalEffects(), [prior[0]], [prior[1]])
+    assert grid.solve(np.eye(4)[1:], [prior] * 3).resolved.all()
+    events, total = np.array([500_000.0, 100]), np.array([1_000_000.0, 10_000])
+    grid = SharedGrid(events, total, dfsp.NormalEffects(), [prior[0]], [prior[1]])
+    assert not grid.solve(np.eye(2), [prior] * 2).resolved[1]
+
+
+def test_subsets_with_large_studies_are_fitted_by_themselves(make):
+    counts = make([("A", 500_000, 1_000_000), ("B", 100, 10_000), ("C", 7, 10)])
+    model = Model(tau=dfsp.HalfNormal(0.01))
+    table = dfsp.all_subsets(counts, model)
+    for row in table.to_dict("records"):
+        own = counts.table[[row[study] for study in "ABC"]]
+        rate = solve(own["events"], own["total"], model).typical_rate
+        found = [row["typical_rate"], row["low"], row["high"]]
+        assert found == pytest.approx(rate.quantile([0.5, 0.025, 0.975]), abs=1e-5)
+
+
+def test_priors_that_end_at_different_places_need_a_grid_each():
+    with pytest.raises(dfsp.DfspError, match="a grid each"):
+        SharedGrid(
+            EVENTS, TOTAL, dfsp.NormalEffects(), [dfsp.Normal()], [dfsp.Uniform(1), dfsp.Uniform(2)]
+        )
