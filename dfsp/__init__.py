@@ -122,6 +122,7 @@ from dfsp.summaries import (
     observed,
     pooled,
     shown,
+    wrapped,
 )
 from dfsp.tables import Counts, check_table, read_table, without
 from dfsp.totals import (
@@ -319,4 +320,5 @@ __all__ = [
     "total_of",
     "which_choice_matters",
     "without",
+    "wrapped",
 ]

@@ -1,5 +1,7 @@
 """Tables and sentences: every number in a sentence is computed here and typed nowhere."""
 
+import textwrap
+
 import pandas as pd
 from scipy.special import betaincinv
 
@@ -13,6 +15,9 @@ from dfsp.fitting import CONCENTRATION, EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
 from dfsp.published import compare_published
 from dfsp.tables import Counts
+
+LINE = 112
+"""Characters in a line of text; JupyterLab breaks longer ones inside words."""
 
 
 def percent(value: float) -> str:
@@ -66,9 +71,29 @@ def pooled(counts: Counts) -> "pd.Series[float]":
 
 
 def shown(table: "pd.DataFrame | pd.Series[float]", digits: int = 6) -> str:
-    """Return a table of exact numbers as text with a fixed number of decimals."""
+    """Return a table of exact numbers as text with a fixed number of decimals.
+
+    Columns beyond the width of a notebook follow below the others.
+    """
     frame = table.to_frame() if isinstance(table, pd.Series) else table
-    return frame.to_string(float_format=lambda value: f"{value:.{digits}f}")
+    return frame.to_string(float_format=lambda value: f"{value:.{digits}f}", line_width=LINE)
+
+
+def wrapped(text: str) -> str:
+    """Return sentences in lines that fit into a notebook.
+
+    Parameters
+    ----------
+    text : str
+        Its own line breaks and indents are kept.
+    """
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
 
 
 def conclude(fit: Fit) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 import dfsp
-from dfsp.summaries import percent, report
+from dfsp.summaries import LINE, percent, report
 
 # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
 NEWCOMBE = {
@@ -69,3 +69,12 @@ def test_the_page_shows_failed_checks_and_missing_moments(make):
 def test_the_evidence_in_one_sentence():
     sentence = dfsp.describe_evidence(dfsp.load_evidence("review"))
     assert sentence.startswith("Evidence set 'review': of 15 numbers")
+
+
+def test_a_line_fits_into_a_notebook(review_fit):
+    sentence = dfsp.conclude(review_fit)
+    lines = dfsp.wrapped(f"a title\n\n  {sentence}").split("\n")
+    assert lines[:2] == ["a title", ""]
+    assert all(line.startswith("  ") and len(line) <= LINE for line in lines[2:])
+    assert " ".join(line.strip() for line in lines[2:]) == sentence
+    assert max(map(len, dfsp.shown(review_fit.studies).split("\n"))) <= LINE
