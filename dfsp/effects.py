@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import chebyshev
 from scipy.special import betainc, betaincinv, betaln, digamma, gammaln, ndtr, polygamma, stdtr
 
 from dfsp.errors import DfspError
@@ -24,6 +25,10 @@ DEPTH = 18.0  # log weight at which the scales of a Student-t end
 FINEST = 0.6  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
 CONCENTRATION = (2.0, 1.5)
 """Location and scale of the default log-normal prior of a concentration."""
+IN_LOG_TAU = 200
+"""Chebyshev nodes of log(tau) between which likelihoods are interpolated, to 1e-5 or better"""
+MOST = 400
+"""for studies of at most so many patients."""
 Components = list[tuple[float, Array, Array]]
 
 
@@ -61,6 +66,14 @@ class Effects:
         for (weight, _, _), piece in zip(parts, pieces, strict=False):
             value = np.logaddexp(value, weight + piece)
         return value
+
+    def log_likelihood_of_all(
+        self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
+    ) -> Array:
+        """Return log L at every pair of `mu` (column,) and `tau` (row,): (study, row, column)."""
+        pairs = np.tile(mu, len(tau)), np.repeat(tau, len(mu))
+        flat = self.log_likelihood(events, total, *pairs, level)
+        return flat.reshape(len(events), len(tau), len(mu))
 
     def log_density(self, theta: Array, mu: Array, tau: Array) -> Array:
         """Return the log density of effects `theta` (logit scale)."""
@@ -164,6 +177,25 @@ class StudentT(Effects):
 
     def components(self, mu: Array, tau: Array) -> Components:
         return [(float(w), mu, s * tau) for w, s in zip(*self._scales, strict=True)]
+
+    def log_likelihood_of_all(
+        self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
+    ) -> Array:
+        if total.max() > MOST:
+            return super().log_likelihood_of_all(events, total, mu, tau, level)
+        # Every scale times every tau: the normal likelihood is smooth in log tau, and interpolated.
+        log_weight, scales = self._scales
+        low, high = np.log(tau.min() * scales.min()), np.log(tau.max() * scales.max())
+        x = chebyshev.chebpts2(IN_LOG_TAU)
+        at = np.exp(low + (high - low) * (x + 1) / 2)
+        table = NormalEffects().log_likelihood_of_all(events, total, mu, at, level)
+        coefficients = np.linalg.solve(chebyshev.chebvander(x, IN_LOG_TAU - 1), table)
+        value = np.full((len(events), len(tau), len(mu)), -np.inf)
+        for weight, scale in zip(log_weight, scales, strict=True):
+            place = 2 * (np.log(tau * scale) - low) / (high - low) - 1
+            piece = chebyshev.chebvander(place, IN_LOG_TAU - 1) @ coefficients
+            np.logaddexp(value, weight + piece, out=value)
+        return value
 
     def log_density(self, theta: Array, mu: Array, tau: Array) -> Array:
         z = (theta - mu) / tau

@@ -210,14 +210,30 @@ def _tables(
     left_out: list[list[str]] = []
     rules = list(rules)
     for evidence in evidences:
-        for (words, changed), rule in product(overlap_options(evidence, pool), rules):
+        options = [(words, changed.rows) for words, changed in overlap_options(evidence, pool)]
+        # A cohort is counted in the same way whatever the others are: all once for each rule.
+        rows = pd.concat([each for _, each in options], ignore_index=True).drop_duplicates()
+        whole = Evidence(**vars(evidence) | {"rows": rows})
+        for rule in rules:
             try:
-                table = count(changed, outcome, not_evaluable=rule).table
+                counted = count(whole, outcome, not_evaluable=rule).table
             except DfspError as error:
-                left_out.append([evidence.name, words, rule, str(error).splitlines()[0]])
+                reason = str(error).splitlines()[0]
+                left_out += [[evidence.name, words, rule, reason] for words, _ in options]
                 continue
-            pairs = zip(table["events"].to_list(), table["total"].to_list(), strict=True)
-            tables.append((evidence.name, words, rule, tuple(sorted(pairs))))
+            pairs_of = {
+                cohort: (events, total)
+                for cohort, events, total in zip(
+                    counted["cohort"], counted["events"].to_list(), counted["total"].to_list(),
+                    strict=True,
+                )
+            }  # fmt: skip
+            for words, each in options:
+                pairs = [pairs_of[c] for c in each["cohort"].unique() if c in pairs_of]
+                if pairs:
+                    tables.append((evidence.name, words, rule, tuple(sorted(pairs))))
+                else:
+                    left_out.append([evidence.name, words, rule, "no cohort is left to count"])
     return tables, left_out
 
 

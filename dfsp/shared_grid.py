@@ -118,8 +118,8 @@ class SharedGrid:
         t = np.linspace(ends[0], ends[1], self.fine)
         self.mu = centre + unit * np.sinh(t)
         self.width = unit * np.cosh(t) * (t[1] - t[0])
-        log_l = effects.log_likelihood(events, total, *self._at(few), LEVEL)
-        log_l = log_l.reshape(-1, len(self.tau), columns) @ refine(columns, self.fine).T
+        log_l = effects.log_likelihood_of_all(events, total, few, self.tau, LEVEL)
+        log_l = log_l @ refine(columns, self.fine).T
         self.log_l = log_l.reshape(len(events), -1)
         self.effects = effects
 
@@ -192,10 +192,11 @@ class SharedGrid:
         """Tabulate how much of the mass at each node lies below points of each quantity."""
         main = np.flatnonzero(heaviest > NEGLIGIBLE)
         mu, tau = self._at(self.mu)
-        one, (few, at) = np.ones(1), self._at(self.more)
-        log_p = self.effects.new.log_likelihood(one, one, -np.abs(few), at, LEVEL + 1)[0]
-        logit = np.where(few < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
-        logit = (logit.reshape(-1, BENDING) @ refine(BENDING, self.fine).T).ravel()
+        one, more = np.ones(1), self.more
+        of_all = self.effects.new.log_likelihood_of_all
+        log_p = of_all(one, one, -np.abs(more), self.tau, LEVEL + 1)[0]
+        logit = np.where(more < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
+        logit = (logit @ refine(BENDING, self.fine).T).ravel()
         share = heaviest[main]
         # The mass below a node of a row, linear in the masses of the row's nodes
         steps = np.pad(np.cumsum(increments(np.eye(self.fine)), axis=-1), [(0, 0), (1, 0)])
