@@ -174,15 +174,15 @@ def fit_categories(
         raise DfspError(f"evidence set {evidence.name!r} has no response counts")
     model = model or Model()
     questions = ORDERS[order][not_evaluable]
-    informs = _informs(evidence, rows, questions)
-    counted = informs[informs["total"].fillna(0) > 0]
+    found = _informs(evidence, rows, questions)
     posteriors, studies = {}, {}
     for question in questions:
-        own = counted[counted["question"] == question.name]
-        posteriors[question.name] = solve(
-            own["events"].to_numpy(float), own["total"].to_numpy(float), model
-        )
-        studies[question.name] = own["study"].to_list()
+        own = [row for row in found if row[1] == question.name and row[3]]
+        names, _, events, total, _ = zip(*own, strict=True) if own else ((),) * 5
+        posteriors[question.name] = solve(events, total, model)
+        studies[question.name] = list(names)
+    columns = ["study", "question", "events", "total", "reason"]
+    informs = pd.DataFrame(found, columns=columns).astype({"events": "Int64", "total": "Int64"})
     return Categories(
         questions, informs, posteriors, studies, model, not_evaluable, evidence.name,
         dict(evidence.files),
@@ -191,21 +191,28 @@ def fit_categories(
 
 def _informs(
     evidence: Evidence, rows: pd.DataFrame, questions: tuple[Question, ...]
-) -> pd.DataFrame:
+) -> list[tuple[str, str, int | None, int | None, str]]:
+    """Return study, question, yes, asked and the reason why not, cohort by cohort."""
     kinds = dict(zip(evidence.cohorts["cohort"], evidence.cohorts["kind"], strict=True))
+    cohorts: dict[tuple[str, str], dict[str, int]] = {}
+    whole: dict[str, bool] = {}
+    columns = (
+        rows[name].to_list() for name in ("cohort", "label", "category", "count", "population")
+    )
+    for cohort, label, category, patients, population in zip(*columns, strict=True):
+        cohorts.setdefault((cohort, label), {})[category] = patients
+        whole[cohort] = whole.get(cohort, True) and population == "all"
     found = []
-    for cohort, own in rows.groupby("cohort", sort=False):
-        cells = dict(zip(own["category"], own["count"].to_list(), strict=True))
+    for (cohort, label), cells in cohorts.items():
         # Where the row is of all patients, nobody was not evaluable if nobody is recorded as such.
-        if (own["population"] == "all").all() and not any("NE" in c.split("+") for c in cells):
+        if whole[cohort] and not any("NE" in c.split("+") for c in cells):
             cells["NE"] = 0
         for question in questions:
-            events, total, reason = _answers(cells, question)
+            answer = _answers(cells, question)
             if kinds[cohort] == "aggregate":
-                events, total, reason = None, None, "a total over unknown cohorts"
-            found.append([own["label"].iloc[0], question.name, events, total, reason])
-    frame = pd.DataFrame(found, columns=["study", "question", "events", "total", "reason"])
-    return frame.astype({"events": "Int64", "total": "Int64"})
+                answer = None, None, "a total over unknown cohorts"
+            found.append((label, question.name, *answer))
+    return found
 
 
 def _answers(cells: dict[str, int], question: Question) -> tuple[int | None, int | None, str]:

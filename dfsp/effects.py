@@ -29,6 +29,8 @@ IN_LOG_TAU = 200
 """Chebyshev nodes of log(tau) between which likelihoods are interpolated, to 1e-5 or better"""
 MOST = 400
 """for studies of at most so many patients."""
+Z = np.arange(-12, 13) * 0.7
+PHI = 0.7 * np.exp(-0.5 * Z * Z) / np.sqrt(2 * np.pi)
 Components = list[tuple[float, Array, Array]]
 
 
@@ -79,9 +81,22 @@ class Effects:
         """Return the log density of effects `theta` (logit scale)."""
         raise NotImplementedError
 
+    def density(self, theta: Array, mu: Array, tau: Array) -> Array:
+        """Return the density of effects `theta` (logit scale)."""
+        return np.asarray(np.exp(self.log_density(theta, mu, tau)))
+
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
         """Return the probability of an effect below `theta` (logit scale)."""
         raise NotImplementedError
+
+    def moments(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        """Return E[p] and E[p^2] of a rate, with all their digits where `mu` is at most 0.
+
+        Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2.
+        """
+        both = np.array([1.0, 2.0])
+        first, second = np.exp(self.log_likelihood(both, both, mu, tau))
+        return first, second
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         """Draw an effect (logit scale) for each `mu` and `tau`."""
@@ -136,8 +151,27 @@ class NormalEffects(Effects):
         z -= np.log(tau) + LOG_ROOT_2PI
         return z
 
+    def density(self, theta: Array, mu: Array, tau: Array) -> Array:
+        z = (theta - mu) / tau
+        z *= z
+        z *= -0.5
+        np.exp(z, out=z)
+        z /= tau * np.sqrt(2 * np.pi)
+        return z
+
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
         return np.asarray(ndtr((theta - mu) / tau))
+
+    def moments(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        first, second = np.empty_like(mu), np.empty_like(mu)
+        wide = tau > 1
+        first[wide], second[wide] = super().moments(mu[wide], tau[wide])
+        # A trapezoidal sum over a narrow normal is exact to 1e-12, and takes a tenth of the time.
+        rate = sigmoid(mu[~wide, None] + tau[~wide, None] * Z)
+        first[~wide] = rate @ PHI
+        rate *= rate
+        second[~wide] = rate @ PHI
+        return first, second
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         return np.asarray(mu + tau * rng.standard_normal(mu.shape))

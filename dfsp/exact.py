@@ -448,8 +448,8 @@ def _mean_rates(
 ) -> tuple[Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
 
-    Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2. They are computed for the
-    rarer of event and non-event, which keeps their digits when the other is nearly certain.
+    They are computed for the rarer of event and non-event, which keeps their digits when the other
+    is nearly certain.
     """
     # The rates bend where mu is near 0, within 1 or tau, however smooth the posterior is.
     reach = (result.high - result.low)[row_weight > LIGHT] / 2
@@ -457,13 +457,9 @@ def _mean_rates(
     wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
     columns = next(number for number in COLUMNS if number >= wanted)
     mu, _ = result.place((chebyshev_nodes(columns) + 1) / 2)
-    tau = np.broadcast_to(result.tau[:, None], mu.shape).ravel()
-    both = np.array([1.0, 2.0])
-    log_p, log_pp = effects.log_likelihood(both, both, -np.abs(mu).ravel(), tau).reshape(
-        2, *mu.shape
-    )
-    p, pp = np.exp(log_p), np.exp(log_pp)
-    logit = np.where(mu < 0, 1, -1) * (log_p - np.log1p(-p))
+    tau = np.broadcast_to(result.tau[:, None], mu.shape)
+    p, pp = (x.reshape(mu.shape) for x in effects.moments(-np.abs(mu).ravel(), tau.ravel()))
+    logit = np.where(mu < 0, 1, -1) * (np.log(p) - np.log1p(-p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
     rows = np.maximum.accumulate(logit @ refine(columns, PLAIN[result.stretched]).T, axis=-1)
@@ -638,10 +634,9 @@ def _rates(
     log_ratio = nodes.log_weight[main] - nodes.spread(result.log_l[chosen])[:, main]
     top = log_ratio.max(-1, keepdims=True)
     ratio = np.exp(log_ratio - top)
-    log_kernel = effects.new.log_density(theta[:, None], mu, width)
     events, total = data.events[chosen, None], data.total[chosen, None]
     own = log_binomial(events, total, theta)
-    mixed = ratio @ np.exp(log_kernel).T
+    mixed = ratio @ effects.new.density(theta[:, None], mu, width).T
     if isinstance(effects, Exnex):
         alone = NormalEffects().log_density(theta, np.full(1, effects.mean), np.full(1, effects.sd))
         with np.errstate(divide="ignore"):
@@ -658,6 +653,7 @@ def _rates(
     open_end = low_end | high_end
     for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
         # Counts so far from what the others say that the sums above underflow
+        log_kernel = effects.new.log_density(theta[:, None], mu, width)
         logs = _log_sum(log_ratio[study] + log_kernel)
         if isinstance(effects, Exnex):
             logs = np.logaddexp(logs + share[0], alone + share[1] + _log_sum(log_ratio[study]))

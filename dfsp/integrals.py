@@ -89,20 +89,19 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     """Return mode and curvature scale of a study's effect given mu and tau (logit, broadcast)."""
     precision = tau**-2.0
     rate = (events + 0.5) / (total + 1)
-    own = np.log(rate / (1 - rate))
     information = total * rate * (1 - rate)
-    start = (information * own + precision * mu) / (information + precision)
-    candidates = np.stack(np.broadcast_arrays(start, own, mu))
-    height = events * candidates - total * softplus(candidates)
-    height -= 0.5 * precision * (candidates - mu) ** 2
-    theta = np.take_along_axis(candidates, height.argmax(0)[None], 0)[0]
+    theta = information * np.log(rate / (1 - rate)) + precision * mu
+    theta /= information + precision
     for _ in range(60):
         p = sigmoid(theta)
-        curvature = total * p * (1 - p) + precision
-        step = (events - total * p - (theta - mu) * precision) / curvature
-        theta = theta + np.clip(step, -2, 2)
+        expected = total * p
+        curvature = expected * (1 - p)
+        curvature += precision
+        step = (events - expected - (theta - mu) * precision) / curvature
+        np.clip(step, -2, 2, out=step)
+        theta += step
         # The rule does not need the mode itself, only a centre near it.
-        if np.all(np.abs(step) <= 0.1 / np.sqrt(curvature)):
+        if np.all(step * step * curvature <= 0.01):
             break
     p = sigmoid(theta)
     return theta, 1 / np.sqrt(total * p * (1 - p) + precision)
