@@ -23,6 +23,7 @@ from dfsp.priors import HalfNormal
 STORE = DATA / "calibration.json"
 SOURCES = (
     "calibration",
+    "effects",
     "exact",
     "grids",
     "integrals",

@@ -57,12 +57,13 @@ def test_bytes_are_read_or_refused(file, content):
 
 
 @QUIET
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("evidence_set", "table", "outcome", "not_evaluable", "drop", "mu_sd", "tau_family", "tau_scale", "draws", "seed", "engine"), VALUES)))  # fmt: skip
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("evidence_set", "table", "outcome", "not_evaluable", "drop", "mu_sd", "tau_family", "tau_scale", "draws", "seed", "engine", "effects", "folder"), VALUES)))  # fmt: skip
 def test_parameters_are_used_or_refused(changes):
     parameters = {
         "evidence_set": "reconciled", "table": "", "outcome": "objective_response",
         "not_evaluable": "no event", "drop": "", "mu_sd": 2.0, "tau_family": "half-normal",
-        "tau_scale": 1.0, "draws": 2000, "seed": 1, "engine": "exact",
+        "tau_scale": 1.0, "draws": 2000, "seed": 1, "engine": "exact", "effects": "normal",
+        "folder": "",
     }  # fmt: skip
     with suppress(dfsp.DfspError):
         dfsp.response_analysis(**parameters | changes)
@@ -82,13 +83,45 @@ TAUS = st.one_of(
 MODELS = st.builds(dfsp.Model, st.builds(dfsp.Normal, st.floats(-3, 3), SCALES), TAUS)
 
 
+EFFECTS = st.one_of(
+    st.builds(dfsp.StudentT, st.floats(1, 50)),
+    st.builds(dfsp.Exnex, st.floats(0, 1), st.floats(-3, 3), SCALES),
+)
+CONCENTRATIONS = st.one_of(
+    st.builds(dfsp.LogNormal, st.floats(-2, 5), st.floats(0.1, 3)),
+    st.builds(dfsp.Pareto, st.floats(0.3, 3), SCALES),
+    SCALES.map(dfsp.HalfCauchy),
+    SCALES.map(dfsp.Uniform),
+)
+OTHERS = st.one_of(
+    st.builds(dfsp.Model, st.builds(dfsp.Normal, st.floats(-3, 3), SCALES), TAUS, EFFECTS),
+    st.builds(
+        lambda a, b, prior: dfsp.Model(effects=dfsp.BetaBinomial(a, b, prior)),
+        st.floats(0.2, 5), st.floats(0.2, 5), CONCENTRATIONS,
+    ),
+)  # fmt: skip
+
+
 @settings(QUIET, max_examples=1000)
 @given(STUDIES, MODELS)
 def test_results_stay_in_their_domain(studies, model):
     """No warning either: the test configuration makes an error of each."""
+    check_domain(studies, model)
+
+
+@settings(QUIET, max_examples=60)
+@given(STUDIES, OTHERS)
+def test_results_of_other_effects_stay_in_their_domain(studies, model):
+    check_domain(studies, model)
+
+
+def check_domain(studies, model):
     events, total = np.array(studies).T
     posterior = solve(events, total, model)
-    for name in ("typical_rate", "mean_rate", "new_study_rate"):
+    without_mu = isinstance(model.effects, dfsp.BetaBinomial)
+    if posterior.exchangeable is not None:
+        assert ((posterior.exchangeable >= -1e-6) & (posterior.exchangeable <= 1 + 1e-6)).all()
+    for name in ("typical_rate", "mean_rate", "new_study_rate")[without_mu:]:
         numbers = getattr(posterior, name).summary()
         assert np.isfinite(numbers).all(), name
         assert (numbers >= 0).all() and (numbers <= 1).all(), name
@@ -96,7 +129,8 @@ def test_results_stay_in_their_domain(studies, model):
     assert np.isfinite(posterior.studies).all()
     assert (posterior.studies >= 0).all() and (posterior.studies <= 1).all()
     assert (np.diff(posterior.studies[:, 2:], axis=1) >= -1e-12).all()
-    assert (np.diff(posterior.tau.quantile([0.025, 0.25, 0.5, 0.75, 0.975])) >= 0).all()
+    spread = posterior.concentration if without_mu else posterior.tau
+    assert (np.diff(spread.quantile([0.025, 0.25, 0.5, 0.75, 0.975])) >= 0).all()
     assert np.isfinite(posterior.leave_one_out_lpd).all()
     assert (posterior.leave_one_out_lpd < 1e-6).all()
     assert posterior.log_marginal_likelihood < 1e-6
