@@ -98,6 +98,7 @@ _COUNTS = r"dfsp\.(\w+_analysis|count|load_evidence|read_table)\("
 _FIT = r"fit\.(summary|studies)|dfsp\.category_rates\("
 _FIGURE = r"dfsp\.(forest|plot_categories)\("
 _PRIORS = r"dfsp\.\w*(sensitivit|robust|multiverse)\w*\("
+_MODELS = r"dfsp\.(average|bayes_factors)\("
 _LEFT_OUT = r"dfsp\.leave_one_out\("
 _BINOMIAL = r"\\mathrm\{Binomial\}"
 
@@ -117,7 +118,7 @@ ITEMS = (
     ),
     Item("BARG", "Step 2", "software", recorded=_software),
     Item("BARG", "Step 2", "convergence of the chains", recorded=_chains("R-hat", "divergen")),
-    Item("BARG", "Step 2", "resolution of the chains", recorded=_chains("ESS")),
+    Item("BARG", "Step 2", "resolution of the chains", recorded=_chains("effective sample size")),
     Item("BARG", "Step 2", "if not MCMC: accuracy", recorded=_checks("exact:")),
     Item(
         "BARG",
@@ -127,15 +128,39 @@ ITEMS = (
         r"dfsp\.(plot_predictive|predictive_check)\(",
     ),
     Item("BARG", "Step 3", "summary of the posterior", "means and intervals", _FIT),
-    Item("BARG", "Step 3", "Bayes factors and posterior model probabilities"),
+    Item(
+        "BARG",
+        "Step 3",
+        "Bayes factors and posterior model probabilities",
+        "models weighed by their marginal likelihoods",
+        _MODELS,
+    ),
     Item("BARG", "Step 4", "why decisions are made, and by which criteria"),
     Item("BARG", "Step 4", "loss function"),
-    Item("BARG", "Step 4", "limits of a region of practical equivalence"),
+    Item(
+        "BARG",
+        "Step 4",
+        "limits of a region of practical equivalence",
+        "the margin within which rates are practically equal",
+        r"dfsp\.contrasts\(",
+    ),
     Item("BARG", "Step 4", "thresholds of Bayes factors"),
     Item("BARG", "Step 4", "estimated values beside decisions", "means and intervals", _FIT),
     Item("BARG", "Step 5", "sensitivity to the prior", "other priors", _PRIORS),
-    Item("BARG", "Step 5", "sensitivity of Bayes factors"),
-    Item("BARG", "Step 5", "sensitivity of decisions"),
+    Item(
+        "BARG",
+        "Step 5",
+        "sensitivity of Bayes factors",
+        "a grid of priors of the coefficient",
+        r"dfsp\.bayes_factors\(",
+    ),
+    Item(
+        "BARG",
+        "Step 5",
+        "sensitivity of decisions",
+        "the share of analyses that support a threshold",
+        r"dfsp\.(describe_multiverse|share_above)\(",
+    ),
     Item("BARG", "Step 6", "software and installation", recorded=_software),
     Item("BARG", "Step 6", "scripts", recorded=_script),
     Item("BARG", "Step 6", "data and other files", recorded=_data),

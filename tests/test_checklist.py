@@ -5,6 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 import dfsp
+from dfsp import sampling
 from dfsp.appraisals import JBI_ITEMS, appraise
 from dfsp.checklist import ITEMS, NOT_DONE, fill_checklist
 from dfsp.figures import forest
@@ -66,6 +67,10 @@ def test_nothing_done_is_said_so():
         ("dfsp.plot_predictive(fit, check);", ("Step 3", "posterior predictive check")),
         ("print(dfsp.describe_heterogeneity(fit))", ("20b", "results of the synthesis, and heterogeneity")),
         ("dfsp.plot_prior(prior);", ("Step 1", "prior predictive check")),
+        ("average = dfsp.average(fits)", ("Step 3", "Bayes factors and posterior model probabilities")),
+        ("pairs = dfsp.contrasts(slope, margin)", ("Step 4", "limits of a region of practical equivalence")),
+        ("print(dfsp.bayes_factors(doses, x))", ("Step 5", "sensitivity of Bayes factors")),
+        ("print(dfsp.describe_multiverse(m, 0.4))", ("Step 5", "sensitivity of decisions")),
     ],
 )  # fmt: skip
 def test_a_cell_answers_only_if_it_was_executed_without_error(source, key):
@@ -140,3 +145,13 @@ def test_answers_of_the_cohorts_table_are_checked(tmp_path):
         dfsp.load_evidence("reconciled", folder=tmp_path)
     assert "column 'jbi_1': 'maybe' is not known; use yes, no, unclear" in str(raised.value)
     assert "column 'certainty': 'good' is not known; use high, moderate" in str(raised.value)
+
+
+def test_the_gate_speaks_for_convergence_and_resolution():
+    names = (sampling.RHAT, sampling.DIVERGENCES, sampling.BULK, sampling.TAIL)
+    checks = [{"name": name, "passed": name != sampling.TAIL} for name in names]
+    found = answers([], engine="both", checks=checks)
+    converged = f"{sampling.RHAT}: passed; {sampling.DIVERGENCES}: passed"
+    assert found["Step 2", "convergence of the chains"] == (converged, "record")
+    resolved = f"{sampling.BULK}: passed; {sampling.TAIL}: FAILED"
+    assert found["Step 2", "resolution of the chains"] == (resolved, "record")
