@@ -53,11 +53,12 @@ lint: $(VENV)/dfsp.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The notebooks' kernels warn about matters of their own, so warnings are no errors there.
+# Files of tests go to two processes. The notebooks' kernels warn about matters of their own, so
+# warnings are no errors there.
 test: lint
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
-		-p no:cacheprovider -W default notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
 
 stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
@@ -66,7 +67,9 @@ calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
 bench: $(VENV)/dfsp.stamp
-	$(BIN)/python -m pytest --benchmark-only tests/benchmarks
+	@mkdir -p build
+	$(BIN)/python -m pytest -q --benchmark-only --benchmark-json=build/bench.json tests/benchmarks
+	@$(BIN)/python tests/benchmarks/table.py build/bench.json
 
 # make test does so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp

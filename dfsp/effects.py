@@ -22,7 +22,9 @@ Array = npt.NDArray[np.float64]
 Family = Literal["normal", "student-t", "beta-binomial", "exnex"]
 
 DEPTH = 18.0  # log weight at which the scales of a Student-t end
-FINEST = 0.6  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
+FARTHEST = -15.0  # log precision that a tail of 1,000 tau and more takes,
+MANY = 160  # within so many steps
+FINEST = 0.5  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
 CONCENTRATION = (2.0, 1.5)
 """Location and scale of the default log-normal prior of a concentration."""
 IN_LOG_TAU = 200
@@ -60,14 +62,7 @@ class Effects:
 
         Shapes: `events`, `total` (study,); `mu`, `tau` (point,); result (study, point).
         """
-        parts = self.components(mu, tau)
-        sizes = [len(means) for _, means, _ in parts]
-        means, sds = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
-        pieces = np.split(log_likelihood(events, total, means, sds, level), np.cumsum(sizes), 1)
-        value = np.full((len(events), len(mu)), -np.inf)
-        for (weight, _, _), piece in zip(parts, pieces, strict=False):
-            value = np.logaddexp(value, weight + piece)
-        return value
+        return _mixture(events, total, self.components(mu, tau), len(mu), level)
 
     def log_likelihood_of_all(
         self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
@@ -199,15 +194,30 @@ class StudentT(Effects):
 
     @cached_property
     def _scales(self) -> tuple[Array, Array]:
+        """Log weights and scales of the normals, from narrow to wide."""
         # t is N(0, 1 / x) with x ~ Gamma(df/2, df/2), a trapezoidal sum over log x.
         half, depth = self.df / 2, DEPTH / (self.df / 2)
         step = min(FINEST, 0.8 / np.sqrt(half))
-        low, high = -depth - 1, np.log1p(depth + np.sqrt(2 * depth))
-        y = step * np.arange(np.floor(low / step), np.ceil(high / step) + 1)
+        low, high = -depth + FARTHEST, np.log1p(depth + np.sqrt(2 * depth))
+        y = step * np.arange(np.ceil(high / step), max(low / step, -MANY), -1)
         log_weight = half * (y - np.expm1(y))
-        kept = log_weight > -DEPTH
-        log_weight = log_weight[kept]
-        return log_weight - np.log(np.exp(log_weight).sum()), np.exp(-y[kept] / 2)
+        return log_weight - np.log(np.exp(log_weight).sum()), np.exp(-y / 2)
+
+    def log_likelihood(
+        self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
+    ) -> Array:
+        log_weight, scales = self._scales
+        main = int((log_weight > -DEPTH).nonzero()[0][-1]) + 1
+        parts = [(float(w), mu, s * tau) for w, s in zip(log_weight, scales, strict=True)]
+        value = _mixture(events, total, parts[:main], len(mu), level)
+        # Studies in conflict see the tail only: there the wide normals count, however rare.
+        for weight, _, wide in parts[main:]:
+            points = np.flatnonzero((value < weight + DEPTH).any(0))
+            if not len(points):
+                break
+            piece = log_likelihood(events, total, mu[points], wide[points], level)
+            value[:, points] = np.logaddexp(value[:, points], weight + piece)
+        return value
 
     def components(self, mu: Array, tau: Array) -> Components:
         return [(float(w), mu, s * tau) for w, s in zip(*self._scales, strict=True)]
@@ -218,7 +228,9 @@ class StudentT(Effects):
         if total.max() > MOST:
             return super().log_likelihood_of_all(events, total, mu, tau, level)
         # Every scale times every tau: the normal likelihood is smooth in log tau, and interpolated.
-        log_weight, scales = self._scales
+        log_weight, scales = (
+            each[self._scales[1] < np.exp(-FARTHEST / 2)] for each in self._scales
+        )
         low, high = np.log(tau.min() * scales.min()), np.log(tau.max() * scales.max())
         x = chebyshev.chebpts2(IN_LOG_TAU)
         at = np.exp(low + (high - low) * (x + 1) / 2)
@@ -451,6 +463,18 @@ def effects_of(family: object, **parameters: float | Prior | None) -> Effects:
         has = f"they take {', '.join(known)}" if known else "they take no parameter"
         raise DfspError(f"{family} effects have no {' or '.join(extra)}; {has}")
     return kind(**given)
+
+
+def _mixture(events: Array, total: Array, parts: Components, points: int, level: int) -> Array:
+    """Return the log likelihood of a mixture of normals, with means and sds (point,) or (1,)."""
+    sizes = [len(means) for _, means, _ in parts]
+    means, sds = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    flat = log_likelihood(events, total, means, sds, level)
+    pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
+    value = np.full((len(events), points), -np.inf)
+    for (weight, _, _), piece in zip(parts, pieces, strict=True):
+        value = np.logaddexp(value, weight + piece)
+    return value
 
 
 def _check(effects: Effects, name: str, low: float, high: float) -> None:

@@ -595,6 +595,9 @@ def _ranges(
     pairs = [(mu, tau) for mu in (result.low[main], result.high[main])]
     if isinstance(effects, Exnex):
         pairs.append((np.full(len(tau), effects.mean), np.full(len(tau), effects.sd)))
+    if np.isinf(effects.reach):
+        # Heavy tails let a study go where its own counts are, however far that is.
+        pairs += [(mu, np.full(len(tau), FARTHEST)) for mu, _ in pairs]
     for mu, width in pairs:
         mode, scale = modes(events, total, mu, width)
         tails = 9 * scale

@@ -1,5 +1,6 @@
 """Other random effects, against brute-force sums, limits with known answers, and NUTS."""
 
+import itertools
 import json
 
 import numpy as np
@@ -246,6 +247,32 @@ def test_rat_tumours_by_brute_force():
     assert round(end, 5) == 0.17196
     assert round(float(low), 5) == 0.08653
     assert np.isnan(found.concentration.mean)  # the prior's tail has none
+
+
+@pytest.mark.parametrize("df", [2, 4, 47])
+@pytest.mark.parametrize("counts", [(0, 455), (12, 24), (95, 100), (400, 1000)])
+@pytest.mark.parametrize("tau", [0.02, 0.5, 4])
+def test_the_likelihood_under_heavy_tails_by_adaptive_quadrature(df, counts, tau):
+    """Also where only the tail reaches the counts: mu = 0 is 100 tau away from some of them."""
+    from scipy.integrate import quad
+
+    r, n = counts
+    peak = special.logit((r + 0.5) / (n + 1))
+    sd = 1 / np.sqrt(n * special.expit(peak) * special.expit(-peak))
+
+    def height(x):
+        return binomial(r, n, x) * stats.t.pdf(x / tau, df) / tau
+
+    breaks = sorted({-45.0, peak - 8 * sd, peak, peak + 8 * sd, -6 * tau, 0.0, 6 * tau, 45.0})
+    breaks = [b for b in breaks if abs(b) <= 45]
+    pieces = itertools.pairwise(breaks)
+    mass = sum(quad(height, a, b, epsabs=0, epsrel=1e-9, limit=200)[0] for a, b in pieces)
+    if r == 0:
+        mass += stats.t.cdf(-45 / tau, df)  # where the rate is 0 to double precision
+    found = dfsp.StudentT(df).log_likelihood(
+        np.array([r], float), np.array([n], float), np.zeros(1), np.full(1, tau), 3
+    )
+    assert found[0, 0] == pytest.approx(np.log(mass), abs=2e-6)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

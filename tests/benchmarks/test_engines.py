@@ -3,6 +3,10 @@
 Absolute times belong to one machine; the ratio of the groups in one run is what counts.
 """
 
+import os
+import subprocess
+import sys
+
 import nutpie
 import pymc as pm
 import pytest
@@ -25,6 +29,19 @@ def test_exact(benchmark, counts):
 
 def test_exact_as_json(benchmark, counts):
     benchmark.pedantic(lambda: dfsp.fit(counts).as_dict(), rounds=50, warmup_rounds=5)
+
+
+def test_nuts_in_a_new_process(benchmark, tmp_path):
+    """Imports, compilation without any cache, and sampling of 4 x 1000 draws."""
+    code = (
+        "import dfsp; counts = dfsp.count(dfsp.load_evidence('review'), 'objective_response'); "
+        "dfsp.fit(counts, engine='nuts', draws=1000, gate='report')"
+    )
+    caches = {"PYTENSOR_FLAGS": f"compiledir={tmp_path}", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", f"{code}"]
+    benchmark.pedantic(
+        subprocess.run, (command,), {"check": True, "env": os.environ | caches}, rounds=1
+    )
 
 
 def test_pymc_repeated(benchmark, counts):

@@ -14,7 +14,8 @@ def box():
 
 def test_slider(benchmark, box):
     """A prior not seen before: fit, prior and picture are new; names and axes stay."""
-    slider = box.children[0].children[0].children[-1]
+    controls = box.children[0].children[0].children
+    slider = next(each for each in controls if each.description == "tau scale")
     scales = cycle(round(0.1 + 0.01 * step, 2) for step in range(200))
 
     def run():

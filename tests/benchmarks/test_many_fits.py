@@ -1,0 +1,46 @@
+"""How long thousands of analyses take: `make bench`."""
+
+import numpy as np
+import pytest
+
+import dfsp
+from dfsp.robustness import PRIORS_OF_TAU
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return dfsp.count(dfsp.load_evidence("review"), "objective_response")
+
+
+def test_all_1023_subsets(benchmark, counts):
+    table = benchmark.pedantic(dfsp.all_subsets, (counts,), rounds=5, warmup_rounds=1)
+    assert len(table) == 1023
+
+
+def test_multiverse_of_5000_analyses(benchmark):
+    more = {
+        "HalfStudentT(4, 0.5)": dfsp.HalfStudentT(4, 0.5),
+        "LogNormal(-1, 1)": dfsp.LogNormal(-1, 1),
+        "Exponential(0.5)": dfsp.Exponential(0.5),
+    }
+    everything = benchmark.pedantic(
+        dfsp.multiverse, kwargs={"taus": PRIORS_OF_TAU | more}, rounds=2, warmup_rounds=1
+    )
+    assert len(everything.table) > 5000
+
+
+def test_calibration_of_10000_data_sets(benchmark, counts):
+    result = benchmark.pedantic(
+        dfsp.calibrate, (counts,), {"number": 10_000}, rounds=2, warmup_rounds=0
+    )
+    assert len(result.positions) == 10_000
+
+
+def test_operating_characteristics_of_400_designs(benchmark, counts):
+    posterior = dfsp.fit(counts).exact
+    prior = dfsp.fit_mixture(posterior).mixture.robustify(0.2)
+    sizes, rates = list(range(10, 210, 10)), np.linspace(0.05, 0.95, 20)
+    benchmark.pedantic(
+        dfsp.operating_characteristics, (prior,),
+        {"n": sizes, "rates": rates, "p0": 0.2}, rounds=5, warmup_rounds=1,
+    )  # fmt: skip
