@@ -28,6 +28,7 @@ from dfsp.figures import BLUE, DARK, FONT, ORANGE
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
 from dfsp.outcomes import OUTCOMES, count
+from dfsp.parameters import EXPLORER_START
 from dfsp.predictions import prior_of
 from dfsp.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.summaries import describe_heterogeneity
@@ -36,16 +37,6 @@ from dfsp.tables import Counts
 if TYPE_CHECKING:
     import ipywidgets
 
-DEFAULTS: dict[str, Any] = {
-    "evidence_set": "reconciled",
-    "outcome": "objective_response",
-    "not_evaluable": "no event",
-    "drop": (),
-    "mu_sd": 2.0,
-    "tau_family": "half-normal",
-    "tau_scale": 1.0,
-    "effects": "normal",
-}
 RULES = ("no event", "excluded", "event")
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
@@ -300,7 +291,7 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
     """
     import ipywidgets as widgets
 
-    answer(**DEFAULTS | {"evidence_set": evidence_set})
+    answer(**EXPLORER_START | {"evidence_set": evidence_set})
     sets = pd.read_csv(DATA / "evidence_sets.csv", usecols=["evidence_set"])["evidence_set"]
     picture = Picture()
     controls = {

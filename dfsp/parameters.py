@@ -19,6 +19,16 @@ from dfsp.tables import Counts, read_table, without
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder; relative paths in a notebook's parameters start here."""
+EXPLORER_START: dict[str, Any] = {
+    "evidence_set": "reconciled",
+    "outcome": "objective_response",
+    "not_evaluable": "no event",
+    "drop": (),
+    "mu_sd": 2.0,
+    "tau_family": "half-normal",
+    "tau_scale": 1.0,
+    "effects": "normal",
+}
 
 
 def evidence_analysis(*, evidence_set: str, folder: str = "") -> Evidence:
@@ -337,15 +347,7 @@ def explorer_analysis(*, evidence_set: str, tau_scale: float) -> dict[str, Any]:
     _counts(evidence_set, "", "objective_response", "no event", "", faults)
     if faults:
         raise listed("parameters", "these cannot be used", faults)
-    return {
-        "evidence_set": evidence_set,
-        "outcome": "objective_response",
-        "not_evaluable": "no event",
-        "drop": (),
-        "mu_sd": 2.0,
-        "tau_family": "half-normal",
-        "tau_scale": tau_scale,
-    }
+    return EXPLORER_START | {"evidence_set": evidence_set, "tau_scale": tau_scale}
 
 
 def planning_analysis(

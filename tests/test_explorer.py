@@ -8,10 +8,11 @@ import pytest
 
 import dfsp
 from dfsp.effects import FAMILIES
-from dfsp.explorer import DEFAULTS, Picture, answer, code_line, command_line, explorer
+from dfsp.explorer import Picture, answer, code_line, command_line, explorer
+from dfsp.parameters import EXPLORER_START
 from dfsp.predictions import prior_of
 
-STATE = DEFAULTS | {
+STATE = EXPLORER_START | {
     "not_evaluable": "excluded",
     "drop": ("han-2009", "kerob-2010"),
     "mu_sd": 1.5,
@@ -42,11 +43,11 @@ def test_a_slider_changes_the_figure_and_the_lines_of_code():
 
 def test_there_is_a_widget_for_each_part_of_the_state():
     shown = Widgets(explorer())
-    names = {name.replace("_", " ") for name in DEFAULTS if name != "drop"}
+    names = {name.replace("_", " ") for name in EXPLORER_START if name != "drop"}
     assert set(shown.controls) == names
     assert shown.controls["evidence set"].options == ("review", "reconciled", "reconciled_by_dose")
     assert [box.description for box in shown.studies.children] == list(
-        answer(**DEFAULTS).studies["study"]
+        answer(**EXPLORER_START).studies["study"]
     )
 
 
@@ -82,10 +83,10 @@ def test_without_any_study_it_says_why_and_keeps_the_picture():
 
 
 def test_the_artists_are_moved_and_show_the_exact_fit():
-    result = answer(**DEFAULTS)
+    result = answer(**EXPLORER_START)
     picture = Picture()
     every = {part: list(part.get_children()) for part in picture.figure.axes}
-    other = answer(**DEFAULTS | {"tau_scale": 0.2})
+    other = answer(**EXPLORER_START | {"tau_scale": 0.2})
     picture.show(other, prior_of(other.model))
     first, still = picture.png(), picture._still
     picture.show(result, prior_of(result.model))
@@ -104,7 +105,7 @@ def test_the_artists_are_moved_and_show_the_exact_fit():
 def test_other_counts_change_the_names_too():
     picture = Picture()
     for outcome in ("objective_response", "complete_response"):
-        result = answer(**DEFAULTS | {"outcome": outcome})
+        result = answer(**EXPLORER_START | {"outcome": outcome})
         picture.show(result, prior_of(result.model))
         kept = picture.png()
         names = [text.get_text() for text in picture.forest.get_yticklabels()]
@@ -117,7 +118,7 @@ def test_other_counts_change_the_names_too():
 
 @pytest.mark.parametrize("family", dfsp.priors.TAU_FAMILIES)
 def test_every_prior_of_tau_can_be_drawn(family):
-    result = answer(**DEFAULTS | {"tau_family": family, "tau_scale": 1.5})
+    result = answer(**EXPLORER_START | {"tau_family": family, "tau_scale": 1.5})
     picture = Picture()
     picture.show(result, prior_of(result.model))
     cdf = np.cumsum([0, *picture.tau.before.get_ydata()])
@@ -128,9 +129,9 @@ def test_every_prior_of_tau_can_be_drawn(family):
 
 @pytest.mark.parametrize("effects", FAMILIES)
 def test_all_effects_can_be_drawn(effects):
-    result = answer(**DEFAULTS | {"effects": effects})
+    result = answer(**EXPLORER_START | {"effects": effects})
     picture = Picture()
-    picture.show(answer(**DEFAULTS), prior_of(dfsp.Model()))
+    picture.show(answer(**EXPLORER_START), prior_of(dfsp.Model()))
     picture.show(result, prior_of(result.model))
     assert picture.png()
     assert len(picture.tau.after.get_xdata()) == (0 if effects == "beta-binomial" else 120)
