@@ -6,7 +6,7 @@ of `dfsp.grids`: study effects are integrated out inside each node (`dfsp.integr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,16 @@ from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
 from dfsp.effects import BetaBinomial, Effects, Exnex, NormalEffects
-from dfsp.grids import COLUMNS, Data, Grid, chebyshev_nodes, grid, legendre_rule, refine
+from dfsp.grids import (
+    COLUMNS,
+    Data,
+    Grid,
+    chebyshev_nodes,
+    grid,
+    legendre_integral,
+    legendre_rule,
+    refine,
+)
 from dfsp.integrals import log_binomial, modes, sigmoid
 from dfsp.models import Model
 
@@ -27,7 +36,7 @@ CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linea
 # such distributions; more where mu can have several modes
 PLAIN = (161, 401)
 POINTS = (89, 353)
-SIZES = tuple(24 * 2**power + 1 for power in range(11))
+SIZES = tuple(number * 2**power + 1 for power in range(11) for number in (24, 36))
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
 BLOCK = 4_000_000  # numbers held at once
@@ -38,12 +47,14 @@ class Nodes:
     """Equidistant nodes of mu in every row, weighted: a discrete posterior of (mu, tau).
 
     `width` is tau, or where tau is far below the spacing of the nodes, that spacing: a kernel of
-    this width at every node makes a smooth density of a study effect.
+    this width at every node makes a smooth density of a study effect. `excess` is the share of
+    width^2 that is not of tau^2.
     """
 
     mu: Array
     tau: Array
     width: Array
+    excess: Array
     weight: Array
     log_weight: Array
     is_end: npt.NDArray[np.bool_]
@@ -59,6 +70,22 @@ class Nodes:
             for rows, size in self.parts
         ]
         return np.concatenate(pieces, axis=-1)
+
+    def kernel(
+        self, theta: Array, effects: Effects, main: npt.NDArray[np.bool_]
+    ) -> Array:
+        """Return the density of an effect at `theta` for each of the nodes `main`."""
+        mu, width = self.mu[main], self.width[main]
+        density = effects.density(theta[:, None], mu, width)
+        if isinstance(effects, NormalEffects):
+            # The heat equation run backwards takes the excess back, to sixth order in the width.
+            wide = np.flatnonzero(self.excess[main])
+            excess = self.excess[main][wide]
+            square = ((theta[:, None] - mu[wide]) / width[wide]) ** 2
+            density[:, wide] *= (
+                1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
+            )
+        return density
 
 
 @dataclass(frozen=True)
@@ -215,7 +242,7 @@ def solve(
     evidence = float(row_mass @ result.u_weights)
     row_weight = row_mass * result.u_weights / evidence
 
-    nodes = _nodes(result, row_weight, top + np.log(evidence))
+    nodes = _nodes(result, row_weight, top + np.log(evidence), model.effects.new)
     within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
@@ -232,6 +259,7 @@ def solve(
     if isinstance(model.effects, BetaBinomial):
         concentration = _concentration(of_tau, nodes, model.effects)
         of_mu = of_tau = typical = NOTHING
+    summaries, new_study = _studies(data, result, nodes, row_weight, model.effects)
     alone = None
     if isinstance(model.effects, Exnex):
         alone = _share_alone(data, result, nodes, model.effects)
@@ -248,11 +276,11 @@ def solve(
             *_moments(nodes.weight, first, first**2),
             True,
         ),
-        new_study_rate=_new_study(nodes, first, second, model.effects.new),
+        new_study_rate=Distribution(*new_study, *_moments(nodes.weight, first, second), True),
         concentration=concentration,
         scale=scale,
         leave_one_out_lpd=_left_out(data, nodes, result, together, model),
-        studies=_studies(data, result, nodes, row_weight, model.effects)[data.inverse],
+        studies=summaries[data.inverse],
         exchangeable=None if alone is None else 1 - alone[data.inverse],
         error=result.error,
         nodes=nodes,
@@ -299,6 +327,8 @@ def cubic(x: Array, y: Array, at: Array) -> Array:
         d = a + (at - x0) / (x2 - x0) * (b - a)
         e = b + (at - x1) / (x3 - x1) * (c - b)
         value = d + (at - x0) / (x3 - x0) * (e - d)
+    if distinct.all():
+        return value
     nearest = np.abs(at[..., None] - x).argmin(-1)[..., None]
     return np.where(distinct, value, np.take_along_axis(y, nearest, -1)[..., 0])
 
@@ -361,12 +391,14 @@ def mix(
     return x, np.maximum.accumulate(cdf / weight.sum())
 
 
-def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
+def _nodes(result: Grid, row_weight: Array, log_evidence: float, effects: Effects) -> Nodes:
     """Choose for each row as many equidistant nodes of mu as its tau and its weight need."""
     # Stretched nodes need fewer: they are dense where most of the mass is.
     reach = result.high - result.low
     reach = np.minimum(reach, 100 * result.sd) if result.stretched else reach
-    narrow = result.sd * np.sqrt(1e-6 / np.maximum(row_weight, 1e-12))
+    # Rows of little weight may be smoothed, the more the better the kernel corrects for it.
+    smoothed, order = (3e-7, 6) if isinstance(effects, NormalEffects) else (1e-6, 2)
+    narrow = result.sd * (smoothed / np.maximum(row_weight, 1e-12)) ** (1 / order)
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
     size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
     size = np.where(row_weight < 1e-14, SIZES[0], size)
@@ -385,14 +417,15 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float) -> Nodes:
         width = np.maximum(tau, spacing / 0.9)
         end = np.zeros(mu.shape)
         end[:, [0, -1]] = 1
-        pieces.append([a.ravel() for a in (mu, tau, width, log_weight, end)])
+        excess = 1 - (tau / width) ** 2
+        pieces.append([a.ravel() for a in (mu, tau, width, excess, log_weight, end)])
         parts.append((rows, int(number)))
-    mu, tau, width, log_weight, is_end = (
+    mu, tau, width, excess, log_weight, is_end = (
         np.concatenate(piece) for piece in zip(*pieces, strict=True)
     )
     log_weight -= _log_sum(log_weight)
     is_end = is_end > 0
-    return Nodes(mu, tau, width, np.exp(log_weight), log_weight, is_end, tuple(parts))
+    return Nodes(mu, tau, width, excess, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
 def tau_distribution(
@@ -413,11 +446,9 @@ def tau_distribution(
         return Distribution(np.full(4, tau), np.array([0.0, 0.25, 0.75, 1.0]), tau, 0.0, False)
     mean = float(row_weight @ taus) if exist[0] else np.nan
     variance = row_weight @ (taus - mean) ** 2 if exist[1] else np.nan
-    nodes, _, to_coefficients = legendre_rule(len(u))
-    coefficients = to_coefficients @ row_mass
-    integral = np.polynomial.legendre.legint(coefficients, lbnd=-1)
-    points = -np.cos(np.linspace(0, np.pi, 601))  # dense at the ends, where tau is small
-    cdf = np.maximum.accumulate(np.polynomial.legendre.legval(points, integral))
+    nodes = legendre_rule(len(u))[0]
+    points, integral = legendre_integral(len(u))
+    cdf = np.maximum.accumulate(integral @ row_mass)
     half = (u[-1] - u[0]) / (nodes[-1] - nodes[0])
     start = u[0] - half * (nodes[0] + 1)
     x = scale * np.sinh(np.maximum(start + half * (points + 1), 0))
@@ -464,33 +495,6 @@ def _mean_rates(
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
     rows = np.maximum.accumulate(logit @ refine(columns, PLAIN[result.stretched]).T, axis=-1)
     return first, second, rows
-
-
-def _new_study(nodes: Nodes, first: Array, second: Array, effects: Effects) -> Distribution:
-    main = nodes.weight > LIGHT
-    mu, width, weight = nodes.mu[main], nodes.width[main], nodes.weight[main]
-    tails = min(effects.reach, 8.0) if np.isfinite(effects.reach) else np.inf
-    low = max(float(np.min(mu - tails * width)), -FARTHEST)
-    high = min(float(np.max(mu + tails * width)), FARTHEST)
-    spread = float(np.sqrt(weight @ (np.minimum(width, FARTHEST) ** 2 + (mu - weight @ mu) ** 2)))
-    t = np.linspace(-1, 1, 101)
-    # Denser about the mean, and where half of the mass is much narrower than the tails make it
-    # look, once more about the median.
-    mean, middle = float(weight @ mu), _median(mu, weight)
-    narrow = _median(np.hypot(np.minimum(width, FARTHEST), mu - middle), weight)
-    places = [(mean, spread)] + ([(middle, narrow)] if narrow < spread / 4 else [])
-    x = np.concatenate(
-        [at + 0.5 * scale * np.sinh(t * np.arcsinh((high - low) / scale)) for at, scale in places]
-    )
-    x = np.unique(np.clip(x, low, high))
-    cdf = effects.cdf(x[:, None], mu, width) @ weight / weight.sum()
-    return Distribution(x, cdf, *_moments(nodes.weight, first, second), True)
-
-
-def _median(values: Array, weight: Array) -> float:
-    order = np.argsort(values)
-    below = np.cumsum(weight[order])
-    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _left_out(
@@ -551,28 +555,34 @@ def _log_sum(values: Array) -> Array:
     return np.asarray(np.log(np.exp(values - top).sum(-1)) + top[..., 0], dtype=np.float64)
 
 
-def _studies(data: Data, result: Grid, nodes: Nodes, row_weight: Array, effects: Effects) -> Array:
-    """Return mean, sd and quantiles of the rate of each distinct study."""
+def _studies(
+    data: Data, result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
+) -> tuple[Array, tuple[Array, Array]]:
+    """Return mean, sd and quantiles of the rate of each distinct study, and a new study's table."""
+    # A new study is one without patients, the last one here.
+    data = replace(data, events=np.append(data.events, 0.0), total=np.append(data.total, 0.0))
+    log_l = np.concatenate([result.log_l, np.zeros((1, *result.log_l.shape[1:]))])
     summaries = np.empty((len(data.total), 2 + len(QUANTILES)))
-    if not len(summaries):
-        return summaries
     low, high, step = _ranges(data, result, row_weight, effects)
     mean, tau = nodes.weight @ nodes.mu, min(result.tau[row_weight.argmax()], CORE)
     centre, _ = modes(data.events, data.total, np.full(1, mean), np.full(1, tau))
     # Studies that one table can serve are done at once.
     order = np.lexsort((centre, np.ceil(np.log2(step))))
     most = max(1, BLOCK // len(nodes.mu))
+    new_study = np.empty(0), np.empty(0)
     start = 0
     while start < len(order):
         block = order[start : start + most]
         alike = (step[block] <= 2 * step[block[0]]) & (centre[block] <= centre[block[0]] + CORE)
         chosen = block[np.logical_and.accumulate(alike)]
-        theta = _table(
+        theta, spacing = _table(
             low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
         )
-        summaries[chosen] = _rates(data, result, nodes, chosen, effects, *theta)
+        summaries[chosen], cdf = _rates(data, log_l, nodes, chosen, effects, theta, spacing)
+        if len(log_l) - 1 in chosen:
+            new_study = theta, cdf[list(chosen).index(len(log_l) - 1)]
         start += len(chosen)
-    return summaries
+    return summaries[:-1], new_study
 
 
 def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array, Array]:
@@ -592,31 +602,22 @@ def _ranges(
     events, total = data.events[:, None], data.total[:, None]
     low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
     narrowest = np.full(len(data.total), np.inf)
-    pairs = [(mu, tau) for mu in (result.low[main], result.high[main])]
-    if isinstance(effects, Exnex):
-        pairs.append((np.full(len(tau), effects.mean), np.full(len(tau), effects.sd)))
+    # Rows of little weight may be resolved less well: the error grows with the fourth power.
+    known = result.sd[main], (1 / row_weight[main]) ** 0.25
+    pairs = [(mu, tau, *known) for mu in (result.low[main], result.high[main])]
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
-        pairs += [(mu, np.full(len(tau), FARTHEST)) for mu, _ in pairs]
-    for mu, width in pairs:
+        pairs += [(mu, np.full(len(tau), FARTHEST), *known) for mu, *_ in pairs]
+    if isinstance(effects, Exnex):
+        pairs.append(tuple(np.full(1, x) for x in (effects.mean, effects.sd, 0.0, 1.0)))
+    for mu, width, sd, tolerance in pairs:
         mode, scale = modes(events, total, mu, width)
-        tails = 9 * scale
-        low = np.minimum(
-            low,
-            (mode - np.minimum(effects.reach * width, tails + 28 / np.maximum(events, 0.1))).min(
-                -1
-            ),
-        )
-        high = np.maximum(
-            high,
-            (
-                mode
-                + np.minimum(effects.reach * width, tails + 28 / np.maximum(total - events, 0.1))
-            ).max(-1),
-        )
-        spread = np.hypot(scale, scale**2 / width**2 * result.sd[main])
-        # Rows of little weight may be resolved less well: the error grows with the fourth power.
-        spread = spread * (1 / row_weight[main]) ** 0.25
+        tails, reach = 9 * scale, effects.reach * width
+        below = np.minimum(reach, tails + 28 / np.maximum(events, 0.1))
+        above = np.minimum(reach, tails + 28 / np.maximum(total - events, 0.1))
+        low = np.minimum(low, (mode - below).min(-1))
+        high = np.maximum(high, (mode + above).max(-1))
+        spread = tolerance * np.hypot(scale, scale**2 / width**2 * sd)
         narrowest = np.minimum(narrowest, spread.min(-1))
     low, high = np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST)
     return low, high, np.minimum(STEP * narrowest, 0.25)
@@ -624,28 +625,32 @@ def _ranges(
 
 def _rates(
     data: Data,
-    result: Grid,
+    log_l: Array,
     nodes: Nodes,
     chosen: npt.NDArray[np.intp],
     effects: Effects,
     theta: Array,
     spacing: Array,
-) -> Array:
-    """Summarise the rates of studies whose effects' densities are tabulated at `theta`."""
+) -> tuple[Array, Array]:
+    """Summarise the rates of studies whose effects' densities are tabulated at `theta`.
+
+    Returns mean, sd and quantiles, and distribution functions at `theta`.
+    """
     main = nodes.weight > LIGHT
-    mu, width = nodes.mu[main], nodes.width[main]
-    log_ratio = nodes.log_weight[main] - nodes.spread(result.log_l[chosen])[:, main]
+    log_ratio = nodes.log_weight[main] - nodes.spread(log_l[chosen])[:, main]
     top = log_ratio.max(-1, keepdims=True)
     ratio = np.exp(log_ratio - top)
     events, total = data.events[chosen, None], data.total[chosen, None]
     own = log_binomial(events, total, theta)
-    mixed = ratio @ effects.new.density(theta[:, None], mu, width).T
+    is_new = (total == 0)[:, 0]
+    mixed = np.maximum(ratio @ nodes.kernel(theta, effects.new, main).T, 0)
     if isinstance(effects, Exnex):
         alone = NormalEffects().log_density(theta, np.full(1, effects.mean), np.full(1, effects.sd))
         with np.errstate(divide="ignore"):
             share = np.log([effects.exchangeable, 1 - effects.exchangeable])
-        mixed *= effects.exchangeable
-        mixed += ratio.sum(-1, keepdims=True) * np.exp(share[1] + alone)
+        old = ~is_new
+        mixed[old] *= effects.exchangeable
+        mixed[old] += ratio[old].sum(-1, keepdims=True) * np.exp(share[1] + alone)
     with np.errstate(divide="ignore", over="ignore"):
         density = np.exp(own + np.log(mixed) + top)
     mass = density @ spacing
@@ -654,9 +659,10 @@ def _rates(
     low_end = (events == 0)[:, 0] & (theta[0] <= -FARTHEST)
     high_end = (events == total)[:, 0] & (theta[-1] >= FARTHEST)
     open_end = low_end | high_end
+    low_end &= ~is_new
     for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
         # Counts so far from what the others say that the sums above underflow
-        log_kernel = effects.new.log_density(theta[:, None], mu, width)
+        log_kernel = effects.new.log_density(theta[:, None], nodes.mu[main], nodes.width[main])
         logs = _log_sum(log_ratio[study] + log_kernel)
         if isinstance(effects, Exnex):
             logs = np.logaddexp(logs + share[0], alone + share[1] + _log_sum(log_ratio[study]))
@@ -672,9 +678,17 @@ def _rates(
     sd = np.sqrt(np.maximum(square - mean**2, 0))
     # The points are equidistant in t, and the density vanishes at an end that is not open.
     pieces = density * spacing
-    rising = cumulate(pieces, np.ones(1))
-    falling = 1 - cumulate(pieces[:, ::-1], np.ones(1))[:, ::-1]
-    cdf = np.where(low_end[:, None], falling, rising)
+    cdf = cumulate(pieces, np.ones(1))
+    if low_end.any():
+        cdf[low_end] = 1 - cumulate(pieces[low_end, ::-1], np.ones(1))[:, ::-1]
+    if is_new.any():
+        # A new study's rate can be 0 or 1 to double precision, each with some probability.
+        weight = nodes.weight[main] / nodes.weight[main].sum()
+        smooth = isinstance(effects.new, NormalEffects)
+        ends = theta[:1] if smooth else theta
+        below = effects.new.cdf(ends[:, None], nodes.mu[main], nodes.width[main]) @ weight
+        cdf[is_new] = cdf[is_new] + below if smooth else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
-    return np.column_stack([mean, sd, sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))])
+    quantiles = sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))
+    return np.column_stack([mean, sd, quantiles]), cdf

@@ -137,6 +137,14 @@ def legendre_rule(number: int) -> tuple[Array, Array, Array]:
     return nodes, weights, to_coefficients
 
 
+@lru_cache(maxsize=32)
+def legendre_integral(number: int) -> tuple[Array, Array]:
+    """Return points of [-1, 1], dense at its ends, and the matrix that integrates up to them."""
+    points = -np.cos(np.linspace(0, np.pi, 601))
+    integrals = legendre.legint(legendre_rule(number)[2], lbnd=-1)
+    return points, np.asarray(legendre.legval(points, integrals).T)
+
+
 class Surface:
     """The log likelihood of the data and the log prior of mu at any point."""
 

@@ -350,14 +350,19 @@ def _information(posterior: Posterior, step: float, tail: float) -> float:
     main = nodes.weight > FAINT
     mu, width = nodes.mu[main], nodes.width[main]
     height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
+    excess = nodes.excess[main]
     # Denser about the centre: equidistant in the inverse hyperbolic sine, steps halved there
     u = np.arange(-np.arcsinh(2 * tail), np.arcsinh(2 * tail), step / 2)
     x = float(nodes.weight @ nodes.mu) + 0.5 * np.sinh(u)
     spacing = 0.25 * step * np.cosh(u)
     z = (x[:, None] - mu) / width
     kernel = np.exp(-0.5 * z * z)
-    density = kernel @ height
-    slope = -((kernel * z) @ (height / width))
+    # The excess of width over tau taken back as in `Nodes.kernel`, for the density and its slope
+    half, eighth, square = excess / 2, excess**2 / 8, z * z
+    even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
+    odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
+    density = (kernel * even) @ height
+    slope = -((kernel * odd) @ (height / width))
     rate, rest = sigmoid(x), sigmoid(-x)
     seen = density > 0
     excess = slope[seen] / density[seen] - (rest - rate)[seen]

@@ -139,7 +139,7 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
     main = posterior.nodes.weight > 1e-9
     mu, tau, weight = (
         values[main]
-        for values in (posterior.nodes.mu, posterior.nodes.width, posterior.nodes.weight)
+        for values in (posterior.nodes.mu, posterior.nodes.tau, posterior.nodes.weight)
     )
     if isinstance(posterior.model.effects, BetaBinomial):
         # Cells of rates, each with its mass and its middle
