@@ -36,7 +36,7 @@ CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linea
 # such distributions; more where mu can have several modes
 PLAIN = (161, 401)
 POINTS = (89, 353)
-SIZES = tuple(number * 2**power + 1 for power in range(11) for number in (24, 36))
+SIZES = tuple(24 * 2**power + 1 for power in range(11))
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
 BLOCK = 4_000_000  # numbers held at once
@@ -71,21 +71,23 @@ class Nodes:
         ]
         return np.concatenate(pieces, axis=-1)
 
-    def kernel(
-        self, theta: Array, effects: Effects, main: npt.NDArray[np.bool_]
+    def mixed(
+        self, theta: Array, effects: Effects, main: npt.NDArray[np.bool_], weight: Array
     ) -> Array:
-        """Return the density of an effect at `theta` for each of the nodes `main`."""
-        mu, width = self.mu[main], self.width[main]
-        density = effects.density(theta[:, None], mu, width)
-        if isinstance(effects, NormalEffects):
-            # The heat equation run backwards takes the excess back, to sixth order in the width.
-            wide = np.flatnonzero(self.excess[main])
-            excess = self.excess[main][wide]
-            square = ((theta[:, None] - mu[wide]) / width[wide]) ** 2
-            density[:, wide] *= (
-                1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
-            )
-        return density
+        """Return the density of an effect at `theta`, (..., theta), with `weight` (..., node)."""
+        mu, width, excess = self.mu[main], self.width[main], self.excess[main]
+        if not isinstance(effects, NormalEffects):
+            return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
+        z = theta[:, None] * (1 / width)
+        z -= mu / width
+        z *= z
+        # The heat equation run backwards takes the excess back, to sixth order in the width.
+        wide = np.flatnonzero(excess)
+        square, excess = z[:, wide], excess[wide]
+        z *= -0.5
+        np.exp(z, out=z)
+        z[:, wide] *= 1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
+        return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ z.T, 0))
 
 
 @dataclass(frozen=True)
@@ -291,16 +293,16 @@ def solve(
 
 
 def invert(x: Array, cdf: Array, q: Array) -> Array:
-    """Return quantiles of tabulated distribution functions by cubics in normal scores.
+    """Return quantiles of tabulated distribution functions by quintics in normal scores.
 
     Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
     """
-    start = np.stack([(cdf < probability).sum(-1) for probability in q], axis=-1) - 2
-    around = np.clip(start, 0, x.shape[1] - 4)[..., None] + np.arange(4)
-    rows = np.arange(len(cdf))[:, None, None]
-    score = ndtri(np.clip(cdf[rows, around], 1e-300, 1 - 1e-16))
-    at = x[np.minimum(rows, len(x) - 1), around]
-    inner = cubic(score, at, np.broadcast_to(ndtri(q), start.shape))
+    start = np.stack([(cdf < probability).sum(-1) for probability in q], axis=-1) - 3
+    around = _around(start, min(6, x.shape[1]), x.shape[1])
+    rows = np.arange(len(cdf))[:, None] * x.shape[1]
+    score = ndtri(np.clip(cdf.take(rows + around), 1e-300, 1 - 1e-16))
+    at = x.take(rows + around if len(x) > 1 else around)
+    inner = polynomial(score, at, ndtri(q))
     # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
     inner = np.where(q <= cdf[:, :1], x[:, :1], inner)
     return np.where(q >= cdf[:, -1:], x[:, -1:], inner)
@@ -309,28 +311,30 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 def interpolate(x: Array, y: Array, at: Array) -> Array:
     """Interpolate each row of `y` over ascending `x` by cubics through the four nearest points."""
     start = np.stack([np.searchsorted(row, at) for row in x]) - 2
-    around = np.clip(start, 0, x.shape[1] - 4)[..., None] + np.arange(4)
-    rows = np.arange(len(x))[:, None, None]
-    return cubic(x[rows, around], y[rows, around], np.broadcast_to(at, start.shape))
+    around = _around(start, 4, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
+    return polynomial(x.take(around), y.take(around), at)
 
 
-def cubic(x: Array, y: Array, at: Array) -> Array:
-    """Evaluate the cubic through four points (last axis), or the nearest where points coincide."""
-    x0, x1, x2, x3 = (x[..., i] for i in range(4))
-    y0, y1, y2, y3 = (y[..., i] for i in range(4))
-    distinct = (x0 < x1) & (x1 < x2) & (x2 < x3)
+def _around(start: npt.NDArray[np.intp], number: int, length: int) -> npt.NDArray[np.intp]:
+    """Return `number` neighbouring positions from each of `start`, along a new first axis."""
+    first = np.minimum(np.maximum(start, 0), length - number)
+    return np.stack([first + i for i in range(number)])
+
+
+def polynomial(x: Array, y: Array, at: Array) -> Array:
+    """Evaluate the polynomial through points (first axis), or the nearest where points coincide."""
+    value = list(y)
+    distinct = (x[1:] > x[:-1]).all(0)
     with np.errstate(all="ignore"):
         # Neville's scheme
-        a = y0 + (at - x0) / (x1 - x0) * (y1 - y0)
-        b = y1 + (at - x1) / (x2 - x1) * (y2 - y1)
-        c = y2 + (at - x2) / (x3 - x2) * (y3 - y2)
-        d = a + (at - x0) / (x2 - x0) * (b - a)
-        e = b + (at - x1) / (x3 - x1) * (c - b)
-        value = d + (at - x0) / (x3 - x0) * (e - d)
+        for degree in range(1, len(x)):
+            for i in range(len(x) - degree):
+                share = (at - x[i]) / (x[i + degree] - x[i])
+                value[i] = value[i] + share * (value[i + 1] - value[i])
     if distinct.all():
-        return value
-    nearest = np.abs(at[..., None] - x).argmin(-1)[..., None]
-    return np.where(distinct, value, np.take_along_axis(y, nearest, -1)[..., 0])
+        return np.asarray(value[0])
+    nearest = np.abs(at - x).argmin(0)[None]
+    return np.asarray(np.where(distinct, value[0], np.take_along_axis(y, nearest, 0)[0]))
 
 
 def _moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
@@ -356,18 +360,19 @@ def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, boo
 
 
 def increments(density: Array) -> Array:
-    """Integrate between neighbouring points along the last axis, to sixth order, spacing 1."""
-    padded = np.pad(density, [(0, 0)] * (density.ndim - 1) + [(2, 2)])
+    """Integrate between neighbouring points along the last axis, to eighth order, spacing 1."""
     number = density.shape[-1] - 1
+    padded = np.zeros((*density.shape[:-1], number + 7))
+    padded[..., 3:-3] = density
     pieces = [
-        weight * (padded[..., shift : shift + number] + padded[..., 5 - shift : 5 - shift + number])
-        for shift, weight in enumerate((11 / 1440, -93 / 1440, 802 / 1440))
+        weight * (padded[..., shift : shift + number] + padded[..., 7 - shift : 7 - shift + number])
+        for shift, weight in enumerate(np.array([-191, 1879, -9531, 68323]) / 120960)
     ]
     return np.asarray(sum(pieces))
 
 
 def cumulate(density: Array, spacing: Array) -> Array:
-    """Integrate along the last axis to sixth order; starts at 0."""
+    """Integrate along the last axis to eighth order; starts at 0."""
     total = np.cumsum(np.maximum(increments(density), 0) * spacing[:, None], axis=-1)
     return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
 
@@ -381,7 +386,7 @@ def mix(
     # The points of the table are equidistant in normal scores of the mixture itself.
     mass = np.diff(within, axis=1) * weight[:, None]
     middles = (values[:, 1:] + values[:, :-1]) / 2
-    order = np.argsort(middles, axis=None)
+    order = np.argsort(middles, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     levels = ndtr(np.linspace(-5.5, 5.5, points))
     x = np.unique(np.interp(levels, rough / rough[-1], middles.ravel()[order]))
@@ -407,7 +412,7 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float, effects: Effect
     for number in np.unique(size):
         rows = np.flatnonzero(size == number)
         matrix = refine(columns, int(number))
-        mu, spacing = (each[rows] for each in result.place(np.linspace(0, 1, int(number))))
+        mu, spacing = result.place(np.linspace(0, 1, int(number)), rows)
         spacing = spacing / (number - 1)
         log_weight = result.log_joint[rows] @ matrix.T + np.log(
             spacing * result.u_weights[rows, None]
@@ -470,6 +475,8 @@ def _concentration(of_tau: Distribution, nodes: Nodes, effects: BetaBinomial) ->
 
 def _share_alone(data: Data, result: Grid, nodes: Nodes, effects: Exnex) -> Array:
     """Return the posterior probability that each distinct study is not exchangeable."""
+    if effects.exchangeable == 0:
+        return np.ones(len(data.total))
     log_alone = effects.log_alone(data.events, data.total)[:, None, None]
     return nodes.spread(np.exp(log_alone - result.log_l)) @ nodes.weight
 
@@ -590,7 +597,9 @@ def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array,
     core = max(CORE, 20 * grain)
     ends = np.arcsinh((np.array([low, high]) - centre) / core)
     t = np.linspace(ends[0], ends[1], max(9, int((ends[1] - ends[0]) * core / grain) + 2))
-    return centre + core * np.sinh(t), core * np.cosh(t) * (t[1] - t[0])
+    theta = centre + core * np.sinh(t)
+    theta[0], theta[-1] = low, high  # without their rounding
+    return theta, core * np.cosh(t) * (t[1] - t[0])
 
 
 def _ranges(
@@ -603,11 +612,12 @@ def _ranges(
     low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
     narrowest = np.full(len(data.total), np.inf)
     # Rows of little weight may be resolved less well: the error grows with the fourth power.
-    known = result.sd[main], (1 / row_weight[main]) ** 0.25
-    pairs = [(mu, tau, *known) for mu in (result.low[main], result.high[main])]
+    ends = np.concatenate([result.low[main], result.high[main]])
+    known = np.tile(result.sd[main], 2), np.tile(row_weight[main] ** -0.25, 2)
+    pairs: list[tuple[Array, ...]] = [(ends, np.tile(tau, 2), *known)]
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
-        pairs += [(mu, np.full(len(tau), FARTHEST), *known) for mu, *_ in pairs]
+        pairs.append((ends, np.full(len(ends), FARTHEST), *pairs[0][2:]))
     if isinstance(effects, Exnex):
         pairs.append(tuple(np.full(1, x) for x in (effects.mean, effects.sd, 0.0, 1.0)))
     for mu, width, sd, tolerance in pairs:
@@ -643,7 +653,7 @@ def _rates(
     events, total = data.events[chosen, None], data.total[chosen, None]
     own = log_binomial(events, total, theta)
     is_new = (total == 0)[:, 0]
-    mixed = np.maximum(ratio @ nodes.kernel(theta, effects.new, main).T, 0)
+    mixed = nodes.mixed(theta, effects.new, main, ratio)
     if isinstance(effects, Exnex):
         alone = NormalEffects().log_density(theta, np.full(1, effects.mean), np.full(1, effects.sd))
         with np.errstate(divide="ignore"):

@@ -357,7 +357,7 @@ def _information(posterior: Posterior, step: float, tail: float) -> float:
     spacing = 0.25 * step * np.cosh(u)
     z = (x[:, None] - mu) / width
     kernel = np.exp(-0.5 * z * z)
-    # The excess of width over tau taken back as in `Nodes.kernel`, for the density and its slope
+    # The excess of width over tau taken back as in `Nodes.mixed`, for the density and its slope
     half, eighth, square = excess / 2, excess**2 / 8, z * z
     even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
     odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))

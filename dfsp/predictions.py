@@ -138,8 +138,7 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
         raise DfspError(f"by = {by!r}; give a difference of rates between 0 and 1")
     main = posterior.nodes.weight > 1e-9
     mu, tau, weight = (
-        values[main]
-        for values in (posterior.nodes.mu, posterior.nodes.tau, posterior.nodes.weight)
+        values[main] for values in (posterior.nodes.mu, posterior.nodes.tau, posterior.nodes.weight)
     )
     if isinstance(posterior.model.effects, BetaBinomial):
         # Cells of rates, each with its mass and its middle

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 from dfsp.effects import Effects
 from dfsp.errors import DfspError
-from dfsp.exact import FARTHEST, cubic, increments, invert
+from dfsp.exact import FARTHEST, increments, invert, polynomial
 from dfsp.grids import chebyshev_nodes, legendre_rule, refine
 from dfsp.integrals import sigmoid
 from dfsp.priors import Fixed, Normal, Prior
@@ -302,8 +302,8 @@ def _between(values: Array, steps: Array, x: Array) -> Array:
     """Return the share of each node's mass below `x`, shape (node, point), by cubics."""
     start = np.clip(np.searchsorted(values, x) - 2, 0, len(values) - 4)
     around = start[:, None] + np.arange(4)
-    unit = np.broadcast_to(np.eye(4)[:, None], (4, len(x), 4))
-    share = np.stack([cubic(values[around], each, x) for each in unit], axis=-1)
+    unit = np.repeat(np.eye(4)[..., None], len(x), axis=-1)
+    share = np.stack([polynomial(values[around].T, each, x) for each in unit], axis=-1)
     inside = (steps[:, around] * share).sum(-1)
     return np.where(x <= values[0], 0.0, np.where(x >= values[-1], steps[:, -1:], inside))
 

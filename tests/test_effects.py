@@ -149,19 +149,23 @@ def test_all_exchangeable_is_the_plain_hierarchy():
     assert exnex.exchangeable == pytest.approx(np.ones(6), abs=1e-9)
 
 
-def test_none_exchangeable_is_the_stratified_analysis():
+@pytest.mark.parametrize("sd", [0.05, 1.5])
+def test_none_exchangeable_is_the_stratified_analysis(sd):
     """Each study alone: a normal prior of its logit rate, integrated here by adaptive quadrature."""
     from scipy.integrate import quad
 
-    found = solve(EVENTS, TOTAL, Model(effects=dfsp.Exnex(0, -0.5, 1.5)))
+    found = solve(EVENTS, TOTAL, Model(effects=dfsp.Exnex(0, -0.5, sd)))
     evidence = 0.0
     for i, (r, n) in enumerate(zip(EVENTS, TOTAL, strict=True)):
 
         def height(x, power, r=r, n=n):
             p = special.expit(x)
-            return stats.binom.pmf(r, n, p) * stats.norm.pdf(x, -0.5, 1.5) * p**power
+            return stats.binom.pmf(r, n, p) * stats.norm.pdf(x, -0.5, sd) * p**power
 
-        mass, first, second = (quad(height, -15, 15, args=(k,), epsabs=1e-13)[0] for k in (0, 1, 2))
+        mass, first, second = (
+            quad(height, -0.5 - 10 * sd, -0.5 + 10 * sd, args=(k,), epsabs=1e-13)[0]
+            for k in (0, 1, 2)
+        )
         mean = first / mass
         assert found.studies[i, 0] == pytest.approx(mean, abs=1e-5)
         assert found.studies[i, 1] == pytest.approx(np.sqrt(second / mass - mean**2), abs=1e-5)
