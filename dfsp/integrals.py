@@ -29,7 +29,7 @@ LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
 TABLES = (0.1, 0.4, np.inf)  # edges of the ranges of tau that have a table each
 SPACINGS = (1.0, 0.9, 0.75)  # of a table for all studies, in units of its narrowest integrand
-CHEAP = 30  # points of such a table for each study above which it does not pay
+CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
 BLOCK = 2_000_000  # integrand values held at once, whatever the number of studies
