@@ -255,11 +255,10 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
         span = narrower
         if done:
             break
-    before, u = u, np.linspace(*span, LOOK)
-    u[0] = max(u[0], 1e-3 * u[1])
-    near = np.interp(u, before, peak), np.exp(np.interp(u, before, np.log(sd)))
-    look = _reach(surface, u, scale * np.sinh(u), *_peaks(surface, scale * np.sinh(u), near))
-    u[0] = span[0]
+    rows = slice(max(first - 1, 0), last + 2)
+    found = peak[rows], sd[rows], joint[rows], log_l[:, rows]
+    look = _reach(surface, u[rows], tau[rows], *found)
+    look.u[0] = span[0]
     return look
 
 
@@ -272,14 +271,12 @@ def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
     return peak, precision**-0.5
 
 
-def _peaks(
-    surface: Surface, tau: Array, near: tuple[Array, Array] | None = None
-) -> tuple[Array, Array, Array, Array]:
+def _peaks(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
     """Return mode and curvature scale of mu given tau, log joint and log L by study there.
 
     All are near enough to place nodes.
     """
-    peak, sd = near or _normal_approximation(surface, tau)
+    peak, sd = _normal_approximation(surface, tau)
     offsets = np.array([-1.0, 0.0, 1.0])[:, None]
     for _ in range(40):
         mu = peak + offsets * sd
@@ -300,7 +297,7 @@ def _reach(
     """Find how far mu reaches on either side until its density is negligible."""
     top_out = surface.data.left_out(top_l)
     side = np.array([-1.0, 1.0])[:, None]
-    reach = np.tile(7.5 * sd, (2, 1))
+    reach = np.tile(9.3 * sd, (2, 1))
     # Where mu can have several modes, none lies beyond the studies' own rates and the prior's mean.
     least = np.zeros((2, 1))
     if surface.model.effects.several_modes:
@@ -316,11 +313,13 @@ def _reach(
         if len(out):
             without = (top - joint) - (top_out[:, None] - out)
             drop = np.minimum(drop, without.min(0) / DROP_WITHOUT)
-        done = (drop >= 1) & ((drop < 1.7) | (reach <= least))
+        done = (drop >= 1) & ((drop < 2.5) | (reach <= least))
         if np.all(done):
             break
         factor = np.clip((np.maximum(drop, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
         reach = np.where(done, reach, np.maximum(reach * factor, least))
+    # The log density falls at most as the square of the distance.
+    reach = np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(drop, 1)), 1), least)
     return Look(u, peak, sd, reach[0], reach[1])
 
 

@@ -27,7 +27,8 @@ Array = npt.NDArray[np.float64]
 
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
-TABLES = (0.1, 0.4, np.inf)  # edges of the ranges of tau that have a table each
+FEW = 20  # points that share a table whatever their tau
+TABLES = (0.03, 0.3, np.inf)  # edges of the ranges of tau that have a table each
 SPACINGS = (1.0, 0.9, 0.75)  # of a table for all studies, in units of its narrowest integrand
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
@@ -135,7 +136,7 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
         return value + log_choose(events, total)[:, None]
     values = np.empty((len(events), len(mu)))
     rest = np.ones(len(mu), dtype=bool)
-    for lower, upper in pairwise(TABLES):
+    for lower, upper in pairwise(TABLES if len(mu) > FEW else (0.01, np.inf)):
         points = np.flatnonzero((tau > lower) & (tau <= upper))
         if len(points) and len(events):
             _on_one_table(events, total, mu, tau, level, points, values, rest)
