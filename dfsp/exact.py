@@ -7,6 +7,7 @@ of `dfsp.grids`: study effects are integrated out inside each node (`dfsp.integr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,12 @@ from dfsp.grids import (
     COLUMNS,
     Data,
     Grid,
-    chebyshev_nodes,
+    chebyshev_shares,
     grid,
     legendre_integral,
     legendre_rule,
     refine,
+    shares,
 )
 from dfsp.integrals import log_binomial, modes, sigmoid
 from dfsp.models import Model
@@ -231,7 +233,7 @@ def solve(
     columns = result.log_joint.shape[1]
 
     number = PLAIN[result.stretched]
-    mu, width = result.place(np.linspace(0, 1, number))
+    mu, width = result.place(shares(number))
     log_p = result.log_joint @ refine(columns, number).T + np.log(width)
     row_top = log_p.max(-1)
     density = np.exp(log_p - row_top[:, None])
@@ -310,9 +312,20 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 
 def interpolate(x: Array, y: Array, at: Array) -> Array:
     """Interpolate each row of `y` over ascending `x` by cubics through the four nearest points."""
-    start = np.stack([np.searchsorted(row, at) for row in x]) - 2
+    start = _search(x, at) - 2
     around = _around(start, 4, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
     return polynomial(x.take(around), y.take(around), at)
+
+
+def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
+    """Return how many values of each ascending row of `x` are below each of `at`."""
+    if len(x) == 1:
+        return np.searchsorted(x[0], at)[None]
+    # Rows moved apart make one ascending array.
+    low, high = min(x[:, 0].min(), at[0]), max(x[:, -1].max(), at[-1])
+    apart = (2 * (high - low) * np.arange(len(x)))[:, None]
+    found = np.searchsorted((x + apart).ravel(), (at + apart).ravel()).reshape(len(x), -1)
+    return np.asarray(found - x.shape[1] * np.arange(len(x))[:, None])
 
 
 def _around(start: npt.NDArray[np.intp], number: int, length: int) -> npt.NDArray[np.intp]:
@@ -377,6 +390,12 @@ def cumulate(density: Array, spacing: Array) -> Array:
     return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
 
 
+@lru_cache(maxsize=8)
+def _levels(points: int) -> Array:
+    """Return probabilities that are equidistant in normal scores."""
+    return np.asarray(ndtr(np.linspace(-5.5, 5.5, points)))
+
+
 def mix(
     values: Array, within: Array, row_weight: Array, points: int = POINTS[0]
 ) -> tuple[Array, Array]:
@@ -389,8 +408,8 @@ def mix(
     middles = (values[:, 1:] + values[:, :-1]) / 2
     order = np.argsort(middles, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
-    levels = ndtr(np.linspace(-5.5, 5.5, points))
-    x = np.unique(np.interp(levels, rough / rough[-1], middles.ravel()[order]))
+    x = np.interp(_levels(points), rough / rough[-1], middles.ravel()[order])
+    x = x[np.append(True, np.diff(x) > 0)]
     low, high = values[:, :1], values[:, -1:]
     inside = np.clip(interpolate(values, within, x), 0, 1)
     cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
@@ -413,7 +432,7 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float, effects: Effect
     for number in np.unique(size):
         rows = np.flatnonzero(size == number)
         matrix = refine(columns, int(number))
-        mu, spacing = result.place(np.linspace(0, 1, int(number)), rows)
+        mu, spacing = result.place(shares(int(number)), rows)
         spacing = spacing / (number - 1)
         log_weight = result.log_joint[rows] @ matrix.T + np.log(
             spacing * result.u_weights[rows, None]
@@ -495,7 +514,7 @@ def _mean_rates(
     bend = np.pi * np.maximum(result.tau[row_weight > LIGHT], 1)
     wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
     columns = next(number for number in COLUMNS if number >= wanted)
-    mu, _ = result.place((chebyshev_nodes(columns) + 1) / 2)
+    mu, _ = result.place(chebyshev_shares(columns))
     tau = np.broadcast_to(result.tau[:, None], mu.shape)
     p, pp = (x.reshape(mu.shape) for x in effects.moments(-np.abs(mu).ravel(), tau.ravel()))
     logit = np.where(mu < 0, 1, -1) * (np.log(p) - np.log1p(-p))
@@ -553,7 +572,7 @@ def log_evidence(events: Array, total: Array, model: Model) -> float:
     result = grid(Data.of(events, total), model, order=0)
     number = PLAIN[result.stretched]
     log_p = result.log_joint @ refine(result.log_joint.shape[1], number).T
-    log_p += np.log(result.place(np.linspace(0, 1, number))[1] / (number - 1))
+    log_p += np.log(result.place(shares(number))[1] / (number - 1))
     log_p += np.log(result.u_weights)[:, None]
     return float(_log_sum((log_p + result.log_row_prior[:, None]).ravel()))
 

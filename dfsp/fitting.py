@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from dfsp import sampling
@@ -242,7 +243,7 @@ def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFra
     names = _rows_of(posterior.model)
     rows = [getattr(posterior, name).summary() for name in names]
     summary = pd.DataFrame(rows, index=pd.Index(names, name="quantity"), columns=STATISTICS)
-    rates = pd.DataFrame(posterior.studies, columns=STATISTICS)
+    rates = dict(zip(STATISTICS, posterior.studies.T, strict=True))
     studies = _with_counts(table, rates, posterior.leave_one_out_lpd)
     if posterior.exchangeable is not None:
         studies[EXCHANGEABLE] = posterior.exchangeable
@@ -253,10 +254,10 @@ def _rows_of(model: Model) -> list[str]:
     return [*QUANTITIES, *([CONCENTRATION] if isinstance(model.effects, BetaBinomial) else [])]
 
 
-def _with_counts(table: pd.DataFrame, rates: pd.DataFrame, lpd: Any) -> pd.DataFrame:
-    """Put counts, rates and leave-one-out densities side by side, row by row."""
+def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> pd.DataFrame:
+    """Put counts, `rates` by `STATISTICS` and leave-one-out densities side by side."""
     columns = {name: table[name].array for name in ("study", "events", "total")}
-    columns |= {name: rates[name].array for name in STATISTICS}
+    columns |= {name: np.asarray(rates[name]) for name in STATISTICS}
     return pd.DataFrame(columns | {"leave_one_out_lpd": lpd})
 
 

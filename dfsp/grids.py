@@ -97,7 +97,10 @@ class Grid:
     error: float
 
     def place(self, x: Array, rows: Any = slice(None)) -> tuple[Array, Array]:
-        """Return mu and dmu/dx in `rows` at shares `x` of their ranges (0 to 1)."""
+        """Return mu and dmu/dx in `rows` at shares `x` of their ranges (0 to 1).
+
+        Shapes (row, share); dmu/dx (row, 1) where it is the same all along a row.
+        """
         low, high, centre, sd = (each[rows] for each in (self.low, self.high, self.centre, self.sd))
         return _place(x, low, high, centre, sd, self.stretched)
 
@@ -107,7 +110,7 @@ def _place(
 ) -> tuple[Array, Array]:
     if not stretched:
         reach = (high - low)[:, None]
-        return low[:, None] + reach * x, np.broadcast_to(reach, (len(low), len(x)))
+        return low[:, None] + reach * x, reach
     unit = 2 * sd[:, None]
     left, right = (np.arcsinh((end - centre)[:, None] / unit) for end in (low, high))
     t = left + (right - left) * x
@@ -118,6 +121,18 @@ def _place(
 def chebyshev_nodes(number: int) -> Array:
     """Return Chebyshev points of the second kind on [-1, 1], ascending, ends included."""
     return np.asarray(chebyshev.chebpts2(number), dtype=np.float64)
+
+
+@lru_cache(maxsize=32)
+def shares(number: int) -> Array:
+    """Return `number` equidistant points from 0 to 1."""
+    return np.linspace(0, 1, number)
+
+
+@lru_cache(maxsize=32)
+def chebyshev_shares(number: int) -> Array:
+    """Return Chebyshev points from 0 to 1."""
+    return (chebyshev_nodes(number) + 1) / 2
 
 
 @lru_cache(maxsize=32)
@@ -342,7 +357,7 @@ def _evaluate(
     )
     low, high = peak - below, peak + above
     stretched = surface.model.effects.several_modes
-    mu, _ = _place((chebyshev_nodes(columns) + 1) / 2, low, high, peak, sd, stretched)
+    mu, _ = _place(chebyshev_shares(columns), low, high, peak, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(tau[:, None], mu.shape), level)
     where = (u, tau, scale, low, high, sd, peak, stretched)
     return Grid(*where, joint, log_l, log_row_prior, u_weights, np.nan)
@@ -353,7 +368,7 @@ def _errors(result: Grid) -> tuple[float, float]:
     columns = result.log_joint.shape[1]
     number = 4 * columns + 1
     fine = result.log_joint @ refine(columns, number).T
-    fine += np.log(result.place(np.linspace(0, 1, number))[1])
+    fine += np.log(result.place(shares(number))[1])
     top = fine.max(-1)
     mass = top + np.log(np.exp(fine - top[:, None]).mean(-1)) + result.log_row_prior
     density = np.exp(mass - mass.max())
@@ -370,7 +385,7 @@ def _integral_error(surface: Surface, result: Grid, level: int) -> float:
     middle = result.log_joint.argmax(-1)
     mass = result.log_joint.max(-1) + result.log_row_prior
     rows = np.flatnonzero(mass > mass.max() - 12)[:: max(1, len(mass) // 6)]
-    mu, _ = result.place((chebyshev_nodes(result.log_joint.shape[1]) + 1) / 2)
+    mu, _ = result.place(chebyshev_shares(result.log_joint.shape[1]))
     finer, _ = surface(mu[rows, middle[rows]], result.tau[rows], level + 1)
     change = finer - result.log_joint[rows, middle[rows]]
     return float(np.max(np.abs(change)))

@@ -108,8 +108,8 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
         np.minimum(step, 2, out=step)
         np.maximum(step, -2, out=step)
         theta += step
-        # The rule does not need the mode itself, only a centre near it.
-        if (step * step * curvature).max(initial=0) <= 0.01:
+        # The rule needs a centre near the mode only; the last step brings it much nearer still.
+        if (step * step * curvature).max(initial=0) <= 0.25:
             break
     p = sigmoid(theta)
     return theta, 1 / np.sqrt(total * p * (1 - p) + precision)

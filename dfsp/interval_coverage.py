@@ -187,24 +187,39 @@ def _normal_approximation(table: Table, events: npt.NDArray[np.intp]) -> Interva
 
 
 def _maximum_likelihood(table: Table, events: npt.NDArray[np.intp]) -> Intervals:
-    """Maximise over the nodes of the table; the profile of mu is a parabola about its maximum."""
+    """Maximise over the table; near its maximum the profile of mu is a parabola."""
     mu, variance, tau2 = (np.empty(len(events)) for _ in range(3))
     for start in range(0, len(events), TOGETHER):
         block = slice(start, start + TOGETHER)
         height = table.log_likelihood(events[block])
         profile = height.max(1)
         best = profile.argmax(-1)
-        inner = (best > 1) & (best < len(table.mu) - 2)
-        at = np.clip(best, 2, len(table.mu) - 3)
+        inner = (best > 0) & (best < len(table.mu) - 1)
+        at = np.clip(best, 1, len(table.mu) - 2)
         rows = np.arange(len(at))
-        left, middle, right = (profile[rows, at + step] for step in (-2, 0, 2))
-        slope, bend = (right - left) / 4, (left - 2 * middle + right) / 4
+        row = height[rows, :, at].argmax(-1)
+        (left, _), (middle, best_u), (right, _) = (
+            _highest(height[rows, :, at + step], table.u, row) for step in (-1, 0, 1)
+        )
+        slope, bend = (right - left) / 2, left - 2 * middle + right
         good = inner & (bend < 0)
         bend = np.where(good, bend, -1.0)
         mu[block] = np.where(good, table.mu[at] - slope / bend * table.spacing, np.nan)
         variance[block] = -(table.spacing**2) / bend
-        tau2[block] = table.tau[height[rows, :, at].argmax(-1)] ** 2
+        tau2[block] = (table.scale * np.sinh(best_u)) ** 2
     return _wald(mu, variance, tau2)
+
+
+def _highest(height: Array, u: Array, row: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the maximum over tau, shape (data set,), and its u, by a parabola about `row`."""
+    if len(u) == 1:
+        return height[:, 0], np.broadcast_to(u, len(height))
+    rows, k = np.arange(len(height)), np.clip(row, 1, len(u) - 2)
+    (x0, y0), (x1, y1), (x2, y2) = ((u[k + i], height[rows, k + i]) for i in (-1, 0, 1))
+    first, second = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    bend = np.minimum((second - first) / (x2 - x0), -1e-12)
+    at = np.clip((x0 + x1) / 2 - first / (2 * bend), x0, x2)
+    return y0 + (at - x0) * (first + bend * (at - x1)), at
 
 
 def _wald(mu: Array, variance: Array, tau2: Array) -> Intervals:

@@ -177,6 +177,16 @@ def test_none_exchangeable_is_the_stratified_analysis(sd):
     assert found.exchangeable == pytest.approx(np.zeros(6), abs=1e-9)
 
 
+def test_no_scatter_and_a_uniform_mean_is_the_beta_of_all_patients():
+    """92 of 152 patients, whatever the studies: Beta(93, 61)."""
+    table = dfsp.count(dfsp.load_evidence("review"), "objective_response").table
+    pooled = Model(effects=dfsp.BetaBinomial(1, 1, dfsp.LogNormal(18, 0.1)))
+    found = solve(table["events"], table["total"], pooled).mean_rate
+    q = [0.025, 0.25, 0.5, 0.75, 0.975]
+    assert found.quantile(q) == pytest.approx(stats.beta(93, 61).ppf(q), abs=1e-5)
+    assert found.mean == pytest.approx(93 / 154, abs=1e-6)
+
+
 def test_heavy_tails_let_a_study_be_far_off():
     """A large study in conflict with nine others is shrunken less, and moves them less."""
     events, total = np.array([*[6.0] * 9, 95]), np.array([*[20.0] * 9, 100])

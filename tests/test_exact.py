@@ -264,6 +264,13 @@ def test_without_heterogeneity_all_studies_are_one():
     assert p.studies[:, 0] == pytest.approx(np.full(3, p.typical_rate.mean), abs=1e-6)
 
 
+def test_one_study_says_little_of_tau():
+    """One study tells mu and tau apart through their priors only."""
+    prior, one = (solve(*counts, Model()).tau.summary() for counts in (([], []), ([7], [14])))
+    assert one == pytest.approx(prior, rel=0.1)
+    assert not np.allclose(one, prior, atol=1e-4)
+
+
 def test_order_of_studies_does_not_matter(rng):
     events, total = (np.array(x) for x in CASES["ten cohorts"])
     order = rng.permutation(len(events))

@@ -1,11 +1,14 @@
 """Coverage at fixed truths against what theory and enumeration give."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import dfsp
-from dfsp.interval_coverage import coverage
+from dfsp.calibration import Table
+from dfsp.interval_coverage import METHODS, coverage
+from dfsp.references import _maximum_likelihood
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +65,18 @@ def test_truths_that_are_not_possible(design):
         coverage(design, rates=[1.0])
     with pytest.raises(dfsp.DfspError, match=r"rates in \(0, 1\), taus 0 or more"):
         coverage(design, taus=[-1])
+
+
+def test_maximum_likelihood_on_the_table_is_that_found_directly():
+    """Where tau is far from 0, so that the profile is smooth: ends within 0.003 (rate scale)."""
+    total = np.array([14, 22, 31, 10, 25, 12, 10, 4, 16, 8])
+    rng = np.random.default_rng(3)
+    events = rng.binomial(total, special.expit(0.5 + 0.8 * rng.standard_normal((6, 10))))
+    table = Table(total, dfsp.Model())
+    found = METHODS["maximum likelihood"](table, events)
+    for i, row in enumerate(events):
+        frame = pd.DataFrame({"study": list("abcdefghij"), "events": row, "total": total})
+        direct = _maximum_likelihood(dfsp.check_table(frame))
+        for name in ("typical_rate", "new_study_rate"):
+            ends = [direct[name, "low"], direct[name, "high"]]
+            assert special.expit(found[name][i]) == pytest.approx(ends, abs=0.003)

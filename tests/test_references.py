@@ -29,6 +29,10 @@ def test_faults(tmp_path):
     (tmp_path / "case.json").write_text(json.dumps(case))
     with pytest.raises(dfsp.DfspError, match="nothing low is not computed"):
         compare_references(tmp_path)
+    case["analyses"] = {"magic": {}}
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    with pytest.raises(dfsp.DfspError, match="analysis 'magic' is not known; use hier"):
+        compare_references(tmp_path)
 
 
 def test_every_case_names_its_source_and_reasons():
