@@ -155,7 +155,8 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
             if not len(points) or not len(studies):
                 continue
             step = max(1, BLOCK // (len(points) * len(rule.nodes)))
-            for block in np.split(studies, range(step, len(studies), step)):
+            for start in range(0, len(studies), step):
+                block = studies[start : start + step]
                 values[np.ix_(block, points)] = method(
                     counted[block, None],
                     total[block, None],
@@ -196,13 +197,15 @@ def _on_one_table(
     number = int(2 * reach * core / (width * SPACINGS[level - 1])) + 2
     if number > CHEAP * len(events):
         return
-    t = np.linspace(-reach, reach, number)
+    spacing = 2 * reach / (number - 1)
+    t = spacing * np.arange(number) - reach
     theta = centre + core * np.sinh(t)
     height = events[:, None] * theta - total[:, None] * softplus(theta)
     top = height.max(-1, keepdims=True)
-    height = np.exp(np.maximum(height - top, FLOOR)) * (core * np.cosh(t) * (t[1] - t[0]))
+    height = np.exp(np.maximum(height - top, FLOOR)) * (core * spacing * np.cosh(t))
     step = max(1, BLOCK // number)
-    for block in np.split(points, range(step, len(points), step)):
+    for start in range(0, len(points), step):
+        block = points[start : start + step]
         z = theta[:, None] - mu[block]
         z /= tau[block]
         z *= z
