@@ -32,7 +32,8 @@ from dfsp.models import Model
 Array = npt.NDArray[np.float64]
 
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
-STEP = 0.18  # spacing of tabulated densities in units of their narrowest feature
+STEP = 0.2  # spacing of tabulated densities in units of their narrowest feature
+INNER = 4  # points of a table that the rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 # Equidistant points of mu in a row for its conditional distribution, and points of a mixture of
 # such distributions; more where mu can have several modes
@@ -252,7 +253,8 @@ def solve(
     within = cumulate(density / within_mass[:, None], spacing)
     mean_mu = float(nodes.weight @ nodes.mu)
     sd_mu = float(np.sqrt(nodes.weight @ (nodes.mu - mean_mu) ** 2))
-    points = POINTS[result.stretched]
+    # Far out in a heavy tail of tau the mean rate piles up at one half.
+    points = POINTS[result.stretched or bool(np.isfinite(model.scale.tail_power))]
     x, cdf = mix(mu, within, row_weight, points)
     rate = sigmoid(nodes.mu)
     first, second, mean_rows = _mean_rates(result, nodes, row_weight, model.effects.new)
@@ -633,9 +635,9 @@ def _ranges(
     events, total = data.events[:, None], data.total[:, None]
     low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
     narrowest = np.full(len(data.total), np.inf)
-    # Rows of little weight may be resolved less well: the error grows with the fourth power.
+    # Rows of little weight may be resolved less well: the error grows with the eighth power.
     ends = np.concatenate([result.low[main], result.high[main]])
-    known = np.tile(result.sd[main], 2), np.tile(row_weight[main] ** -0.25, 2)
+    known = np.tile(result.sd[main], 2), np.tile(row_weight[main] ** (-1 / 6), 2)
     pairs: list[tuple[Array, ...]] = [(ends, np.tile(tau, 2), *known)]
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
@@ -714,12 +716,13 @@ def _rates(
     if low_end.any():
         cdf[low_end] = 1 - cumulate(pieces[low_end, ::-1], np.ones(1))[:, ::-1]
     if is_new.any():
-        # A new study's rate can be 0 or 1 to double precision, each with some probability.
+        # A new study's rate can be 0 or 1 to double precision, each with some probability. Its
+        # density does not vanish at the ends then, and the sums hold from an inner point on.
         weight = nodes.weight[main] / nodes.weight[main].sum()
         smooth = isinstance(effects.new, NormalEffects)
-        ends = theta[:1] if smooth else theta
-        below = effects.new.cdf(ends[:, None], nodes.mu[main], nodes.width[main]) @ weight
-        cdf[is_new] = cdf[is_new] + below if smooth else below
+        at = theta[INNER : INNER + 1] if smooth else theta
+        below = effects.new.cdf(at[:, None], nodes.mu[main], nodes.width[main]) @ weight
+        cdf[is_new] = cdf[is_new] - cdf[is_new, INNER] + below if smooth else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
     quantiles = sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))

@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float64]
 DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 = 7e-13
 DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
 FARTHEST = 1e100  # of tau, whatever its prior
+FAR = 14.0  # conditional standard deviations of mu beyond which nodes are denser about its mode
 LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
@@ -356,7 +357,9 @@ def _evaluate(
         np.exp(np.interp(u, look.u, np.log(x))) for x in (look.sd, look.below, look.above)
     )
     low, high = peak - below, peak + above
-    stretched = surface.model.effects.several_modes
+    # So are those that reach far to hold what is left when a large study is left out.
+    far = np.maximum(below, above) > FAR * sd
+    stretched = surface.model.effects.several_modes or bool(far.any())
     mu, _ = _place(chebyshev_shares(columns), low, high, peak, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(tau[:, None], mu.shape), level)
     where = (u, tau, scale, low, high, sd, peak, stretched)

@@ -6,9 +6,10 @@ import sys
 import dense
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from dfsp.exact import solve
+from dfsp.integrals import log_likelihood
 from dfsp.models import Model
 from dfsp.priors import (
     Exponential,
@@ -356,3 +357,41 @@ def test_digits_do_not_depend_on_the_number_of_threads(monkeypatch):
         printed.append(done.stdout)
     assert printed[0] == printed[1]
     assert "typical_rate" in printed[0]
+
+
+@pytest.mark.parametrize(
+    ("events", "total", "model", "range_of_mu", "highest_tau"),
+    [
+        ([0, 357, 0], [9, 4132, 13], Model(Normal(-2, 5), HalfNormal(0.3)), (-6, 2), 2.5),
+        (
+            [44, 1, 7, 815, 0, 5],
+            [54, 1, 7, 1096, 4, 6],
+            Model(Normal(-2, 1), Uniform(2)),
+            (-6, 4),
+            2,
+        ),
+        ([9], [9], Model(Normal(0, 1), HalfCauchy(0.5)), (-6, 7), 1e7),
+    ],
+    ids=["large study left out", "narrow peak of a new study", "mass at both ends"],
+)
+def test_what_a_grid_can_miss(events, total, model, range_of_mu, highest_tau):
+    """By plain sums over (mu, tau) of likelihoods, which are held against brute force above."""
+    mu = np.linspace(*range_of_mu, 1601)
+    u, weight = np.polynomial.legendre.leggauss(300)
+    half = np.arcsinh(highest_tau / 0.01) / 2
+    u, weight = half * (u + 1), half * weight
+    tau = 0.01 * np.sinh(u)
+    log_p = model.tau.logpdf(tau) + np.log(0.01 * np.cosh(u) * weight)
+    log_p = log_p[:, None] + model.mu.logpdf(mu) + np.log(mu[1] - mu[0])
+    counts = np.array(events, float), np.array(total, float)
+    for row, scale in enumerate(tau):
+        log_p[row] += log_likelihood(*counts, mu, np.full(len(mu), scale), level=3).sum(0)
+    mass = np.exp(log_p)
+    found = solve(events, total, model)
+    assert found.log_marginal_likelihood == pytest.approx(np.log(mass.sum()), abs=1e-4)
+    mass /= mass.sum()
+    assert found.typical_rate.mean == pytest.approx((mass @ special.expit(mu)).sum(), abs=1e-5)
+    q = np.array([0.025, 0.25, 0.5, 0.75, 0.975])
+    for at, level in zip(special.logit(found.new_study_rate.quantile(q)), q, strict=True):
+        below = (mass * special.ndtr((at - mu) / tau[:, None])).sum()
+        assert below == pytest.approx(level, abs=2e-5)
