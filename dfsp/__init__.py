@@ -83,17 +83,13 @@ from dfsp.priors import (
 )
 from dfsp.published import compare_published
 from dfsp.references import compare_references, describe_sources
-from dfsp.regression import (
-    Regression,
-    as_groups,
-    bayes_factors,
-    contrast,
-    contrasts,
+from dfsp.regression import Regression, bayes_factors, contrast, contrasts, regress
+from dfsp.regression_design import as_groups, log2_of, share_of
+from dfsp.regression_reports import (
     describe_confounding,
     describe_dose,
+    describe_identification,
     describe_regression,
-    log2_of,
-    regress,
 )
 from dfsp.robustness import (
     EFFECTS,
@@ -240,6 +236,7 @@ __all__ = [
     "describe_dose",
     "describe_evidence",
     "describe_heterogeneity",
+    "describe_identification",
     "describe_later_series",
     "describe_missing",
     "describe_multiverse",
@@ -312,6 +309,7 @@ __all__ = [
     "save",
     "scenarios",
     "share_above",
+    "share_of",
     "shown",
     "study_categories",
     "surgery",
