@@ -1,6 +1,7 @@
 """Totals over unknown cohorts against enumeration by hand, and surgery as reported."""
 
 from itertools import combinations, product
+from math import comb
 
 import numpy as np
 import pytest
@@ -114,6 +115,61 @@ def test_the_reviews_totals_on_another_lattice(review_evidence):
         table = scenarios(dfsp.total_of(review_evidence, measure))
         row = table.loc[("sum over sets of cohorts", rate)]
         assert row[["mean", "q2.5", "q97.5"]].to_list() == pytest.approx(expected, abs=2e-3)
+
+
+def above_20(total):
+    """P(rate of a new study > 0.2), default priors: sets enumerated, sums by plain grids."""
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    tau, mu = 2.5 * (nodes + 1), np.linspace(-7, 4, 181)
+    z = np.linspace(-7, 7, 121)
+    phi = stats.norm.pdf(z) / stats.norm.pdf(z).sum()
+    sizes = total.sizes.tolist()
+    sets = [c for n in range(11) for c in combinations(sizes, n) if sum(c) == total.total]
+    density = np.zeros((40, 181))
+    for row, sd in enumerate(tau):
+        rate = 1 / (1 + np.exp(-(mu[:, None] + sd * z)))
+        of = {
+            n: [comb(n, k) * (rate**k * (1 - rate) ** (n - k)) @ phi for k in range(min(n, 20) + 1)]
+            for n in set(sizes)
+        }
+        for chosen in sets:
+            state = np.zeros((181, total.events + 1))
+            state[:, 0] = 1
+            for size in chosen:
+                added = np.zeros_like(state)
+                for k, of_k in enumerate(of[size]):
+                    added[:, k:] += state[:, : total.events + 1 - k] * of_k[:, None]
+                state = added
+            density[row] += state[:, -1]
+    density *= stats.norm.pdf(mu, 0, 2) * (stats.norm.pdf(tau) * weights)[:, None]
+    density /= density.sum()
+    return (density * stats.norm.sf(np.log(0.25), mu, tau[:, None])).sum()
+
+
+def test_above_20_against_brute_force(review_evidence):
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    own = scenarios(total).loc[("sum over sets of cohorts", "new-study rate"), "above_20"]
+    assert own == pytest.approx(above_20(total), abs=5e-4)
+
+
+def test_wide_priors_are_not_cut_off(review_evidence):
+    """Reference: 0.058 by brute force on a lattice of mu from -60 to 60."""
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    model = dfsp.Model(dfsp.Normal(0, 10), dfsp.HalfCauchy(2.5))
+    own = scenarios(total, model).loc[("sum over sets of cohorts", "new-study rate"), "q50"]
+    assert own == pytest.approx(0.058, abs=1e-3)
+
+
+def test_a_grid_that_ends_too_early_is_refused(review_evidence, monkeypatch):
+    monkeypatch.setattr("dfsp.totals.DEPTH_OF_MU", 1e-3)
+    with pytest.raises(dfsp.DfspError, match="lies at the edge of the grid"):
+        scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
+
+
+def test_other_effects_are_refused(review_evidence):
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    with pytest.raises(dfsp.DfspError, match="student-t effects: a sum over sets of cohorts has"):
+        scenarios(total, dfsp.Model(effects="student-t"))
 
 
 def test_what_is_not_there(review_evidence):
