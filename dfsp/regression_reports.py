@@ -25,7 +25,8 @@ def describe_confounding(counts: Counts) -> str:
     if missing:
         raise DfspError(f"the counts have no {', '.join(sorted(missing))}")
     table = counts.table
-    known = table.dropna(subset=["dose_mg", "setting"])
+    nowhere = table["setting"].fillna("").str.strip() == ""
+    known = table[table["dose_mg"].notna() & ~nowhere]
     lines = []
     for (dose, setting), group in known.groupby(["dose_mg", "setting"]):
         months = group["treatment_months_median"].dropna()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, _product
+from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, product_of
 from dfsp.exact import Distribution
 
 RESPONSE, COMPLETE, EVALUABLE, PROGRESSION = ORDERS["response first"]["no event"]
@@ -94,7 +94,7 @@ def test_a_product_of_two_uniform_rates():
     """P(UV <= z) = z - z log z."""
     x = np.linspace(-12, 12, 601)
     uniform = Distribution(x, 1 / (1 + np.exp(-x)), 0.5, 12**-0.5, True)
-    product = _product(uniform, uniform)
+    product = product_of(uniform, uniform)
     assert product.mean == pytest.approx(0.25)
     assert product.sd == pytest.approx(np.sqrt(1 / 9 - 1 / 16))
     for q in (0.025, 0.5, 0.975):
@@ -158,6 +158,31 @@ def test_other_scales_of_tau(evidence):
     means = dfsp.category_rates(result).loc["mean rate", "mean"]
     assert table["mean, tau scale 1"].to_numpy() == pytest.approx(means.to_numpy())
     assert table.loc["CR", "97.5 %, tau scale 0.5"] < table.loc["CR", "97.5 %, tau scale 1"]
+
+
+def test_another_order_on_identical_cohorts(evidence):
+    """Kérob 2010 informs one order only: what it changes is not the order's doing."""
+    result = dfsp.fit_categories(evidence["reconciled"])
+    table = dfsp.compare_orders(evidence["reconciled"], result)
+    assert table.attrs["left_out"] == ["Kérob 2010"]
+    rows = evidence["reconciled"].rows
+    rest = dfsp.Evidence(
+        **vars(evidence["reconciled"]) | {"rows": rows[rows["label"] != "Kérob 2010"]}
+    )
+    for column, order in (
+        ("progression first", "progression first"),
+        ("response first, same cohorts", "response first"),
+    ):
+        again = dfsp.category_rates(dfsp.fit_categories(rest, order=order))
+        expected = again.loc["mean rate", "mean"]
+        assert table[column].to_numpy() == pytest.approx(expected.to_numpy())
+    text = dfsp.describe_orders(table)
+    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
+    assert f"by more than {shift.abs().max():.1f} points ({shift.abs().idxmax()}:" in text
+    assert "hears nothing from Kérob 2010" in text
+    review = dfsp.fit_categories(evidence["review"])
+    all_fine = dfsp.describe_orders(dfsp.compare_orders(evidence["review"], review))
+    assert "hears nothing" not in all_fine
 
 
 def test_refusals(evidence):
