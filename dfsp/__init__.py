@@ -90,6 +90,7 @@ from dfsp.regression import Regression, bayes_factors, contrast, contrasts, regr
 from dfsp.regression_design import as_groups, log2_of, share_of
 from dfsp.regression_reports import (
     describe_confounding,
+    describe_covariate,
     describe_dose,
     describe_identification,
     describe_regression,
@@ -126,8 +127,11 @@ from dfsp.summaries import (
 from dfsp.tables import Counts, check_table, read_table, without
 from dfsp.totals import (
     both_known,
+    describe_nested,
     describe_totals,
+    later_safety,
     scenarios,
+    severe_in_any,
     surgery,
     total_of,
 )
@@ -236,6 +240,7 @@ __all__ = [
     "describe_categories",
     "describe_claims",
     "describe_confounding",
+    "describe_covariate",
     "describe_cumulative",
     "describe_dose",
     "describe_evidence",
@@ -244,6 +249,7 @@ __all__ = [
     "describe_later_series",
     "describe_missing",
     "describe_multiverse",
+    "describe_nested",
     "describe_new_study",
     "describe_orders",
     "describe_plan",
@@ -266,6 +272,7 @@ __all__ = [
     "forest",
     "influence",
     "informed",
+    "later_safety",
     "later_series",
     "least_events",
     "leave_one_out",
@@ -313,6 +320,7 @@ __all__ = [
     "sample_sizes",
     "save",
     "scenarios",
+    "severe_in_any",
     "share_above",
     "share_of",
     "shown",

@@ -479,7 +479,7 @@ def weighted_categories(
     answers = {}
     for place, (name, posterior) in enumerate(result.posteriors.items()):
         drawn = draws(posterior, number, seed=seed + place)["posterior"]
-        flat = {key: drawn[key].to_numpy().reshape(number, -1) for key in drawn.data_vars}
+        flat = {key: drawn[key].to_numpy().reshape(number, -1) for key in map(str, drawn.data_vars)}
         if "mu" in flat:
             mu, tau = flat["mu"][:, 0], flat["tau"][:, 0]
         else:

@@ -107,7 +107,7 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
     sets[published.name] = published
     nested = {name: _of_categories(fit_categories(sets[name])) for name in SETS}
     changes = {name: _changes(sets[SETS[0]], sets[name]) for name in {SETS[1], *OURS.values()}}
-    changed = [
+    changed: list[Any] = [
         category_rates(fit_categories(each.evidence)).loc["mean rate", "mean"]
         for each in changes[SETS[1]]
     ]
@@ -159,7 +159,7 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
 
 
 def _of_fit(result: Fit) -> list[float]:
-    summary = result.summary.T
+    summary: Any = result.summary.T
     return _in_percent(
         patient_weighted_rate(result, number=4000),
         *(summary[row] for row in ("typical_rate", "mean_rate", "new_study_rate")),
@@ -167,7 +167,8 @@ def _of_fit(result: Fit) -> list[float]:
 
 
 def _of_categories(result: Categories) -> dict[str, list[float]]:
-    rates, weighted = category_rates(result).T, weighted_categories(result).T
+    rates: Any = category_rates(result).T
+    weighted: Any = weighted_categories(result).T
     scales = ("at typical effects", "mean rate", "new-study rate")
     return {
         category: _in_percent(weighted[category], *(rates[scale, category] for scale in scales))
@@ -184,7 +185,7 @@ def _in_percent(*summaries: Any) -> list[float]:
 
 
 def _mean_rate(counts_of: Callable[[Evidence], Counts], evidence: Evidence) -> float:
-    return 100 * float(fit(counts_of(evidence)).summary.loc["mean_rate", "mean"])
+    return 100 * float(fit(counts_of(evidence)).summary.T["mean_rate"]["mean"])
 
 
 def _not_split(counts: Counts, what: str) -> str:
@@ -413,6 +414,7 @@ def describe_later_series(table: pd.DataFrame) -> str:
     verdict = "inside" if inside else "for some reading OUTSIDE"
     return (
         f"{table['study'].iloc[0]}: {low:.0f} to {high:.0f} % responded, by how its two drugs are "
-        f"read; that is {verdict} what the earlier evidence predicts for a new study of its size "
-        f"(mid-p {table['mid_p'].min():.2f} to {table['mid_p'].max():.2f})."
+        f"read; that is {verdict} what the earlier evidence predicts for a new study of its size. "
+        f"A new study has more responders with probability {table['mid_p'].min():.2f} to "
+        f"{table['mid_p'].max():.2f} (mid-p: half of the probability of as many is counted)."
     )

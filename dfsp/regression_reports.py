@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 from dfsp.errors import DfspError
-from dfsp.regression import MARGIN, Regression, contrast
+from dfsp.models import Model
+from dfsp.priors import Normal
+from dfsp.regression import MARGIN, Regression, contrast, regress
 from dfsp.regression_identified import separators
 from dfsp.tables import Counts
 
@@ -88,6 +90,17 @@ def describe_regression(result: Regression) -> str:
     gone = [f"{row.study}, {row.reason}" for row in result.counts.dropped.itertuples()]
     left_out = f" ({len(gone)} left out: {'; '.join(gone)})" if gone else ""
     return " ".join([f"{len(result.design)} cohorts{left_out}. {'; '.join(said)}.", *told])
+
+
+def describe_covariate(
+    counts: Counts, covariate: str, *, model: Model | None = None, coefficient: Normal | None = None
+) -> str:
+    """Say what a covariate with one coefficient is worth, or why these counts cannot tell."""
+    try:
+        result = regress(counts, covariate, model=model, coefficient=coefficient, engine="exact")
+    except DfspError as error:
+        return f"Nothing can be said of {covariate}: {error}"
+    return describe_regression(result)
 
 
 def describe_identification(result: Regression) -> str:

@@ -11,9 +11,10 @@ import pandas as pd
 from scipy.special import betainc, betaincinv, betaln, gammaln, ndtr
 
 from dfsp.calibration import logit_mean_rate
-from dfsp.constants import CI_PROB
-from dfsp.errors import DfspError
-from dfsp.evidence import Evidence
+from dfsp.categories import SCALES, product_of
+from dfsp.constants import CI_PROB, STATISTICS
+from dfsp.errors import DfspError, listed
+from dfsp.evidence import DATA, Evidence
 from dfsp.exact import Distribution, cumulate, mix, solve
 from dfsp.grids import legendre_rule
 from dfsp.integrals import log_likelihood, sigmoid
@@ -22,6 +23,7 @@ from dfsp.outcomes import count
 from dfsp.predictions import events_in_new_study, probability_of_events
 from dfsp.priors import Fixed
 from dfsp.summaries import observed
+from dfsp.tables import check_table, read_cells
 
 Array = npt.NDArray[np.float64]
 
@@ -30,6 +32,7 @@ ROWS, COLUMNS = 40, 101  # of tau and mu, there
 DEPTH_OF_MU, DEPTH_OF_TAU = 25.0, 20.0  # log density below its maximum at which the grid ends
 ASTRAY = 1e-6  # share of the posterior at an edge of the grid that says it reaches beyond
 TAIL = (1 - CI_PROB) / 2
+ANY, SEVERE = "any_adverse_event", "severe_adverse_event"
 
 
 @dataclass(frozen=True)
@@ -311,10 +314,126 @@ def surgery(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def both_known(evidence: Evidence, first: str, second: str) -> list[str]:
-    """Return the labels of cohorts whose counts of both measures are known."""
-    rows = evidence.rows
+def both_known(evidence: Evidence) -> pd.DataFrame:
+    """Return the cohorts that report both any and severe adverse events of the same patients.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `study`, `any`, `severe`, `total`.
+
+    Raises
+    ------
+    DfspError
+        A cohort has more patients with a severe event than with any, or more in one count.
+    """
+    rows = evidence.rows[evidence.rows["measure"].isin([ANY, SEVERE])]
     kinds = evidence.cohorts.set_index("cohort")["kind"]
     rows = rows[rows["cohort"].map(kinds) != "aggregate"]
-    sets = [set(rows.loc[rows["measure"] == measure, "label"]) for measure in (first, second)]
-    return sorted(sets[0] & sets[1])
+    found, faults = [], []
+    for (study, _), own in rows.groupby(["label", "population"], sort=False):
+        if set(own["measure"]) != {ANY, SEVERE}:
+            continue
+        known = own[own["category"] != "NE"]
+        total = known.groupby("measure")["count"].sum()
+        events = known[known["category"] == "event"].groupby("measure")["count"].sum()
+        events = events.reindex([ANY, SEVERE], fill_value=0)
+        if events[SEVERE] > events[ANY] or total[SEVERE] != total[ANY]:
+            faults.append(
+                f"{study}: {events[SEVERE]} of {total[SEVERE]} severe, {events[ANY]} of "
+                f"{total[ANY]} any; severe events are among the others, of the same patients"
+            )
+        found.append([study, int(events[ANY]), int(events[SEVERE]), int(total[ANY])])
+    if faults:
+        raise listed(f"evidence set {evidence.name!r}", "adverse events cannot be nested", faults)
+    return pd.DataFrame(found, columns=["study", "any", "severe", "total"])
+
+
+def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFrame:
+    """Answer two nested questions: any adverse event, and severe given any.
+
+    Each is a hierarchical model of its own, with independent study effects, and a severe event is
+    their product, so that it is never more frequent than any.
+
+    Parameters
+    ----------
+    known : pandas.DataFrame
+        From `both_known`, a cohort a row.
+    model : Model, optional
+        Of each question.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `rate` (at typical effects, mean rate, new-study rate) and `event` (any, severe
+        given any, severe): `STATISTICS`, rate scale.
+    """
+    model = model or Model()
+    some = known[known["any"] > 0]
+    of_any = solve(known["any"], known["total"], model)
+    given = solve(some["severe"], some["any"], model)
+    rows, index = [], []
+    for quantity, label in SCALES.items():
+        first, second = getattr(of_any, quantity), getattr(given, quantity)
+        for event, rate in (
+            ("any", first),
+            ("severe given any", second),
+            ("severe", product_of(first, second)),
+        ):
+            rows.append(rate.summary())
+            index.append((label, event))
+    names = pd.MultiIndex.from_tuples(index, names=["rate", "event"])
+    return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
+
+
+def describe_nested(evidence: Evidence, model: Model | None = None) -> str:
+    """Say how frequent severe events are among those with any, or why that cannot be said."""
+    known = both_known(evidence)
+    if known.empty:
+        measured = evidence.rows[evidence.rows["category"] == "event"]
+        kinds = evidence.cohorts.set_index("cohort")["kind"]
+        measured = measured[measured["cohort"].map(kinds) != "aggregate"]
+        alone = [
+            f"{', '.join(measured.loc[measured['measure'] == measure, 'label']) or 'nobody'} "
+            f"reports {name} events"
+            for measure, name in ((ANY, "any"), (SEVERE, "severe"))
+        ]
+        return (
+            f"No cohort of evidence set '{evidence.name}' reports both any and severe adverse "
+            "events, so severe events cannot be modelled among those with any "
+            f"({'; '.join(alone)})."
+        )
+    mean = severe_in_any(known, model).loc["mean rate"]
+    given, severe = mean.loc["severe given any"], mean.loc["severe"]
+    return (
+        f"{len(known)} cohorts report both ({', '.join(known['study'])}): of patients with any "
+        f"adverse event {100 * given['mean']:.1f} % ({100 * given['q2.5']:.1f} to "
+        f"{100 * given['q97.5']:.1f} %) have a severe one, of all {100 * severe['mean']:.1f} % "
+        f"({100 * severe['q2.5']:.1f} to {100 * severe['q97.5']:.1f} %), as means over studies."
+    )
+
+
+def later_safety() -> pd.DataFrame:
+    """Return adverse events and surgery of series that came after the evidence, not pooled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
+        (Clopper-Pearson).
+    """
+    cells, _ = read_cells((DATA / "later_series.csv").read_bytes())
+    rows = []
+    for series in cells.to_dict("records"):
+        seen = {name: int(series[name]) for name in (ANY, SEVERE, "surgery", "treated")}
+        rows += [
+            (series["study"], "any adverse event", seen[ANY], seen["treated"]),
+            (series["study"], "severe adverse event", seen[SEVERE], seen["treated"]),
+            (series["study"], "severe given any", seen[SEVERE], seen[ANY]),
+            (series["study"], "planned surgery", seen["surgery"], seen["treated"]),
+        ]
+    table = pd.DataFrame(rows, columns=["series", "study", "events", "total"])
+    alone = observed(check_table(table[["study", "events", "total"]]))
+    alone = alone.rename(columns={"study": "outcome"})
+    alone.insert(0, "study", table["series"])
+    return alone.set_index(["study", "outcome"])

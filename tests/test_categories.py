@@ -206,6 +206,12 @@ def test_the_figure_holds_every_rate(evidence):
     result = dfsp.fit_categories(evidence["reconciled"])
     ax = dfsp.plot_categories(result)
     table = dfsp.study_categories(result)
-    drawn = (table["rate"] > 0).sum() + (table["observed"] > 0).sum()
-    assert len(ax.patches) == drawn
+    cells = [n for own in result.cells.values() for n in own.values() if n]
+    assert len(ax.patches) == (table["rate"] > 0).sum() + len(cells)
+    # Every bar is full, and the counts that a source does not split are hatched.
+    assert sum(p.get_width() for p in ax.patches) == pytest.approx(100 * (2 * 8 + 1))
+    hatched = [p.get_width() for p in ax.patches if p.get_hatch() == "///"]
+    assert hatched == pytest.approx([36, 64, 100 * 9 / 24])
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"CR+PR", "SD+PD", "SD+NE"} < set(legend)
     assert [t.get_text() for t in ax.get_yticklabels()][-1] == "new study"

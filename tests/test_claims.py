@@ -157,5 +157,6 @@ def test_the_later_series_and_its_extremes():
     assert table["mid_p"].iloc[0] == pytest.approx(probability[11:].sum() + probability[10] / 2)
     text = dfsp.describe_later_series(table)
     assert "30 to 43 % responded" in text and "inside what the earlier evidence" in text
+    assert "has more responders with probability 0.86 to 0.94 (mid-p" in text
     far = table.assign(events=0)
     assert "OUTSIDE" in dfsp.describe_later_series(far)

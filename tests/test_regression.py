@@ -292,6 +292,9 @@ def test_the_share_of_metastatic_patients(review):
     result = dfsp.regress(counts, name)
     assert set(result.design.index) == set(shares.dropna().index)
     assert "Han 2009, metastatic/enrolled is not known" in dfsp.describe_regression(result)
+    assert dfsp.describe_covariate(counts, name) == dfsp.describe_regression(result)
+    few = dfsp.without(counts, result.design.index[1:])
+    assert dfsp.describe_covariate(few, name).startswith(f"Nothing can be said of {name}: ")
     with pytest.raises(dfsp.DfspError, match="'setting' holds something other than numbers"):
         dfsp.share_of(review, "setting", "enrolled")
 
@@ -404,3 +407,13 @@ def test_the_figure_shows_every_cohort(review, both):
     ax = dfsp.plot_dose(review, both)
     assert len(ax.collections) == len(review.table)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["400", "600", "800"]
+
+
+def test_surgery_has_no_dose_headline():
+    options = {
+        "evidence_set": "reconciled", "not_evaluable": "no event", "drop": "", "mu_sd": 2.0,
+        "coefficient_sd": 1.0, "margin": 0.1, "tau_family": "half-normal", "tau_scale": 1.0,
+        "draws": 500, "seed": 1, "engine": "exact",
+    }  # fmt: skip
+    with pytest.raises(dfsp.DfspError, match="planned and salvage surgery are different outcomes"):
+        dfsp.dose_analysis(outcome="surgery", **options)

@@ -4,6 +4,7 @@ from itertools import combinations, product
 from math import comb
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -87,8 +88,6 @@ def test_scenarios(review_evidence):
 
 
 def one_study(events, total):
-    import pandas as pd
-
     return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
 
 
@@ -185,12 +184,58 @@ def test_surgery_is_kept_apart():
     salvage = table.loc["salvage"]
     assert salvage.loc["Wang 2015", ["events", "total"]].to_list() == [4, 10]
     assert salvage.loc["Wang 2015", "population"] == "primarily unresectable"
-    assert dfsp.both_known(dfsp.load_evidence("reconciled"), "response", "surgery") == [
-        "Han 2009",
-        "Rutkowski 2017",
-        "Stacchiotti 2016",
-        "Wang 2015",
-    ]
+
+
+def with_events(evidence, counts):
+    """The evidence with these adverse events: cohort, any, severe, patients."""
+    rows = []
+    for cohort, some, severe, total in counts:
+        label = evidence.cohorts.set_index("cohort").at[cohort, "label"]
+        for measure, events in (("any_adverse_event", some), ("severe_adverse_event", severe)):
+            for category, n in (("event", events), ("no event", total - events)):
+                rows.append([cohort, label, measure, "all", category, n])
+    columns = ["cohort", "label", "measure", "population", "category", "count"]
+    rows = pd.DataFrame(rows, columns=columns).assign(source="primary", status="printed")
+    return dfsp.Evidence(**vars(evidence) | {"rows": rows})
+
+
+def test_severe_events_are_nested_in_any(review_evidence):
+    counts = [("wang-2015", 15, 4, 22), ("han-2009", 0, 0, 4), ("kerob-2010", 20, 6, 25)]
+    evidence = with_events(review_evidence, counts)
+    known = dfsp.both_known(evidence)
+    assert known.to_numpy().tolist() == [
+        ["Wang 2015", 15, 4, 22], ["Han 2009", 0, 0, 4], ["Kérob 2010", 20, 6, 25],
+    ]  # fmt: skip
+    table = dfsp.severe_in_any(known)
+    of_any = dfsp.fit(dfsp.count(evidence, "any_adverse_event")).summary
+    given = dfsp.fit(
+        dfsp.check_table(pd.DataFrame({"study": ["W", "K"], "events": [4, 6], "total": [15, 20]}))
+    ).summary
+    for scale, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
+        means = [table.loc[(scale, event), "mean"] for event in ("any", "severe given any")]
+        assert means == pytest.approx([of_any.loc[row, "mean"], given.loc[row, "mean"]])
+        assert table.loc[(scale, "severe"), "mean"] == pytest.approx(np.prod(means))
+        assert table.loc[(scale, "severe"), "q97.5"] < table.loc[(scale, "any"), "q97.5"]
+    text = dfsp.describe_nested(evidence)
+    assert text.startswith("3 cohorts report both (Wang 2015, Han 2009, Kérob 2010)")
+    impossible = with_events(review_evidence, [("wang-2015", 3, 4, 22)])
+    with pytest.raises(dfsp.DfspError, match="Wang 2015: 4 of 22 severe, 3 of 22 any"):
+        dfsp.both_known(impossible)
+
+
+def test_where_no_cohort_has_both_that_is_said():
+    text = dfsp.describe_nested(dfsp.load_evidence("reconciled"))
+    assert text.startswith("No cohort of evidence set 'reconciled' reports both")
+    assert "(nobody reports any events; Ugurel 2014 reports severe events)" in text
+    assert "nobody reports severe" in dfsp.describe_nested(dfsp.load_evidence("review"))
+
+
+def test_the_later_series_stands_beside():
+    table = dfsp.later_safety().droplevel("study")
+    assert table[["events", "total"]].to_numpy().tolist() == [[23, 27], [4, 27], [4, 23], [24, 27]]
+    assert table.index.to_list() == [
+        "any adverse event", "severe adverse event", "severe given any", "planned surgery",
+    ]  # fmt: skip
 
 
 def test_the_figure_shows_every_reading(review_evidence):
