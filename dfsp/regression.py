@@ -60,8 +60,9 @@ class Regression:
         `sd_ratio` (posterior over prior sd, never a sampler's; missing for tau), `identified`:
         `no` where the ratio exceeds 0.9, `only together` where that of a combination with others
         does, which the data then cannot tell apart from it.
-    partners : mapping of str to list of str
-        By coefficient that is known only together with others, those others.
+    partners : mapping of str to mapping of str to float
+        By coefficient that is known only together with others, those others and the ratio of
+        posterior to prior sd of the combination.
     rates : pandas.DataFrame
         Indexed by the distinct rows of the design, named `at`, and `rate` (typical, mean,
         new-study): `STATISTICS`, rate scale.
@@ -77,7 +78,7 @@ class Regression:
     coefficient: Normal
     engine: Engine
     coefficients: pd.DataFrame
-    partners: Mapping[str, list[str]]
+    partners: Mapping[str, Mapping[str, float]]
     rates: pd.DataFrame
     log_marginal_likelihood: float | None
     checks: tuple[Check, ...]
@@ -283,9 +284,9 @@ def _coefficients(
     design: pd.DataFrame,
     coefficient: Normal,
     model: Model,
-) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     names = ["intercept", *map(str, design), "tau"]
-    partners: dict[str, list[str]] = {}
+    partners: dict[str, dict[str, float]] = {}
     if isinstance(posterior, Lattice):
         linear = [posterior.linear((1, 0)), posterior.linear((0, 1)), posterior.of_tau]
         rows = [each.summary() for each in linear]

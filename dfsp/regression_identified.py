@@ -144,7 +144,9 @@ def _likelihood(events: Array, total: Array, eta: Array, tau: float) -> Array:
     )  # fmt: skip
 
 
-def weak_partners(covariance: Array, names: list[str], prior_sd: float) -> dict[str, list[str]]:
+def weak_partners(
+    covariance: Array, names: list[str], prior_sd: float
+) -> dict[str, dict[str, float]]:
     """Return the coefficients of which the data inform a combination only, with their partners.
 
     Two confounded coefficients share what is known of their sum, so that each looks informed; the
@@ -155,16 +157,23 @@ def weak_partners(covariance: Array, names: list[str], prior_sd: float) -> dict[
     covariance : array, shape (coefficient, coefficient)
     names : list of str
     prior_sd : float
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        By coefficient and partner, posterior over prior sd of the combination.
     """
     if len(names) < 2:
         return {}
-    ratios, directions = np.linalg.eigh(covariance / prior_sd**2)
-    partners: dict[str, list[str]] = {}
-    for direction in np.abs(directions[:, np.sqrt(ratios) > LIMIT]).T:
+    variances, directions = np.linalg.eigh(covariance / prior_sd**2)
+    partners: dict[str, dict[str, float]] = {}
+    for ratio, direction in zip(np.sqrt(variances), np.abs(directions).T, strict=True):
+        if ratio <= LIMIT:
+            continue
         most = set(np.argsort(direction)[-2:]) | set(np.flatnonzero(direction > SHARE))
-        for i in most:
-            found = partners.setdefault(names[i], [])
-            found += [names[j] for j in sorted(most - {i}) if names[j] not in found]
+        for i in sorted(most):
+            for j in sorted(most - {i}):
+                partners.setdefault(names[i], {})[names[j]] = float(ratio)
     return partners
 
 

@@ -87,8 +87,12 @@ def describe_regression(result: Regression) -> str:
             )
         said.append(text)
     told = _told_apart(result)
-    gone = [f"{row.study}, {row.reason}" for row in result.counts.dropped.itertuples()]
-    left_out = f" ({len(gone)} left out: {'; '.join(gone)})" if gone else ""
+    dropped = result.counts.dropped
+    gone = [
+        f"{', '.join(group['study'])}, {reason}"
+        for reason, group in dropped.groupby("reason", sort=False)
+    ]
+    left_out = f" ({len(dropped)} left out: {'; '.join(gone)})" if gone else ""
     return " ".join([f"{len(result.design)} cohorts{left_out}. {'; '.join(said)}.", *told])
 
 
@@ -121,12 +125,15 @@ def _told_apart(result: Regression) -> list[str]:
     said: list[str] = []
     pairs: set[frozenset[str]] = set()
     for first, partners in result.partners.items():
-        for second in partners:
+        for second, ratio in partners.items():
             if (pair := frozenset((first, second))) in pairs:
                 continue
             pairs.add(pair)
             why = separators(result.counts, result.design, result.columns, first, second)
-            said.append(f"{first} and {second} cannot be told apart{': ' if why else ''}{why}.")
+            said.append(
+                f"{first} and {second} cannot be told apart{': ' if why else ''}{why}; a "
+                f"combination of the two is {100 * ratio:.1f} % as wide as its prior."
+            )
     return said
 
 

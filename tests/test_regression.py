@@ -142,10 +142,14 @@ def test_confounded_coefficients_are_known_only_together(beside):
     first, second = "dose_mg: 600 mg", "setting: neoadjuvant"
     assert table[first] == table[second] == "only together"
     assert table["dose_mg: 400 mg"] == "yes"
-    assert beside.partners == {first: [second], second: [first]}
+    assert {name: list(other) for name, other in beside.partners.items()} == {
+        first: [second],
+        second: [first],
+    }
+    assert beside.partners[first][second] == pytest.approx(0.911, abs=0.002)
     for text in (dfsp.describe_regression(beside), dfsp.describe_identification(beside)):
         assert (
-            f"{first} and {second} cannot be told apart: only Han 2009 (4 patients) separates them."
+            f"{first} and {second} cannot be told apart: only Han 2009 (4 patients) separates them;"
         ) in text
     assert f"{first}: -0." in dfsp.describe_regression(beside)
 
@@ -185,7 +189,9 @@ def test_partners_are_those_of_the_weak_direction():
     """Sum of the first two known, their difference not."""
     turn = np.array([[1, 1, 0], [1, -1, 0], [0, 0, 2**0.5]]) / 2**0.5
     covariance = turn.T @ np.diag([0.1, 0.95, 0.2]) @ turn
-    assert weak_partners(covariance, list("abc"), 1.0) == {"a": ["b"], "b": ["a"]}
+    found = weak_partners(covariance, list("abc"), 1.0)
+    assert {name: list(other) for name, other in found.items()} == {"a": ["b"], "b": ["a"]}
+    assert found["a"]["b"] == pytest.approx(0.95**0.5)
     assert weak_partners(covariance, list("abc"), 2.0) == {}
 
 
@@ -291,7 +297,9 @@ def test_the_share_of_metastatic_patients(review):
     assert shares["Wang 2015"] == pytest.approx(12 / 22)
     result = dfsp.regress(counts, name)
     assert set(result.design.index) == set(shares.dropna().index)
-    assert "Han 2009, metastatic/enrolled is not known" in dfsp.describe_regression(result)
+    text = dfsp.describe_regression(result)
+    assert "(5 left out: Kérob 2010, Heinrich 2008, Han 2009, " in text
+    assert text.count("metastatic/enrolled is not known") == 1
     assert dfsp.describe_covariate(counts, name) == dfsp.describe_regression(result)
     few = dfsp.without(counts, result.design.index[1:])
     assert dfsp.describe_covariate(few, name).startswith(f"Nothing can be said of {name}: ")
