@@ -14,12 +14,15 @@ from dfsp.categories import (
     Categories,
     category_draws,
     category_rates,
+    compare_orders,
     describe_categories,
+    describe_orders,
     fit_categories,
     informed,
     question_priors,
     study_categories,
     tau_sensitivity,
+    weighted_categories,
 )
 from dfsp.checks import Check
 from dfsp.claims import compare_claims, describe_claims, describe_later_series, later_series
@@ -83,17 +86,14 @@ from dfsp.priors import (
 )
 from dfsp.published import compare_published
 from dfsp.references import compare_references, describe_sources
-from dfsp.regression import (
-    Regression,
-    as_groups,
-    bayes_factors,
-    contrast,
-    contrasts,
+from dfsp.regression import Regression, bayes_factors, contrast, contrasts, regress
+from dfsp.regression_design import as_groups, log2_of, share_of
+from dfsp.regression_reports import (
     describe_confounding,
+    describe_covariate,
     describe_dose,
+    describe_identification,
     describe_regression,
-    log2_of,
-    regress,
 )
 from dfsp.robustness import (
     EFFECTS,
@@ -127,8 +127,11 @@ from dfsp.summaries import (
 from dfsp.tables import Counts, check_table, read_table, without
 from dfsp.totals import (
     both_known,
+    describe_nested,
     describe_totals,
+    later_safety,
     scenarios,
+    severe_in_any,
     surgery,
     total_of,
 )
@@ -222,6 +225,7 @@ __all__ = [
     "category_rates",
     "check_table",
     "compare_claims",
+    "compare_orders",
     "compare_published",
     "compare_references",
     "compare_response",
@@ -236,14 +240,18 @@ __all__ = [
     "describe_categories",
     "describe_claims",
     "describe_confounding",
+    "describe_covariate",
     "describe_cumulative",
     "describe_dose",
     "describe_evidence",
     "describe_heterogeneity",
+    "describe_identification",
     "describe_later_series",
     "describe_missing",
     "describe_multiverse",
+    "describe_nested",
     "describe_new_study",
+    "describe_orders",
     "describe_plan",
     "describe_power_scaling",
     "describe_regression",
@@ -264,6 +272,7 @@ __all__ = [
     "forest",
     "influence",
     "informed",
+    "later_safety",
     "later_series",
     "least_events",
     "leave_one_out",
@@ -311,13 +320,16 @@ __all__ = [
     "sample_sizes",
     "save",
     "scenarios",
+    "severe_in_any",
     "share_above",
+    "share_of",
     "shown",
     "study_categories",
     "surgery",
     "tau_prior",
     "tau_sensitivity",
     "total_of",
+    "weighted_categories",
     "which_choice_matters",
     "without",
     "wrapped",

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from dfsp.checks import Check
-from dfsp.constants import SEED, STATISTICS
+from dfsp.constants import QUANTILES, SEED, STATISTICS
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import Distribution, Posterior, invert, solve
@@ -25,6 +25,7 @@ from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.predictions import draws
 from dfsp.priors import HalfNormal
+from dfsp.seeds import generator
 
 Array = npt.NDArray[np.float64]
 
@@ -95,6 +96,8 @@ class Categories:
         By question; that of a question without any patient is the prior.
     studies : dict of str to list of str
         By question, the studies behind its posterior, in its order.
+    cells : dict of str to dict of str to int
+        By study, its counts as its source splits them.
     model : Model
         Of every question.
     not_evaluable, evidence_set : str
@@ -106,6 +109,7 @@ class Categories:
     informs: pd.DataFrame
     posteriors: dict[str, Posterior]
     studies: dict[str, list[str]]
+    cells: dict[str, dict[str, int]]
     model: Model
     not_evaluable: str
     evidence_set: str
@@ -184,9 +188,18 @@ def fit_categories(
     columns = ["study", "question", "events", "total", "reason"]
     informs = pd.DataFrame(found, columns=columns).astype({"events": "Int64", "total": "Int64"})
     return Categories(
-        questions, informs, posteriors, studies, model, not_evaluable, evidence.name,
-        dict(evidence.files),
+        questions, informs, posteriors, studies, cells_of_cohorts(rows), model, not_evaluable,
+        evidence.name, dict(evidence.files),
     )  # fmt: skip
+
+
+def cells_of_cohorts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the counts of each cohort by category, as its source splits them; keys are labels."""
+    cells: dict[str, dict[str, int]] = {}
+    columns = (rows[name].to_list() for name in ("label", "category", "count"))
+    for label, category, patients in zip(*columns, strict=True):
+        cells.setdefault(label, {})[category] = patients
+    return cells
 
 
 def _informs(
@@ -273,6 +286,70 @@ def tau_sensitivity(
     return pd.DataFrame(columns)
 
 
+def compare_orders(
+    evidence: Evidence, result: Categories, order: str = "progression first"
+) -> pd.DataFrame:
+    """Return mean rates in another order of asking, and in this one on the same cohorts.
+
+    A coarse count may inform one order and not the other. What a change of order does is seen on
+    cohorts that inform both only; the rest is what those left out do.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by category: the mean rate in `order`, in the order of `result` on the cohorts
+        that inform both orders (`same cohorts`), and in that of `result` on all. `attrs` has the
+        `order` and the cohorts `left_out` of the comparison.
+    """
+    own = next(name for name, rules in ORDERS.items() if result.questions in rules.values())
+
+    def answered(rows: pd.DataFrame, asked: str) -> Categories:
+        chosen = replace(evidence, rows=rows)
+        rule = result.not_evaluable
+        return fit_categories(chosen, not_evaluable=rule, order=asked, model=result.model)
+
+    rows = evidence.rows
+    both = [
+        set(each.informs.dropna(subset="total")["study"])
+        for each in (result, answered(rows, order))
+    ]
+    same = rows[rows["label"].isin(both[0] & both[1])]
+    columns = {order: answered(same, order), f"{own}, same cohorts": answered(same, own)}
+    columns[f"{own}, all"] = result
+    table = pd.DataFrame(
+        {name: category_rates(each).loc["mean rate", "mean"] for name, each in columns.items()}
+    )
+    gone = [study for study in result.cells if study not in both[0] & both[1]]
+    table.attrs = {"order": order, "left_out": gone}
+    return table
+
+
+def describe_orders(table: pd.DataFrame) -> str:
+    """Say how far another order moves a mean rate, on identical cohorts.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `compare_orders`.
+    """
+    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
+    most = str(shift.abs().idxmax())
+    gone = table.attrs["left_out"]
+    text = (
+        f"On identical cohorts, asking {table.attrs['order']} moves no mean rate by more than "
+        f"{abs(shift[most]):.1f} points ({most}: {shift[most]:+.1f})."
+    )
+    if not gone:
+        return text
+    left = 100 * (table.iloc[:, 1] - table.iloc[:, 2])
+    most = str(left.abs().idxmax())
+    return (
+        f"{text} That order hears nothing from {', '.join(gone)}, whose coarse counts answer its "
+        f"questions both ways; leaving them out moves {most} by {left[most]:+.1f} points, whatever "
+        "the order."
+    )
+
+
 def category_rates(result: Categories) -> pd.DataFrame:
     """Return the rate of each category, which sum to one in their means.
 
@@ -296,7 +373,7 @@ def category_rates(result: Categories) -> pd.DataFrame:
             ]
             distribution = path[0]
             for factor in path[1:]:
-                distribution = _product(distribution, factor)
+                distribution = product_of(distribution, factor)
             rows.append(distribution.summary())
             index.append((label, category))
     names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
@@ -310,7 +387,7 @@ def _complement(rate: Distribution) -> Distribution:
 SCORES = np.linspace(-6, 6, 97)
 
 
-def _product(first: Distribution, second: Distribution) -> Distribution:
+def product_of(first: Distribution, second: Distribution) -> Distribution:
     """Return the distribution of the product of two independent rates."""
     # Points of the first, equidistant in normal scores, over the distribution of the second
     weight = np.exp(-0.5 * SCORES**2)
@@ -365,6 +442,69 @@ def _study_answer(result: Categories, question: str, study: str) -> float:
     if study in result.studies[question]:
         return float(posterior.studies[result.studies[question].index(study), 0])
     return posterior.new_study_rate.mean
+
+
+def weighted_categories(
+    result: Categories, *, number: int = 4000, seed: int = SEED
+) -> pd.DataFrame:
+    """Return sum(n_i p_i) / sum(n_i) of each category: what adding patients up estimates.
+
+    A question that a cohort does not inform is answered as for a new study.
+
+    Parameters
+    ----------
+    result : Categories
+    number : int
+        Independent draws behind the standard deviation and the quantiles; the mean is exact.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by category; columns `STATISTICS`, rate scale.
+    """
+    studies = list(result.cells)
+    patients = np.array(
+        [
+            sum(
+                n
+                for category, n in cells.items()
+                if set(category.split("+")) & {*result.categories}
+            )
+            for cells in result.cells.values()
+        ]
+    )
+    share = patients / patients.sum()
+    effects = result.model.effects
+    answers = {}
+    for place, (name, posterior) in enumerate(result.posteriors.items()):
+        drawn = draws(posterior, number, seed=seed + place)["posterior"]
+        flat = {key: drawn[key].to_numpy().reshape(number, -1) for key in map(str, drawn.data_vars)}
+        if "mu" in flat:
+            mu, tau = flat["mu"][:, 0], flat["tau"][:, 0]
+        else:
+            mean = flat["mean_rate"][:, 0]
+            mu, tau = np.log(mean / (1 - mean)), flat["concentration"][:, 0] ** -0.5
+        rng = generator(seed + place, "studies that a question does not ask")
+        answers[name] = np.stack([
+            flat["rate"][:, result.studies[name].index(study)]
+            if study in result.studies[name]
+            else sigmoid(effects.new.draw(mu, tau, rng))
+            for study in studies
+        ])  # fmt: skip
+    means = study_categories(result).pivot_table(index="study", columns="category", values="rate")
+    rows = []
+    for category in result.categories:
+        rate = np.ones((len(studies), number))
+        for question in result.questions:
+            if category in question.yes + question.no:
+                yes = answers[question.name]
+                rate = rate * (yes if category in question.yes else 1 - yes)
+        weighted = share @ rate
+        mean = float(share @ means.loc[studies, category].to_numpy())
+        rows.append([mean, weighted.std(), *np.quantile(weighted, QUANTILES)])
+    index = pd.Index(result.categories, name="category")
+    return pd.DataFrame(rows, index=index, columns=list(STATISTICS))
 
 
 def category_draws(

@@ -35,6 +35,7 @@ STEP_SD = 3.0
 
 PARAMETERS = ("mu", "tau", "complete_step", "progression_step")
 TAIL = 0.025
+FEWEST = 3  # cohorts that a covariance between them needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,11 +230,13 @@ def cumulative_rates(result: Cumulative) -> pd.DataFrame:
 def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tuple[Check, ...]:
     """Ask whether one study effect can move all categories alike.
 
-    Replicated cohorts draw a new study effect each. Two discrepancies are compared with their
-    replicates (mid-p): the chi-square distance of all counts from what the draw expects of a new
-    study, and the number of complete responses. The response rate is then held against that of
-    the binary model on the same patients, which does not assume proportional odds. What is only
-    known in coarse cells cannot be told: cohorts without any other cell have no replicates.
+    Replicated cohorts draw a new study effect each. Three discrepancies are compared with their
+    replicates (mid-p): the chi-square distance of all counts from what the posterior expects of a
+    new study, the number of complete responses, and the covariance between studies of the share
+    that responds and the share that progresses, which a single effect can only make negative. The
+    response rate is then held against that of the binary model on the same patients, which does
+    not assume proportional odds. What is only known in coarse cells cannot be told: cohorts
+    without any other cell have no replicates, and the covariance is that of cohorts without any.
 
     Parameters
     ----------
@@ -266,7 +269,12 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
         return np.asarray(((counts - expected) ** 2 / expected).sum((-1, -2)))
 
     # Replicates of nobody are all alike.
-    spread = complete = None
+    spread = complete = crossing = None
+    whole = observed.sum(-1) == cells.total[studies]
+    if whole.sum() >= FEWEST:
+        crossing = _mid_p(
+            _covariance(replicated[:, whole]), float(_covariance(observed[None, whole])[0])
+        )
     if len(studies):
         spread = _mid_p(distance(replicated), float(distance(observed)))
         complete = _mid_p(replicated[..., 0].sum(-1), float(observed[:, 0].sum()))
@@ -282,6 +290,11 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
         ),
         _within(
             "proportional odds: complete responses", complete, "the number of complete responses"
+        ),
+        _within(
+            "proportional odds: response and progression", crossing,
+            "the covariance between studies of the shares that respond and progress",
+            f"Fewer than {FEWEST} cohorts have all their counts in single categories.",
         ),
         Check(
             "proportional odds: response rate",
@@ -346,13 +359,29 @@ def _stack(tree: "xr.DataTree") -> dict[str, Array]:
     return {name: posterior[name].to_numpy().ravel() for name in names}
 
 
+def _covariance(counts: Array) -> Array:
+    """Return the covariance over studies of the shares that respond and that progress.
+
+    Shapes: `counts` (draw, study, category), result (draw,).
+    """
+    shares = counts / counts.sum(-1, keepdims=True)
+    responding, progressing = shares[..., :2].sum(-1), shares[..., 3]
+    apart = responding - responding.mean(-1, keepdims=True)
+    return np.asarray((apart * progressing).mean(-1))
+
+
 def _mid_p(replicated: Array, observed: float) -> float:
     return float(np.mean(replicated > observed) + np.mean(replicated == observed) / 2)
 
 
-def _within(name: str, p: float | None, what: str) -> Check:
+def _within(
+    name: str,
+    p: float | None,
+    what: str,
+    unknown: str = "No cohort has a count of one category alone.",
+) -> Check:
     if p is None:
-        return Check(name, None, None, TAIL, "No cohort has a count of one category alone.")
+        return Check(name, None, None, TAIL, unknown)
     passed = TAIL <= p <= 1 - TAIL
     return Check(
         name, passed, p, TAIL,

@@ -400,6 +400,8 @@ def plot_scenarios(tables: Mapping[str, pd.DataFrame]) -> Axes:
 def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
     """Draw the category rates of every cohort, as observed and under the model, and a new study's.
 
+    A coarse count, which its source does not split, is hatched.
+
     Parameters
     ----------
     result : Categories
@@ -407,30 +409,29 @@ def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
     """
     table = study_categories(result)
     studies = list(dict.fromkeys(table["study"]))
+    order = {name: place for place, name in enumerate(CATEGORY_COLOURS)}
+    shares = {study: _observed_shares(result, study) for study in studies}
+    found = {category for own in shares.values() for category in own} | {*result.categories}
+    used = sorted(found, key=lambda name: order.get(name, 99))
     ax = ax or _axes(8.4, 1.5 + 0.52 * len(studies))
     for y, study in enumerate(studies):
-        own = table[table["study"] == study].set_index("category")
-        for column, offset, height in (("observed", -0.2, 0.32), ("rate", 0.18, 0.38)):
+        own = table[table["study"] == study].set_index("category")["rate"].to_dict()
+        for widths, offset, height in ((shares[study], -0.2, 0.32), (own, 0.18, 0.38)):
             left = 0.0
-            for category in result.categories:
-                width = 100 * own.at[category, column]
+            for category in used:
+                width = 100 * widths.get(category, 0.0)
                 if not width > 0:
                     continue
                 ax.barh(
-                    y + offset, width, height, left=left, color=CATEGORY_COLOURS[category], ec=DARK,
-                    lw=0.6, hatch=_hatch(category),
+                    y + offset, width, height, left=left, ec=DARK, lw=0.6,
+                    color=CATEGORY_COLOURS.get(category, GREY), hatch=_hatch(category),
                 )  # fmt: skip
                 left += width
-            if column == "observed" and study != "new study" and not left > 99.9:
-                ax.text(
-                    left + 1, y + offset, "not split further by its source" if left else
-                    "not split by its source", va="center", fontsize=FONT - 1, color=DARK,
-                )  # fmt: skip
         label = "model" if study == "new study" else "observed, model"
         ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
     handles = [
-        Patch(facecolor=CATEGORY_COLOURS[c], edgecolor=DARK, hatch=_hatch(c), label=c)
-        for c in result.categories
+        Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
+        for c in used
     ]
     labels = [_shorten(study) for study in studies]
     ax.set_yticks(range(len(studies)), labels, fontsize=FONT, parse_math=False)
@@ -441,6 +442,16 @@ def plot_categories(result: Categories, *, ax: Axes | None = None) -> Axes:
         frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
     )  # fmt: skip
     return ax
+
+
+def _observed_shares(result: Categories, study: str) -> dict[str, float]:
+    """Return a study's shares of patients as its source splits them, in the result's categories."""
+    cells = {
+        category: patients
+        for category, patients in result.cells.get(study, {}).items()
+        if patients and set(category.split("+")) & {*result.categories}
+    }
+    return {category: patients / sum(cells.values()) for category, patients in cells.items()}
 
 
 def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -184,6 +184,11 @@ def dose_analysis(
     faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
     if engine not in ("exact", "both"):
         faults.append(f"engine = {engine!r}: use exact or both")
+    if outcome == "surgery":
+        faults.append(
+            "outcome = 'surgery': planned and salvage surgery are different outcomes and are not "
+            "averaged; 05_safety_and_surgery shows them apart"
+        )
     if not isinstance(margin, float) or not 0 < margin < 1:
         faults.append(f"margin = {margin!r}: give a difference of rates between 0 and 1")
     coefficient = Normal(0, 1)

@@ -4,7 +4,7 @@ theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. One coefficient is i
 more are sampled with NUTS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,13 +16,15 @@ import pandas as pd
 from dfsp import sampling
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, QUANTILES, SEED, STATISTICS
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.exact import solve
 from dfsp.fitting import Engine
 from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.priors import Fixed, Normal
+from dfsp.regression_design import Column, design_of, levels_of
 from dfsp.regression_exact import Lattice, mean_and_square, solve_slope
+from dfsp.regression_identified import LIMIT, posterior_moments, weak_partners
 from dfsp.seeds import generator, integer
 from dfsp.tables import Counts, check_table
 
@@ -30,12 +32,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Array = npt.NDArray[np.float64]
-
-IDENTIFIED = 0.9
-"""A coefficient's posterior sd above this share of its prior sd: the data hardly inform it."""
-
-SHARE = 0.5
-"""Part of a coefficient in a combination that makes it belong there."""
 
 MARGIN = 0.1
 LATTICE_EDGE = 1e-6
@@ -52,6 +48,8 @@ class Regression:
         The studies that were used; `counts.dropped` says which were not and why.
     design : pandas.DataFrame
         One row a study, one column a coefficient.
+    columns : mapping of str to Column
+        What each column of the design stands for.
     model : Model
         `mu` is the logit rate of the median study where every column of the design is 0.
     coefficient : Normal
@@ -59,9 +57,12 @@ class Regression:
     engine : {"exact", "nuts", "both"}
     coefficients : pandas.DataFrame
         Indexed by `intercept`, the coefficients and `tau` (logit scale): `STATISTICS`,
-        `sd_ratio` (posterior over prior sd; missing for tau) and `identified`: `no` where the
-        ratio exceeds 0.9, `only together` where that of a combination with another coefficient
+        `sd_ratio` (posterior over prior sd, never a sampler's; missing for tau), `identified`:
+        `no` where the ratio exceeds 0.9, `only together` where that of a combination with others
         does, which the data then cannot tell apart from it.
+    partners : mapping of str to mapping of str to float
+        By coefficient that is known only together with others, those others and the ratio of
+        posterior to prior sd of the combination.
     rates : pandas.DataFrame
         Indexed by the distinct rows of the design, named `at`, and `rate` (typical, mean,
         new-study): `STATISTICS`, rate scale.
@@ -72,14 +73,21 @@ class Regression:
 
     counts: Counts
     design: pd.DataFrame
+    columns: Mapping[str, Column]
     model: Model
     coefficient: Normal
     engine: Engine
     coefficients: pd.DataFrame
+    partners: Mapping[str, Mapping[str, float]]
     rates: pd.DataFrame
     log_marginal_likelihood: float | None
     checks: tuple[Check, ...]
     posterior: "Lattice | Draws" = field(repr=False)
+
+    @property
+    def levels(self) -> dict[str, Array]:
+        """The distinct rows of the design by name."""
+        return levels_of(self.design, self.columns)
 
     def __repr__(self) -> str:
         return (
@@ -126,8 +134,10 @@ def regress(
     counts : Counts or pandas.DataFrame
         With the covariates as columns.
     covariates : str or sequence of str
-        A numeric column is used as it is; a text column becomes one coefficient for each level
-        but the one with most patients, which is the reference.
+        A numeric column is used as it is if its range holds 0, and is otherwise measured from
+        about its mean over patients, which the coefficient's name then says (`year - 2012`). A
+        text column becomes one coefficient for each level but the one with most patients, which
+        is the reference.
     model : Model, optional
         Priors of mu and tau; normal effects.
     coefficient : Normal, optional
@@ -145,17 +155,17 @@ def regress(
     Raises
     ------
     DfspError
-        An unknown covariate, one with a single level, more coefficients than studies, or the
-        exact engine for several coefficients.
+        No covariate or an unknown one, numbers that are not finite, a single level, more
+        coefficients than studies, or the exact engine for several coefficients.
     NotConverged
         The gate refused the NUTS draws.
     """
     counts = counts if isinstance(counts, Counts) else check_table(counts)
     model = model or Model()
     coefficient = coefficient or Normal(0, 1)
-    names = [covariates] if isinstance(covariates, str) else list(covariates)
+    names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
     model.require_normal("a meta-regression has")
-    used, design = _design(counts, names)
+    used, design, columns = design_of(counts, names)
     engine = engine or ("exact" if design.shape[1] == 1 else "nuts")
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
@@ -164,6 +174,7 @@ def regress(
             f"the exact engine takes one coefficient and there are {design.shape[1]} "
             f"({', '.join(map(str, design))}); use engine='nuts'"
         )
+    levels = levels_of(design, columns)
     checks: list[Check] = []
     posterior: Lattice | Draws | None = None
     evidence = None
@@ -185,65 +196,22 @@ def regress(
         sampling.require_converged(sampling.Sampled(tree, gate, ()))
         checks.extend(gate)
         if isinstance(posterior, Lattice):
-            checks.extend(_agreement(posterior, tree, design))
+            checks.extend(_agreement(posterior, tree, design, levels))
         posterior = posterior or _drawn(tree)
     assert posterior is not None
     return Regression(
         used,
         design,
+        columns,
         model,
         coefficient,
         engine,
-        _coefficients(posterior, design, coefficient, model),
-        _rates(posterior, design),
+        *_coefficients(posterior, used, design, coefficient, model),
+        _rates(posterior, levels),
         evidence,
         tuple(checks),
         posterior,
     )
-
-
-def _design(counts: Counts, names: list[str]) -> tuple[Counts, pd.DataFrame]:
-    table = counts.table
-    unknown = [name for name in names if name not in table]
-    if unknown:
-        plain = table.columns.drop(
-            ["study", "events", "total", "shares_patients_with"], errors="ignore"
-        )
-        found = f"covariate {', '.join(map(repr, unknown))} is not a column"
-        raise DfspError(f"{found}; known: {', '.join(map(str, plain))}")
-    missing = table[names].isna() | table[names].astype("string").apply(
-        lambda column: column.str.strip() == ""
-    )
-    gone = missing.any(axis=1)
-    reasons = [
-        f"{', '.join(name for name in names if missing.at[i, name])} is not known"
-        for i in table.index[gone]
-    ]
-    dropped = pd.DataFrame({"study": table.loc[gone, "study"], "reason": reasons}, dtype="str")
-    table = table[~gone].reset_index(drop=True)
-    columns: dict[str, Array] = {}
-    faults = []
-    for name in names:
-        column = table[name]
-        levels = list(dict.fromkeys(column))
-        if len(levels) < 2:
-            only = f"only {levels[0]!r}" if levels else "no value"
-            faults.append(f"{name}: {only} is left; a covariate needs two different values")
-        elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            columns[name] = column.to_numpy(float)
-        else:
-            reference = table.groupby(name)["total"].sum().idxmax()
-            for level in (each for each in levels if each != reference):
-                columns[f"{name}: {level}"] = (column == level).to_numpy(float)
-    if not faults and len(columns) + 1 > len(table):
-        faults.append(f"{len(columns)} coefficients for {len(table)} studies; leave some out")
-    if faults:
-        raise listed("covariates", "these cannot be used", faults)
-    used = Counts(**vars(counts) | {
-        "table": table,
-        "dropped": pd.concat([counts.dropped, dropped], ignore_index=True),
-    })  # fmt: skip
-    return used, pd.DataFrame(columns, index=pd.Index(table["study"], name="study"))
 
 
 def _resolved(lattice: Lattice) -> Check:
@@ -278,7 +246,9 @@ def _drawn(tree: "xr.DataTree") -> Draws:
     return Draws(mu, posterior["b"].to_numpy().reshape(len(mu), -1), tau)
 
 
-def _agreement(exact: Lattice, tree: "xr.DataTree", design: pd.DataFrame) -> list[Check]:
+def _agreement(
+    exact: Lattice, tree: "xr.DataTree", design: pd.DataFrame, levels: Mapping[str, Array]
+) -> list[Check]:
     """Compare sampled means with exact ones, in Monte Carlo standard errors."""
     import arviz as az
 
@@ -289,7 +259,7 @@ def _agreement(exact: Lattice, tree: "xr.DataTree", design: pd.DataFrame) -> lis
         f"coefficient of {design.columns[0]}": (b, exact.linear((0, 1)).mean),
         "tau": (posterior["tau"].to_numpy(), exact.of_tau.mean),
     }
-    for name, row in _levels(design).items():
+    for name, row in levels.items():
         rate = sigmoid(mu + b * row[0])
         pairs[f"typical rate at {name}"] = (rate, exact.typical_rate(row[0]).mean)
     checks = []
@@ -309,58 +279,38 @@ def _agreement(exact: Lattice, tree: "xr.DataTree", design: pd.DataFrame) -> lis
 
 
 def _coefficients(
-    posterior: Lattice | Draws, design: pd.DataFrame, coefficient: Normal, model: Model
-) -> pd.DataFrame:
+    posterior: Lattice | Draws,
+    counts: Counts,
+    design: pd.DataFrame,
+    coefficient: Normal,
+    model: Model,
+) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     names = ["intercept", *map(str, design), "tau"]
+    partners: dict[str, dict[str, float]] = {}
     if isinstance(posterior, Lattice):
         linear = [posterior.linear((1, 0)), posterior.linear((0, 1)), posterior.of_tau]
         rows = [each.summary() for each in linear]
+        sds = [each.sd for each in linear[:-1]]
     else:
         rows = [posterior.summary(x) for x in (posterior.mu, *posterior.b.T, posterior.tau)]
+        events, total = (counts.table[name].to_numpy(float) for name in ("events", "total"))
+        _, covariance = posterior_moments(events, total, design.to_numpy(), model, coefficient)
+        sds = np.sqrt(np.diag(covariance)).tolist()
+        partners = weak_partners(covariance[1:, 1:], names[1:-1], coefficient.sd)
     table = pd.DataFrame(rows, index=pd.Index(names, name="coefficient"), columns=list(STATISTICS))
-    prior = {str(name): coefficient.sd for name in design} | {"intercept": model.mu.sd}
-    table["sd_ratio"] = table["sd"] / pd.Series(prior).reindex(table.index)
-    together = _together(posterior, names[1:-1], coefficient)
+    prior = [model.mu.sd, *[coefficient.sd] * design.shape[1]]
+    table["sd_ratio"] = [*np.divide(sds, prior), np.nan]
     table["identified"] = [
-        "-" if np.isnan(ratio) else "no" if ratio > IDENTIFIED
-        else "only together" if name in together else "yes"
+        "-" if np.isnan(ratio) else "no" if ratio > LIMIT
+        else "only together" if name in partners else "yes"
         for name, ratio in table["sd_ratio"].items()
     ]  # fmt: skip
-    return table
+    return table, partners
 
 
-def _together(posterior: Lattice | Draws, names: list[str], coefficient: Normal) -> set[str]:
-    """Return the coefficients of which the data inform a combination only.
-
-    Two confounded coefficients share what is known of their sum, so that each looks informed; the
-    combination in which they differ keeps its prior.
-    """
-    if isinstance(posterior, Lattice):
-        return set()
-    ratios, directions = np.linalg.eigh(np.cov(posterior.b.T) / coefficient.sd**2)
-    weak = directions[:, np.sqrt(ratios) > IDENTIFIED]
-    return {names[i] for i in np.flatnonzero((np.abs(weak) > SHARE).any(-1))}
-
-
-def _levels(design: pd.DataFrame) -> dict[str, Array]:
-    """Return the distinct rows of the design by a name that says what they are."""
-    rows = design.drop_duplicates()
-    rows = rows.sort_values(rows.columns.to_list())
-    found = {}
-    for row in rows.to_numpy():
-        parts = []
-        for name, value in zip(map(str, design), row, strict=True):
-            if ": " in name:
-                parts += [name] if value else []
-            else:
-                parts.append(f"{name} = {value:.3g}")
-        found["; ".join(parts) or "reference"] = row
-    return found
-
-
-def _rates(posterior: Lattice | Draws, design: pd.DataFrame) -> pd.DataFrame:
+def _rates(posterior: Lattice | Draws, levels: Mapping[str, Array]) -> pd.DataFrame:
     rows, index = [], []
-    for name, row in _levels(design).items():
+    for name, row in levels.items():
         if isinstance(posterior, Lattice):
             kinds = (posterior.typical_rate, posterior.mean_rate, posterior.new_study_rate)
             rows += [kind(row[0]).summary() for kind in kinds]
@@ -395,7 +345,7 @@ def contrast(
     DfspError
         A name that is not there, or a margin outside (0, 1).
     """
-    levels = _levels(result.design)
+    levels = result.levels
     unknown = [name for name in (first, second) if name not in levels]
     if unknown:
         found = f"{', '.join(unknown)}: no such row of the design"
@@ -418,7 +368,7 @@ def contrast(
 
 def contrasts(result: Regression, margin: float = MARGIN) -> pd.DataFrame:
     """Return `contrast` of every pair of rows of the design, one a row."""
-    pairs = combinations(_levels(result.design), 2)
+    pairs = combinations(result.levels, 2)
     return pd.DataFrame([contrast(result, *pair, margin) for pair in pairs])
 
 
@@ -455,112 +405,3 @@ def bayes_factors(
         rows.append([evidence, none, float(np.exp(evidence - none))])
     columns = ["log_evidence", "log_evidence_none", "bayes_factor"]
     return pd.DataFrame(rows, index=pd.Index(sds, name="prior_sd"), columns=columns)
-
-
-def log2_of(counts: Counts, column: str, reference: float) -> tuple[Counts, str]:
-    """Add log2(column / reference) as a covariate.
-
-    Returns
-    -------
-    Counts, str
-        With the new column, and its name. A missing value stays missing.
-
-    Raises
-    ------
-    DfspError
-        The column is not there or not of positive numbers.
-    """
-    values = _column(counts, column)
-    if not pd.api.types.is_numeric_dtype(values) or not (values.dropna() > 0).all():
-        raise DfspError(f"{column!r} holds something other than positive numbers")
-    name = f"log2({column}/{reference:g})"
-    table = counts.table.assign(**{name: np.log2(values.astype(float) / reference)})
-    return Counts(**vars(counts) | {"table": table}), name
-
-
-def as_groups(counts: Counts, column: str, unit: str = "") -> Counts:
-    """Turn a numeric covariate into text, so that each of its values becomes a group.
-
-    Raises
-    ------
-    DfspError
-        The column is not there.
-    """
-    text = [f"{value:g}{unit}" if pd.notna(value) else None for value in _column(counts, column)]
-    groups = pd.Series(text, index=counts.table.index, dtype="str")
-    return Counts(**vars(counts) | {"table": counts.table.assign(**{column: groups})})
-
-
-def _column(counts: Counts, column: str) -> "pd.Series[Any]":
-    if column not in counts.table:
-        raise DfspError(f"{column!r} is not a column; known: {', '.join(map(str, counts.table))}")
-    return counts.table[column]
-
-
-def describe_confounding(counts: Counts) -> str:
-    """Say which doses were given in which setting, and for how long.
-
-    Raises
-    ------
-    DfspError
-        The counts have no dose or no setting.
-    """
-    missing = {"dose_mg", "setting", "treatment_months_median"} - set(counts.table)
-    if missing:
-        raise DfspError(f"the counts have no {', '.join(sorted(missing))}")
-    lines = []
-    for (dose, setting), group in counts.table.groupby(["dose_mg", "setting"]):
-        months = group["treatment_months_median"].dropna()
-        lasted = (
-            f"median treatment {', '.join(f'{m:g}' for m in months)} months where known"
-            if len(months)
-            else "duration not known"
-        )
-        lines.append(
-            f"{dose:g} mg, {setting}: {len(group)} cohorts, {group['events'].sum()} of "
-            f"{group['total'].sum()} patients; {lasted}"
-        )
-    known = counts.table.dropna(subset=["dose_mg"])
-    alone = [
-        f"{dose:g} mg only {settings[0]}"
-        for dose, settings in known.groupby("dose_mg")["setting"].unique().items()
-        if len(settings) == 1
-    ]
-    said = f" Confounded: {'; '.join(alone)}." if alone else ""
-    return "\n".join(lines) + said
-
-
-def describe_regression(result: Regression) -> str:
-    """Say which coefficients the data inform, and which only the prior."""
-    said = []
-    for name in map(str, result.design):
-        row = result.coefficients.T[name]
-        said.append(
-            f"{name}: {row['q50']:.2f} ({row['q2.5']:.2f} to {row['q97.5']:.2f}, logit scale)"
-            if row["identified"] == "yes"
-            else f"{name}: cannot be told apart from another coefficient"
-            if row["identified"] == "only together"
-            else f"{name}: not identifiable, its posterior is {100 * row['sd_ratio']:.0f} % as "
-            "wide as its prior"
-        )
-    gone = [f"{row.study}, {row.reason}" for row in result.counts.dropped.itertuples()]
-    left_out = f" ({len(gone)} left out: {'; '.join(gone)})" if gone else ""
-    return f"{len(result.design)} cohorts{left_out}. {'; '.join(said)}."
-
-
-def describe_dose(result: Regression, margin: float = MARGIN) -> str:
-    """Return the headline of a meta-regression on one number: how far its ends differ."""
-    levels = list(_levels(result.design))
-    first, last = levels[0], levels[-1]
-    gap = contrast(result, first, last, margin)
-    rates = result.rates["q50"]
-    source = f" (evidence set '{result.counts.evidence_set}')" if result.counts.evidence_set else ""
-    return (
-        f"{result.counts.label.capitalize()}{source}, {len(result.design)} cohorts: the median "
-        f"study's rate is {100 * rates[first, 'typical rate']:.1f} % at {first} and "
-        f"{100 * rates[last, 'typical rate']:.1f} % at {last}; the difference lies between "
-        f"{100 * gap['q2.5']:.1f} and {100 * gap['q97.5']:.1f} points (95 % interval), is positive "
-        f"with probability {gap['above']:.2f}, and smaller than {100 * margin:.0f} points with "
-        f"probability {gap['equal']:.2f}: these counts do not show that doses are equal unless "
-        "that last probability is high."
-    )

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, _product
+from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, product_of
 from dfsp.exact import Distribution
 
 RESPONSE, COMPLETE, EVALUABLE, PROGRESSION = ORDERS["response first"]["no event"]
@@ -94,7 +94,7 @@ def test_a_product_of_two_uniform_rates():
     """P(UV <= z) = z - z log z."""
     x = np.linspace(-12, 12, 601)
     uniform = Distribution(x, 1 / (1 + np.exp(-x)), 0.5, 12**-0.5, True)
-    product = _product(uniform, uniform)
+    product = product_of(uniform, uniform)
     assert product.mean == pytest.approx(0.25)
     assert product.sd == pytest.approx(np.sqrt(1 / 9 - 1 / 16))
     for q in (0.025, 0.5, 0.975):
@@ -160,6 +160,31 @@ def test_other_scales_of_tau(evidence):
     assert table.loc["CR", "97.5 %, tau scale 0.5"] < table.loc["CR", "97.5 %, tau scale 1"]
 
 
+def test_another_order_on_identical_cohorts(evidence):
+    """Kérob 2010 informs one order only: what it changes is not the order's doing."""
+    result = dfsp.fit_categories(evidence["reconciled"])
+    table = dfsp.compare_orders(evidence["reconciled"], result)
+    assert table.attrs["left_out"] == ["Kérob 2010"]
+    rows = evidence["reconciled"].rows
+    rest = dfsp.Evidence(
+        **vars(evidence["reconciled"]) | {"rows": rows[rows["label"] != "Kérob 2010"]}
+    )
+    for column, order in (
+        ("progression first", "progression first"),
+        ("response first, same cohorts", "response first"),
+    ):
+        again = dfsp.category_rates(dfsp.fit_categories(rest, order=order))
+        expected = again.loc["mean rate", "mean"]
+        assert table[column].to_numpy() == pytest.approx(expected.to_numpy())
+    text = dfsp.describe_orders(table)
+    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
+    assert f"by more than {shift.abs().max():.1f} points ({shift.abs().idxmax()}:" in text
+    assert "hears nothing from Kérob 2010" in text
+    review = dfsp.fit_categories(evidence["review"])
+    all_fine = dfsp.describe_orders(dfsp.compare_orders(evidence["review"], review))
+    assert "hears nothing" not in all_fine
+
+
 def test_refusals(evidence):
     with pytest.raises(dfsp.DfspError, match="not_evaluable 'event' cannot be used for categories"):
         dfsp.fit_categories(evidence["review"], not_evaluable="event")
@@ -181,6 +206,12 @@ def test_the_figure_holds_every_rate(evidence):
     result = dfsp.fit_categories(evidence["reconciled"])
     ax = dfsp.plot_categories(result)
     table = dfsp.study_categories(result)
-    drawn = (table["rate"] > 0).sum() + (table["observed"] > 0).sum()
-    assert len(ax.patches) == drawn
+    cells = [n for own in result.cells.values() for n in own.values() if n]
+    assert len(ax.patches) == (table["rate"] > 0).sum() + len(cells)
+    # Every bar is full, and the counts that a source does not split are hatched.
+    assert sum(p.get_width() for p in ax.patches) == pytest.approx(100 * (2 * 8 + 1))
+    hatched = [p.get_width() for p in ax.patches if p.get_hatch() == "///"]
+    assert hatched == pytest.approx([36, 64, 100 * 9 / 24])
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"CR+PR", "SD+PD", "SD+NE"} < set(legend)
     assert [t.get_text() for t in ax.get_yticklabels()][-1] == "new study"

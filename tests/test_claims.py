@@ -3,7 +3,7 @@
 import pytest
 
 import dfsp
-from dfsp.claims import CLAIMS, OURS, SETS
+from dfsp.claims import CATEGORY, CLAIMS, OURS, SETS
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +57,90 @@ def test_surgery_is_listed_and_not_averaged(claims):
     assert "salvage Wang 2015 4 of 10 (primarily unresectable)" in row["note"]
 
 
-def test_the_verdict_turns_and_dropped_cohorts_are_named(claims):
+@pytest.mark.parametrize("name", SETS)
+def test_categories_are_those_of_the_nested_questions(claims, name):
+    """What 03 prints under the same rule; no cohort is left out."""
+    result = dfsp.fit_categories(dfsp.load_evidence(name))
+    rates = dfsp.category_rates(result)
+    for claim, category in CATEGORY.items():
+        row = claims.loc[(claim, name)]
+        for column, scale, centre in (
+            ("typical", "at typical effects", "q50"),
+            ("mean", "mean rate", "mean"),
+            ("new_study", "new-study rate", "q50"),
+        ):
+            own = rates.loc[(scale, category)]
+            for end, statistic in (("", centre), ("_low", "q2.5"), ("_high", "q97.5")):
+                assert row[f"{column}{end}"] == pytest.approx(100 * own[statistic])
+    four = claims.xs(name, level="evidence_set").loc[list(CATEGORY), "mean"].sum()
+    assert four == pytest.approx(100 * (1 - rates.loc[("mean rate", "NE"), "mean"]))
+
+
+def test_the_patient_weighted_rate_of_a_category(claims):
+    """On the review's own counts near the sum of patients; of cohorts without split, in between."""
+    for claim, printed in (("partial response (%)", 84 / 152), ("stable disease (%)", 42 / 152)):
+        assert claims.loc[(claim, "review"), "patient_weighted"] == pytest.approx(
+            100 * printed, abs=2
+        )
+    result = dfsp.fit_categories(dfsp.load_evidence("reconciled"))
+    table = dfsp.weighted_categories(result, number=4000)
+    assert table["mean"].sum() == pytest.approx(1)
+    response = dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response"))
+    weighted = dfsp.patient_weighted_rate(response)
+    both = table.loc[["CR", "PR"], "mean"].sum()
+    assert both == pytest.approx(weighted["mean"], abs=1e-6)
+    assert (table["q2.5"] < table["mean"]).all() and (table["mean"] < table["q97.5"]).all()
+
+
+def test_the_verdict_turns_and_cohorts_without_a_split_are_named(claims):
     key = "partial response (%)"
     rows = claims.loc[[key]]
     inside = dfsp.describe_claims(rows)
-    assert "lies inside" in inside and "(without Kérob 2010)" in inside
+    assert "lies inside" in inside and "at typical effects" in inside
+    assert "(Kérob 2010 informs the other questions: CR+PR 9 cannot be divided)" in inside
     assert "OUTSIDE" in dfsp.describe_claims(rows.assign(printed=rows["mean_high"] + 1))
+    benefit = dfsp.describe_claims(claims.loc[["clinical benefit (%)"]])
+    assert "Kérob 2010 is left out: SD+PD 16 cannot be divided" in benefit
+    assert "; typical 88" in benefit
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [
+        ("complete response (%)", "McArthur 2005 (4 of 10) is counted once: its patients are very"),
+        ("complete response (%)", "0 of 31 (Rutkowski 2017) to 4 of 10 (McArthur 2005)"),
+        ("partial response (%)", "(pooled) has 11 of 24 and the review 9 of 24"),
+        ("partial response (%)", "points, less than one; their largest single change"),
+        ("progressive disease (%)", "the report of Kérob 2010 does not split SD+PD 16"),
+        ("response at 400 mg (%)", "move the mean by +0.0 points, less than one."),
+        ("response at 800 mg (%)", "by -4.3 points, most of all since McArthur 2005 (9 of 10)"),
+        ("response at 800 mg (%)", "Ugurel 2014 and Kérob 2010, 16 of 39 at other doses"),
+        ("severe adverse event (%)", "a single cohort, Ugurel 2014: 4 of 16"),
+    ],
+)
+def test_why_a_claim_changes(claims, claim, reason):
+    text = " ".join(dfsp.describe_claims(claims.loc[[claim]]).split())
+    assert reason in text
+    assert "since the model allows" not in text
+
+
+def test_a_reason_is_one_change_of_the_review(claims):
+    """The review without McArthur 2005, by hand."""
+    counts = dfsp.count(dfsp.load_evidence("review"), "objective_response")
+    table = counts.table
+    others = table.loc[(table["dose_mg"] != 800) | (table["study"] == "McArthur 2005"), "study"]
+    mean = dfsp.fit(dfsp.without(counts, others)).summary.loc["mean_rate", "mean"]
+    shift = 100 * mean - claims.loc[("response at 800 mg (%)", "review"), "mean"]
+    reason = claims.loc[("response at 800 mg (%)", "reconciled_by_dose"), "reason"]
+    assert f"({shift:+.1f} points alone)" in reason
 
 
 def test_what_has_no_counts_says_so(claims):
     text = dfsp.describe_claims(claims)
     assert claims.loc[("any adverse event (%)", "review"), "note"] == "no per-cohort data"
-    assert claims.loc[("severe adverse event (%)", "reconciled"), "note"] == "a single cohort"
+    assert claims.loc[("severe adverse event (%)", "reconciled"), "note"] == (
+        "a single cohort, Ugurel 2014: 4 of 16"
+    )
     block = text[text.index("any adverse event") :]
     assert "no rate across studies" in block
     for claim in CLAIMS:
@@ -85,5 +157,6 @@ def test_the_later_series_and_its_extremes():
     assert table["mid_p"].iloc[0] == pytest.approx(probability[11:].sum() + probability[10] / 2)
     text = dfsp.describe_later_series(table)
     assert "30 to 43 % responded" in text and "inside what the earlier evidence" in text
+    assert "has more responders with probability 0.86 to 0.94 (mid-p" in text
     far = table.assign(events=0)
     assert "OUTSIDE" in dfsp.describe_later_series(far)

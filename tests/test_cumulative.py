@@ -73,7 +73,7 @@ def test_the_review_under_proportional_odds(fitted):
     rates = cumulative_rates(fitted)
     assert rates["mean"].iloc[:4].sum() == pytest.approx(1)
     checks = proportional_odds(fitted)
-    assert [check.passed for check in checks] == [True, True, True]
+    assert [check.passed for check in checks] == [True] * 4
     assert "nothing speaks against" in describe_cumulative(fitted, checks)
 
 
@@ -92,14 +92,42 @@ def test_effects_that_differ_between_steps_are_noticed():
     assert "doubtful: spread of categories" in describe_cumulative(result, checks)
 
 
+def sampled(patients):
+    """The cumulative model of counts in single categories, one row a study."""
+    studies = len(patients)
+    cells = Cells(
+        [f"S{i}" for i in range(studies)], np.repeat(np.arange(studies), 4),
+        np.tile(np.eye(4), (studies, 1)), np.asarray(patients).ravel(),
+        dfsp.cumulative.pd.DataFrame(columns=["study", "reason"]),
+    )  # fmt: skip
+    tree = dfsp.sampling.run(dfsp.cumulative.build(cells, dfsp.Model()), 500, 1)
+    return dfsp.cumulative.Cumulative(cells, dfsp.Model(), tree, ())
+
+
+def test_studies_that_cross_are_noticed():
+    """Where more respond, more progress too: no single effect moves a study so."""
+    high, low = [[0, 16, 0, 4], [0, 15, 0, 5]], [[0, 4, 16, 0], [0, 5, 15, 0]]
+    result = sampled([high[0], low[0], high[1], low[1]] * 2)
+    check = proportional_odds(result)[2]
+    assert check.name == "proportional odds: response and progression"
+    assert check.passed is False
+    assert "doubtful" in describe_cumulative(result, proportional_odds(result))
+
+
+def test_studies_of_proportional_odds_do_not_cross():
+    rng = np.random.default_rng(20190303)
+    shares = probabilities(0.3 + 1.0 * rng.standard_normal(8), 2.0, 1.2)
+    assert proportional_odds(sampled(rng.multinomial(20, shares)))[2].passed is True
+
+
 def test_response_rates_that_contradict_each_other_are_noticed(fitted):
     """Draws of the typical rate moved by two of the binary model's posterior sds."""
     moved = fitted.draws.copy(deep=True)
     moved["posterior"]["typical_rate"] -= 0.2
     bent = dfsp.cumulative.Cumulative(fitted.cells, fitted.model, moved, fitted.checks)
     checks = proportional_odds(bent)
-    assert checks[2].passed is False
-    assert checks[2].value > 1
+    assert checks[3].passed is False
+    assert checks[3].value > 1
     assert "doubtful: response rate" in describe_cumulative(bent, checks)
 
 
@@ -112,7 +140,7 @@ def test_coarse_counts_alone_cannot_tell(fitted):
     )  # fmt: skip
     coarse = dfsp.cumulative.Cumulative(cells, fitted.model, fitted.draws, ())
     checks = proportional_odds(coarse)
-    assert [check.passed for check in checks[:2]] == [None, None]
+    assert [check.passed for check in checks[:3]] == [None] * 3
     assert "cannot tell" in describe_cumulative(coarse, checks)
 
 

@@ -6,8 +6,9 @@ import pytest
 from scipy.special import gammaln
 
 import dfsp
-from dfsp.regression import _levels
+from dfsp.regression_design import levels_of
 from dfsp.regression_exact import Lattice
+from dfsp.regression_identified import posterior_moments, weak_partners
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_difference_against_the_joint_posterior(both):
     assert isinstance(lattice, Lattice)
     mu, b, weight = lattice.nodes
     apart = 1 / (1 + np.exp(-mu)) - 1 / (1 + np.exp(-(mu - b)))
-    row = dfsp.contrast(both, *[n for n in _levels(both.design) if not n.endswith("-0.415")])
+    row = dfsp.contrast(both, *[n for n in both.levels if not n.endswith("-0.415")])
     assert row["mean"] == pytest.approx((weight * apart).sum(), abs=1e-6)
     assert row["equal"] == pytest.approx(weight[np.abs(apart) < 0.1].sum(), abs=0.02)
     turned = dfsp.contrast(both, row.name.split(" minus ")[0], row.name.split(" minus ")[1])
@@ -124,23 +125,216 @@ def test_the_reviews_groups(review):
     assert sums.loc[600].to_list() == [16, 39]
 
 
-def test_confounded_coefficients_are_known_only_together():
+@pytest.fixture(scope="module")
+def by_dose():
+    return dfsp.count(dfsp.load_evidence("reconciled_by_dose"), "objective_response")
+
+
+@pytest.fixture(scope="module")
+def beside(by_dose):
+    groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
+    return dfsp.regress(groups, ["dose_mg", "setting"], draws=1000)
+
+
+def test_confounded_coefficients_are_known_only_together(beside):
     """All 600 mg cohorts are neoadjuvant, and only four patients at 800 mg are so too."""
-    counts = dfsp.count(dfsp.load_evidence("reconciled_by_dose"), "objective_response")
-    groups = dfsp.as_groups(counts, "dose_mg", " mg")
-    result = dfsp.regress(groups, ["dose_mg", "setting"], draws=1000)
-    table = result.coefficients["identified"]
-    assert table["dose_mg: 600 mg"] == table["setting: neoadjuvant"] == "only together"
+    table = beside.coefficients["identified"]
+    first, second = "dose_mg: 600 mg", "setting: neoadjuvant"
+    assert table[first] == table[second] == "only together"
     assert table["dose_mg: 400 mg"] == "yes"
-    assert "cannot be told apart" in dfsp.describe_regression(result)
-    assert "600 mg only neoadjuvant" in dfsp.describe_confounding(counts)
+    assert {name: list(other) for name, other in beside.partners.items()} == {
+        first: [second],
+        second: [first],
+    }
+    assert beside.partners[first][second] == pytest.approx(0.911, abs=0.002)
+    for text in (dfsp.describe_regression(beside), dfsp.describe_identification(beside)):
+        assert (
+            f"{first} and {second} cannot be told apart: only Han 2009 (4 patients) separates them;"
+        ) in text
+    assert f"{first}: -0." in dfsp.describe_regression(beside)
+
+
+def test_identifiability_is_the_same_whatever_the_seed(by_dose, beside):
+    groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
+    again = dfsp.regress(groups, ["dose_mg", "setting"], draws=1000, seed=7)
+    same = ["sd_ratio", "identified"]
+    pd.testing.assert_frame_equal(again.coefficients[same], beside.coefficients[same])
+    sampled = beside.coefficients["sd"].iloc[:-1] / [2, 1, 1, 1]
+    ratio = beside.coefficients["sd_ratio"].iloc[:-1]
+    assert ratio.to_numpy() == pytest.approx(sampled.to_numpy(), rel=0.06)
+
+
+def test_posterior_moments_without_a_sampler(dosed, both, monkeypatch):
+    """One coefficient against the lattice; three against four times the points."""
+    events, total = (dosed[0].table[c].to_numpy(float) for c in ("events", "total"))
+    priors = dfsp.Model(), dfsp.Normal(0, 1)
+    mean, covariance = posterior_moments(events, total, both.design.to_numpy(), *priors)
+    own = both.coefficients.iloc[:2]
+    assert mean == pytest.approx(own["mean"].to_numpy(), abs=1e-3)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(own["sd"].to_numpy(), abs=1e-3)
+    lattice = both.posterior
+    mu, b, weight = lattice.nodes
+    joint = (weight * mu * b).sum() - (weight * mu).sum() * (weight * b).sum()
+    assert covariance[0, 1] == pytest.approx(joint, abs=1e-3)
+    rng = np.random.default_rng(1)
+    design = rng.normal(size=(len(events), 3))
+    few = posterior_moments(events, total, design, *priors)
+    monkeypatch.setattr("dfsp.regression_identified.POINTS", 16384)
+    many = posterior_moments(events, total, design, *priors)
+    for one, two in zip(few, many, strict=True):
+        assert one == pytest.approx(two, abs=5e-3)
+
+
+def test_partners_are_those_of_the_weak_direction():
+    """Sum of the first two known, their difference not."""
+    turn = np.array([[1, 1, 0], [1, -1, 0], [0, 0, 2**0.5]]) / 2**0.5
+    covariance = turn.T @ np.diag([0.1, 0.95, 0.2]) @ turn
+    found = weak_partners(covariance, list("abc"), 1.0)
+    assert {name: list(other) for name, other in found.items()} == {"a": ["b"], "b": ["a"]}
+    assert found["a"]["b"] == pytest.approx(0.95**0.5)
+    assert weak_partners(covariance, list("abc"), 2.0) == {}
+
+
+def test_confounding_is_said_from_the_counts(by_dose, make):
+    text = dfsp.describe_confounding(by_dose)
+    assert "600 mg only neoadjuvant.\n" not in text and "\nConfounded: 400 mg only" in text
+    assert "Only Han 2009 (4 patients, 800 mg, neoadjuvant) tells dose and setting apart." in text
+    assert "800 mg, neoadjuvant: 1 cohort, 4 of 4" in text
+    pooled = dfsp.count(dfsp.load_evidence("reconciled"), "objective_response")
+    assert "No dose: Rutkowski 2010 (pooled), 11 of 24 patients." in dfsp.describe_confounding(
+        pooled
+    )
+    rows = [(name, 3, 9) for name in "ABCD"]
+    table = make(rows).table.assign(
+        dose_mg=[400, 400, 800, 800], setting="advanced", treatment_months_median=np.nan
+    )
+    same = dfsp.describe_confounding(dfsp.check_table(table))
+    assert "The setting does not vary: advanced." in same and "Confounded" not in same
+    crossed = table.assign(setting=["advanced", "neoadjuvant"] * 2)
+    assert "more than one setting" in dfsp.describe_confounding(dfsp.check_table(crossed))
+    nested = table.assign(setting=["advanced", "advanced", "neoadjuvant", "neoadjuvant"])
+    assert "No cohort tells" in dfsp.describe_confounding(dfsp.check_table(nested))
+
+
+@pytest.fixture(scope="module")
+def years(make):
+    rows = [("A", 8, 40), ("B", 12, 40), ("C", 16, 40), ("D", 20, 40), ("E", 24, 40), ("F", 28, 40)]
+    return dfsp.check_table(make(rows).table.assign(year=range(2010, 2016), far=np.arange(6) - 2))
+
+
+def test_numbers_far_from_0_are_centred(years):
+    """The prior of mu must not fix the slope; a covariate that holds 0 stays as it is."""
+    result = dfsp.regress(years, "year")
+    assert list(result.design) == ["year - 2012"]
+    table = years.table.assign(by_hand=years.table["year"] - 2012)
+    by_hand = dfsp.regress(dfsp.check_table(table), "by_hand")
+    numbers = ["mean", "sd", "q2.5", "q97.5"]
+    assert result.coefficients.iloc[1][numbers].to_list() == pytest.approx(
+        by_hand.coefficients.iloc[1][numbers].to_list()
+    )
+    assert result.coefficients.loc["year - 2012", "q2.5"] > 0.15
+    assert list(result.levels) == [f"year = {year}" for year in range(2010, 2016)]
+    assert list(dfsp.regress(years, "far").design) == ["far"]
+    assert "year - 2012: 0.4" in dfsp.describe_regression(result)
+
+
+def test_a_centre_is_near_the_mean_and_round(make):
+    rows = [("A", 3, 10), ("B", 4, 10), ("C", 5, 20), ("D", 6, 20)]
+    for values, name in (
+        ([400, 400, 800, 800], "x - 670"),
+        ([-5.03, -5.02, -5.01, -5.0], "x + 5.012"),
+        ([1, 2, 3, 4], "x - 2.8"),
+    ):
+        table = make(rows).table.assign(x=values)
+        assert list(dfsp.regress(dfsp.check_table(table), "x").design) == [name]
+
+
+def test_small_slopes_have_digits(by_dose):
+    text = dfsp.describe_regression(dfsp.regress(by_dose, "dose_mg"))
+    assert "0.00 (-0.00 to 0.00" not in text
+    assert "(-0.0040 to 0.0049" in text
+
+
+def test_close_values_stay_apart(make):
+    """Eight values that agree in three digits are eight rows."""
+    rows = [(name, i + 1, 12) for i, name in enumerate("ABCDEFGH")]
+    values = 0.001 * np.arange(8) - 0.002 + np.array([0, *[1.0] * 7])
+    result = dfsp.regress(dfsp.check_table(make(rows).table.assign(x=values)), "x")
+    assert len(result.rates.xs("typical rate", level="rate")) == 8
+
+
+def test_a_number_with_a_colon_in_its_name_is_no_group(make):
+    table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9), ("D", 6, 9)]).table
+    table = table.assign(**{"arm: b": [-1.0, 0.0, 1.0, 2.0]})
+    result = dfsp.regress(dfsp.check_table(table), "arm: b")
+    assert list(result.levels) == [f"arm: b = {x}" for x in (-1, 0, 1, 2)]
+
+
+def test_rows_of_groups_are_named_by_their_levels(beside):
+    names = list(levels_of(beside.design, beside.columns))
+    assert "dose_mg: 800 mg; setting: advanced" in names
+    assert "dose_mg: 600 mg; setting: neoadjuvant" in names
+    assert len(names) == 4
+
+
+def test_infinite_covariates_are_refused(make):
+    table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9)]).table.assign(x=[0.0, np.inf, 1.0])
+    with pytest.raises(dfsp.DfspError, match="x: not finite for B"):
+        dfsp.regress(dfsp.check_table(table), "x")
+
+
+@pytest.mark.parametrize("name", ["study", "events", "total", "shares_patients_with"])
+def test_counts_are_no_covariates(review, name):
+    with pytest.raises(dfsp.DfspError, match=f"'{name}' is no covariate; known: cohort, dose_mg"):
+        dfsp.regress(review, name)
+    with pytest.raises(dfsp.DfspError, match="no covariate is given; known: cohort, dose_mg"):
+        dfsp.regress(review, [])
+
+
+def test_the_share_of_metastatic_patients(review):
+    counts, name = dfsp.share_of(review, "metastatic", "enrolled")
+    shares = counts.table.set_index("study")[name]
+    assert shares["Wang 2015"] == pytest.approx(12 / 22)
+    result = dfsp.regress(counts, name)
+    assert set(result.design.index) == set(shares.dropna().index)
+    text = dfsp.describe_regression(result)
+    assert "(5 left out: Kérob 2010, Heinrich 2008, Han 2009, " in text
+    assert text.count("metastatic/enrolled is not known") == 1
+    assert dfsp.describe_covariate(counts, name) == dfsp.describe_regression(result)
+    few = dfsp.without(counts, result.design.index[1:])
+    assert dfsp.describe_covariate(few, name).startswith(f"Nothing can be said of {name}: ")
+    with pytest.raises(dfsp.DfspError, match="'setting' holds something other than numbers"):
+        dfsp.share_of(review, "setting", "enrolled")
+
+
+def test_two_doses_as_groups_are_exact(by_dose):
+    """The review's own question: 400 mg against 800 mg is one coefficient."""
+    both_doses = dfsp.without(by_dose, ["Ugurel 2014", "Kérob 2010"])
+    groups = dfsp.as_groups(both_doses, "dose_mg", " mg")
+    result = dfsp.regress(groups, "dose_mg")
+    assert result.engine == "exact"
+    (row,) = dfsp.contrasts(result, 0.1).itertuples()
+    assert row.Index == "dose_mg: 400 mg minus dose_mg: 800 mg"
+    text = dfsp.describe_dose(result, 0.1)
+    assert "at 800 mg" in text and "at 400 mg" in text and "do not show" in text
+    wide = dfsp.describe_dose(result, 0.6)
+    assert "practically equal (closer than 60 points)" in wide and "do not show" not in wide
+    factors = dfsp.bayes_factors(groups, "dose_mg")
+    assert (factors["bayes_factor"] < 1).all()
+
+
+def test_headlines_name_doses(dosed):
+    text = dfsp.describe_dose(dfsp.regress(*dosed))
+    assert "% at 400 mg and" in text and "% at 800 mg;" in text
 
 
 def test_a_coefficient_without_information_is_not_identifiable(make):
     table = make([("A", 1, 2), ("B", 1, 2), ("C", 1, 2)]).table.assign(x=[0.0, 0.0, 0.001])
     result = dfsp.regress(dfsp.check_table(table), "x")
     assert result.coefficients.loc["x", "identified"] == "no"
-    assert "not identifiable" in dfsp.describe_regression(result)
+    text = dfsp.describe_regression(result)
+    assert "not identifiable" in text and "x: 0.00 (-1.96 to 1.96" in text
+    assert dfsp.describe_identification(result).startswith("x is not identifiable")
 
 
 def test_missing_covariates_are_reported_and_not_imputed(make):
@@ -186,7 +380,7 @@ def test_levels_and_studies_must_suffice(make):
 
 
 def test_contrasts_refuse_what_is_not_there(both):
-    first, second = list(_levels(both.design))[:2]
+    first, second = list(both.levels)[:2]
     with pytest.raises(dfsp.DfspError, match="no such row of the design; known"):
         dfsp.contrast(both, first, "1200 mg")
     with pytest.raises(dfsp.DfspError, match="difference of rates between 0 and 1"):
@@ -221,3 +415,13 @@ def test_the_figure_shows_every_cohort(review, both):
     ax = dfsp.plot_dose(review, both)
     assert len(ax.collections) == len(review.table)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["400", "600", "800"]
+
+
+def test_surgery_has_no_dose_headline():
+    options = {
+        "evidence_set": "reconciled", "not_evaluable": "no event", "drop": "", "mu_sd": 2.0,
+        "coefficient_sd": 1.0, "margin": 0.1, "tau_family": "half-normal", "tau_scale": 1.0,
+        "draws": 500, "seed": 1, "engine": "exact",
+    }  # fmt: skip
+    with pytest.raises(dfsp.DfspError, match="planned and salvage surgery are different outcomes"):
+        dfsp.dose_analysis(outcome="surgery", **options)

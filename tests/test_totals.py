@@ -1,8 +1,10 @@
 """Totals over unknown cohorts against enumeration by hand, and surgery as reported."""
 
 from itertools import combinations, product
+from math import comb
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -86,8 +88,6 @@ def test_scenarios(review_evidence):
 
 
 def one_study(events, total):
-    import pandas as pd
-
     return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
 
 
@@ -116,6 +116,61 @@ def test_the_reviews_totals_on_another_lattice(review_evidence):
         assert row[["mean", "q2.5", "q97.5"]].to_list() == pytest.approx(expected, abs=2e-3)
 
 
+def above_20(total):
+    """P(rate of a new study > 0.2), default priors: sets enumerated, sums by plain grids."""
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    tau, mu = 2.5 * (nodes + 1), np.linspace(-7, 4, 181)
+    z = np.linspace(-7, 7, 121)
+    phi = stats.norm.pdf(z) / stats.norm.pdf(z).sum()
+    sizes = total.sizes.tolist()
+    sets = [c for n in range(11) for c in combinations(sizes, n) if sum(c) == total.total]
+    density = np.zeros((40, 181))
+    for row, sd in enumerate(tau):
+        rate = 1 / (1 + np.exp(-(mu[:, None] + sd * z)))
+        of = {
+            n: [comb(n, k) * (rate**k * (1 - rate) ** (n - k)) @ phi for k in range(min(n, 20) + 1)]
+            for n in set(sizes)
+        }
+        for chosen in sets:
+            state = np.zeros((181, total.events + 1))
+            state[:, 0] = 1
+            for size in chosen:
+                added = np.zeros_like(state)
+                for k, of_k in enumerate(of[size]):
+                    added[:, k:] += state[:, : total.events + 1 - k] * of_k[:, None]
+                state = added
+            density[row] += state[:, -1]
+    density *= stats.norm.pdf(mu, 0, 2) * (stats.norm.pdf(tau) * weights)[:, None]
+    density /= density.sum()
+    return (density * stats.norm.sf(np.log(0.25), mu, tau[:, None])).sum()
+
+
+def test_above_20_against_brute_force(review_evidence):
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    own = scenarios(total).loc[("sum over sets of cohorts", "new-study rate"), "above_20"]
+    assert own == pytest.approx(above_20(total), abs=5e-4)
+
+
+def test_wide_priors_are_not_cut_off(review_evidence):
+    """Reference: 0.058 by brute force on a lattice of mu from -60 to 60."""
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    model = dfsp.Model(dfsp.Normal(0, 10), dfsp.HalfCauchy(2.5))
+    own = scenarios(total, model).loc[("sum over sets of cohorts", "new-study rate"), "q50"]
+    assert own == pytest.approx(0.058, abs=1e-3)
+
+
+def test_a_grid_that_ends_too_early_is_refused(review_evidence, monkeypatch):
+    monkeypatch.setattr("dfsp.totals.DEPTH_OF_MU", 1e-3)
+    with pytest.raises(dfsp.DfspError, match="lies at the edge of the grid"):
+        scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
+
+
+def test_other_effects_are_refused(review_evidence):
+    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    with pytest.raises(dfsp.DfspError, match="student-t effects: a sum over sets of cohorts has"):
+        scenarios(total, dfsp.Model(effects="student-t"))
+
+
 def test_what_is_not_there(review_evidence):
     with pytest.raises(dfsp.DfspError, match="has no total of surgery"):
         dfsp.total_of(review_evidence, "surgery")
@@ -129,12 +184,58 @@ def test_surgery_is_kept_apart():
     salvage = table.loc["salvage"]
     assert salvage.loc["Wang 2015", ["events", "total"]].to_list() == [4, 10]
     assert salvage.loc["Wang 2015", "population"] == "primarily unresectable"
-    assert dfsp.both_known(dfsp.load_evidence("reconciled"), "response", "surgery") == [
-        "Han 2009",
-        "Rutkowski 2017",
-        "Stacchiotti 2016",
-        "Wang 2015",
-    ]
+
+
+def with_events(evidence, counts):
+    """The evidence with these adverse events: cohort, any, severe, patients."""
+    rows = []
+    for cohort, some, severe, total in counts:
+        label = evidence.cohorts.set_index("cohort").at[cohort, "label"]
+        for measure, events in (("any_adverse_event", some), ("severe_adverse_event", severe)):
+            for category, n in (("event", events), ("no event", total - events)):
+                rows.append([cohort, label, measure, "all", category, n])
+    columns = ["cohort", "label", "measure", "population", "category", "count"]
+    rows = pd.DataFrame(rows, columns=columns).assign(source="primary", status="printed")
+    return dfsp.Evidence(**vars(evidence) | {"rows": rows})
+
+
+def test_severe_events_are_nested_in_any(review_evidence):
+    counts = [("wang-2015", 15, 4, 22), ("han-2009", 0, 0, 4), ("kerob-2010", 20, 6, 25)]
+    evidence = with_events(review_evidence, counts)
+    known = dfsp.both_known(evidence)
+    assert known.to_numpy().tolist() == [
+        ["Wang 2015", 15, 4, 22], ["Han 2009", 0, 0, 4], ["Kérob 2010", 20, 6, 25],
+    ]  # fmt: skip
+    table = dfsp.severe_in_any(known)
+    of_any = dfsp.fit(dfsp.count(evidence, "any_adverse_event")).summary
+    given = dfsp.fit(
+        dfsp.check_table(pd.DataFrame({"study": ["W", "K"], "events": [4, 6], "total": [15, 20]}))
+    ).summary
+    for scale, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
+        means = [table.loc[(scale, event), "mean"] for event in ("any", "severe given any")]
+        assert means == pytest.approx([of_any.loc[row, "mean"], given.loc[row, "mean"]])
+        assert table.loc[(scale, "severe"), "mean"] == pytest.approx(np.prod(means))
+        assert table.loc[(scale, "severe"), "q97.5"] < table.loc[(scale, "any"), "q97.5"]
+    text = dfsp.describe_nested(evidence)
+    assert text.startswith("3 cohorts report both (Wang 2015, Han 2009, Kérob 2010)")
+    impossible = with_events(review_evidence, [("wang-2015", 3, 4, 22)])
+    with pytest.raises(dfsp.DfspError, match="Wang 2015: 4 of 22 severe, 3 of 22 any"):
+        dfsp.both_known(impossible)
+
+
+def test_where_no_cohort_has_both_that_is_said():
+    text = dfsp.describe_nested(dfsp.load_evidence("reconciled"))
+    assert text.startswith("No cohort of evidence set 'reconciled' reports both")
+    assert "(nobody reports any events; Ugurel 2014 reports severe events)" in text
+    assert "nobody reports severe" in dfsp.describe_nested(dfsp.load_evidence("review"))
+
+
+def test_the_later_series_stands_beside():
+    table = dfsp.later_safety().droplevel("study")
+    assert table[["events", "total"]].to_numpy().tolist() == [[23, 27], [4, 27], [4, 23], [24, 27]]
+    assert table.index.to_list() == [
+        "any adverse event", "severe adverse event", "severe given any", "planned surgery",
+    ]  # fmt: skip
 
 
 def test_the_figure_shows_every_reading(review_evidence):
