@@ -48,7 +48,7 @@ def write_report(where: str | Path) -> Path:
         No run is in the folder.
     """
     where = Path(where)
-    found = records(where)
+    found, _ = records(where)
     if not found:
         raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
     target = where / REPORT
