@@ -31,7 +31,7 @@ from dfsp.errors import DfspError, listed
 from dfsp.fitting import CONCENTRATION, QUANTITIES
 from dfsp.kernels import follow
 from dfsp.publishing import RECORD, hold, make_folder, recover, replace_text
-from dfsp.runs import NOTHING, Job, execute, finished, plan_run, read_record
+from dfsp.runs import NOTHING, Job, execute, finished, parameters_of, plan_run, read_record
 
 RESULTS = "results.csv"
 BATCH_LOCK = ".batch.lock"
@@ -469,8 +469,3 @@ def write_results(where: Path, lost: Sequence[tuple[Job, str | None]] = ()) -> P
             "mend that and give the same command again"
         ) from None
     return where / RESULTS
-
-
-def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters of a run: those given, and the notebook's own values of the others."""
-    return {**record["effective_parameters"], **record["parameters"]}

@@ -344,6 +344,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of a run: those given, and the notebook's own values of the others."""
+    return {**record["effective_parameters"], **record["parameters"]}
+
+
 @cache
 def _schema() -> dict[str, Any]:
     return schema("run")
