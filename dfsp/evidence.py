@@ -141,7 +141,7 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
 def _checked(
     where: Path, contents: tuple[tuple[str, bytes], ...], missing: tuple[str, ...]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the tables of some bytes, checked, and their SHA-256; checking takes most of the time.
+    """Return the tables of some bytes, checked and compared, and their SHA-256: the slow part.
 
     Parameters
     ----------
@@ -173,7 +173,8 @@ def _checked(
         tables[table][columns] = filled.apply(pd.to_numeric)
     further = tables["cohorts"].columns.difference(list(rules["cohorts"]))
     tables["cohorts"][further] = tables["cohorts"][further].apply(typed)
-    return {table: frame.reset_index(drop=True) for table, frame in tables.items()}, files
+    tables = {table: frame.reset_index(drop=True) for table, frame in tables.items()}
+    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files
 
 
 def _select(
@@ -196,8 +197,8 @@ def _select(
         cohorts=tables["cohorts"],
         overlaps=overlaps[kept].reset_index(drop=True),
         all_overlaps=overlaps,
-        conflicts=_conflicts(tables),
-        sums=_sums(tables),
+        conflicts=tables["conflicts"],
+        sums=tables["sums"],
         published=tables["published"],
         references=tables["references"],
         files=files,
