@@ -452,13 +452,15 @@ _READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": _finite, "bool
 
 
 def _literal(text: str) -> Any:
-    """Return the value of a default; the code itself where it is no literal."""
+    """Return a default as a value that JSON has; the code itself where it is none."""
     from ast import literal_eval
 
     try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError):
+        value = literal_eval(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError):
         return text
+    return value
 
 
 def _name(path: Path, values: Mapping[str, Any]) -> str:

@@ -204,10 +204,10 @@ def test_a_fault_is_told_once_and_hides_no_other(tmp_path):
 
 
 def test_runs_that_do_the_same_are_named(tmp_path):
-    path = notebook(tmp_path / "t.ipynb", "x: int = 1\ny: float = 2.0\nz = 1 / 2")
+    path = notebook(tmp_path / "t.ipynb", "x: int = 1\ny: float = 2.0\nz = 1 / 2\ns = {1}")
     entry = {"notebook": str(path), "include": [{"x": 1}, {"y": 2}, {"x": 2}]}
     jobs = read_plan(plan(tmp_path / "plan.yaml", entry))
-    assert jobs[0].effective == {"x": 1, "y": 2.0, "z": "1 / 2"}
+    assert jobs[0].effective == {"x": 1, "y": 2.0, "z": "1 / 2", "s": "{1}"}
     assert twins(jobs) == [
         "t.ipynb: 2 runs do the same, with x = 1 and with y = 2.0; all but one may be left out"
     ]
