@@ -48,19 +48,22 @@ def write_report(where: str | Path) -> Path:
     Raises
     ------
     DfspError
-        No run is in the folder.
+        No run is in the folder, or the report cannot be written.
     """
     where = Path(where)
     found, _ = records(where)
     if not found:
         raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
     target = where / REPORT
-    target.mkdir(exist_ok=True)
-    remove_parts(target)
     pages = {name: f"{name}.html" for name in found}
-    for name, record in found.items():
-        replace_text(target / pages[name], page(where / name, record))
-    replace_text(target / "index.html", _index(found, pages))
+    try:
+        target.mkdir(exist_ok=True)
+        remove_parts(target)
+        for name, record in found.items():
+            replace_text(target / pages[name], page(where / name, record))
+        replace_text(target / "index.html", _index(found, pages))
+    except OSError as error:
+        raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
     for stale in {path.name for path in target.glob("*.html")} - {*pages.values(), "index.html"}:
         (target / stale).unlink()
     return target / "index.html"

@@ -243,10 +243,15 @@ def run_notebook(
     Raises
     ------
     DfspError
-        No such notebook, or a parameter's name or value cannot be used; nothing was started.
+        No such notebook, or a parameter's name or value cannot be used; nothing was started. Or
+        not even the record of a failure could be written.
     """
     job = plan_run(notebook, parameters, draws=draws)
-    return execute(job, Path(folder) if folder else ROOT / "runs", progress=progress)
+    where = Path(folder) if folder else ROOT / "runs"
+    try:
+        return execute(job, where, progress=progress)
+    except OSError as error:
+        raise DfspError(f"{where}: no record could be written ({error.strerror})") from None
 
 
 def execute(

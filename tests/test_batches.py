@@ -30,7 +30,8 @@ from dfsp.batches import (
 from dfsp.errors import DfspError
 from dfsp.parameters import ROOT
 from dfsp.publishing import LOCK, hold, working
-from dfsp.runs import execute, plan_run
+from dfsp.reporting import write_report
+from dfsp.runs import execute, plan_run, run_notebook
 from dfsp.schemas import schema
 
 KILLS = int(os.environ.get("DFSP_KILLS", "2"))
@@ -404,6 +405,10 @@ def test_a_disk_that_is_really_full(tiny, tmp_path):
     )
     assert sum("no record could be written" in line for line in done.stderr.splitlines()) == 2
     assert (where / RESULTS).read_text() == before
+    with pytest.raises(DfspError, match=r"no record could be written \(No space"):
+        run_notebook(path, {"x": "5"}, folder=where, progress=False)
+    with pytest.raises(DfspError, match=r"the report cannot be written \(No space"):
+        write_report(where)
     # A run without a record is in the table all the same, instead of an older one of its name.
     (tiny / "filler").unlink()
     write_results(where, [(jobs[0], "no record could be written")])
