@@ -6,6 +6,7 @@ critical appraisal checklist for case series (Munn 2020, doi:10.11124/JBISRIR-D-
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ JBI_ITEMS = tuple(f"jbi_{number}" for number in range(1, 11))
 JBI_ANSWERS = ("yes", "no", "unclear", "not applicable")
 CERTAINTIES = ("high", "moderate", "low", "very low")
 NOT_ASSESSED = "not assessed"
+NOT_RECORDED = "not recorded by this notebook"
 
 
 def appraise(table: pd.DataFrame) -> pd.DataFrame:
@@ -26,20 +28,40 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `study`, `risk_of_bias` (how many items have which answer), `certainty`, as text; `"not
-        assessed"` where nothing is filled.
+        `study`, `risk_of_bias` (how many of the ten items have which answer), `certainty`, as
+        text; `"not assessed"` where nothing is filled.
     """
-    items = [name for name in JBI_ITEMS if name in table]
     rows = []
     for row in table.to_dict("records"):
-        answers = Counter(_text(row[name]) for name in items)
+        answers = Counter(_text(row.get(name)) for name in JBI_ITEMS)
         blank = answers.pop("", 0)
         said = [f"{number} {answer}" for answer, number in answers.items()]
         said += [f"{blank} {NOT_ASSESSED}"] if said and blank else []
-        certainty = _text(row.get("certainty", ""))
+        certainty = _text(row.get("certainty"))
         bias = ", ".join(said) or NOT_ASSESSED
         rows.append((row["study"], bias, certainty or NOT_ASSESSED))
     return pd.DataFrame(rows, columns=["study", "risk_of_bias", "certainty"])
+
+
+def sum_up(studies: Sequence[Mapping[str, str]] | None, column: str) -> str:
+    """Say of how many studies something is judged.
+
+    Parameters
+    ----------
+    studies : sequence of mappings, or None
+        Rows of `appraise`; `None` if none were recorded.
+    column : {"risk_of_bias", "certainty"}
+    """
+    if not studies:
+        return NOT_RECORDED
+    judged = [study[column] for study in studies if study[column] != NOT_ASSESSED]
+    partly = sum(NOT_ASSESSED in each for each in judged)
+    if not judged:
+        return NOT_ASSESSED
+    of = f"of {len(studies)} studies"
+    if not partly:
+        return f"complete for {len(judged)} {of}"
+    return f"complete for {len(judged) - partly}, partly for {partly} {of}"
 
 
 def _text(cell: object) -> str:

@@ -17,11 +17,10 @@ A plan is a YAML file. Under each notebook, lists of parameter values multiply; 
 
 import csv
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,7 +31,7 @@ from dfsp.errors import DfspError, listed
 from dfsp.fitting import CONCENTRATION, QUANTITIES
 from dfsp.kernels import follow
 from dfsp.publishing import RECORD, hold, make_folder, recover, replace_text
-from dfsp.runs import NOTHING, Job, execute, finished, plan_run
+from dfsp.runs import NOTHING, Job, execute, finished, parameters_of, plan_run, read_record
 
 RESULTS = "results.csv"
 BATCH_LOCK = ".batch.lock"
@@ -47,12 +46,13 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run of a batch ended."""
+    """How one run of a batch ended; `recorded` is false if not even that could be written."""
 
     name: str
     status: str
     reason: str | None
     seconds: float
+    recorded: bool = True
 
 
 @dataclass
@@ -105,8 +105,8 @@ def read_plan(path: str | Path, *, draws: bool = False, timeout: float | None = 
     Raises
     ------
     DfspError
-        With every fault of the plan: its structure, unknown notebooks, names and values of
-        parameters, runs that would have the same name.
+        With every fault of the plan, each once: its structure, unknown notebooks, names and
+        values of parameters, runs that would have the same name.
     """
     import yaml
 
@@ -124,12 +124,17 @@ def read_plan(path: str | Path, *, draws: bool = False, timeout: float | None = 
         rows, wrong = _rows(entry)
         for fault in wrong:
             faults.setdefault(f"{where}: {fault}", [])
-        for row in rows if not wrong else []:
+        for row in rows:
             try:
-                jobs.append(plan_run(entry["notebook"], row, draws=draws, timeout=timeout))
+                job = plan_run(entry["notebook"], row, draws=draws, timeout=timeout)
+                if not wrong:  # of other entries it is not known which runs are meant
+                    jobs.append(job)
             except DfspError as error:
-                says = str(error).replace("\n", "\n  ")
-                faults.setdefault(f"{where}: {says}", []).append(_said(row))
+                about, _, _ = str(error).partition(": parameters that cannot be used")
+                says = [f"{about}: {fault}" for fault in error.faults] or [str(error)]
+                for each in says:
+                    fault = each.replace("\n", "\n  ")
+                    faults.setdefault(f"{where}: {fault}", []).append(_said(row))
     names = Counter(job.name for job in jobs)
     for name, times in names.items():
         if times > 1:
@@ -144,6 +149,20 @@ def read_plan(path: str | Path, *, draws: bool = False, timeout: float | None = 
     return jobs
 
 
+def twins(jobs: Sequence[Job]) -> list[str]:
+    """Say which runs of a plan would do the same, one line each: all their parameters are equal."""
+    same: dict[tuple[Path, str], list[Job]] = {}
+    for job in jobs:
+        same.setdefault((job.notebook, repr(sorted(job.effective.items()))), []).append(job)
+    return [
+        f"{group[0].notebook.name}: {len(group)} runs do the same, with "
+        + " and with ".join(_said(job.values) for job in group)
+        + "; all but one may be left out"
+        for group in same.values()
+        if len(group) > 1
+    ]
+
+
 def _told(fault: str, rows: Sequence[str]) -> str:
     if not rows:
         return fault
@@ -151,54 +170,56 @@ def _told(fault: str, rows: Sequence[str]) -> str:
     return f"{fault}\n    (run with {rows[0]}{more})"
 
 
-def _said(row: Row) -> str:
+def _said(row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in row.items()) or "the defaults"
 
 
 def _rows(entry: Any) -> tuple[list[Row], list[str]]:
-    """Return the parameters of each run of an entry, and what is wrong with the entry."""
+    """Return the parameters of the runs of an entry that can be read, and what is wrong with it."""
     allowed = ("notebook", "parameters", "include", "exclude")
     if not isinstance(entry, dict) or not isinstance(entry.get("notebook"), str):
         return [], ["an entry names a file under `notebook`"]
     faults = [f"{key!r} is not known; use {', '.join(allowed)}" for key in {*entry} - {*allowed}]
     parameters = entry.get("parameters") or {}
     if not isinstance(parameters, dict):
-        return [], [*faults, "`parameters` holds names and values"]
+        faults.append("`parameters` holds names and values")
+        parameters = {}
     axes: dict[str, list[str]] = {}
     for name, given in parameters.items():
         if given == []:
             faults.append(f"{name}: the list is empty; give at least one value")
-        values = given if isinstance(given, list) else [given]
-        axes[str(name)] = _texts(str(name), values, faults)
-    extra = {}
+        values = _texts(str(name), given if isinstance(given, list) else [given], faults)
+        if values:
+            axes[str(name)] = values
+    extra: dict[str, list[Row]] = {}
     for key in ("include", "exclude"):
         rows = entry.get(key) or []
         if not isinstance(rows, list) or not all(isinstance(row, dict) and row for row in rows):
             faults.append(f"`{key}` is a list of rows, each with names and values")
             rows = []
-        extra[key] = [
-            {str(name): _texts(str(name), [value], faults)[0] for name, value in row.items()}
-            for row in rows
-        ]
+        extra[key] = []
+        for row in rows:
+            texts = {str(name): _texts(str(name), [value], faults) for name, value in row.items()}
+            if all(texts.values()):
+                extra[key].append({name: text for name, (text,) in texts.items()})
     for row in extra["exclude"]:
-        if unknown := set(row) - set(axes):
+        if unknown := set(row) - {str(name) for name in parameters}:
             faults.append(f"exclude: {', '.join(sorted(unknown))} is not under `parameters`")
-    if faults:
-        return [], faults
     rows = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     kept = [row for row in rows if not any(out.items() <= row.items() for out in extra["exclude"])]
     if not kept and not extra["include"]:
-        return [], ["`exclude` leaves no run"]
-    return _included(kept if axes or not extra["include"] else [], extra["include"], axes), []
+        faults.append("`exclude` leaves no run")
+    return _included(kept if axes or not extra["include"] else [], extra["include"], axes), faults
 
 
 def _texts(name: str, values: Sequence[Any], faults: list[str]) -> list[str]:
     """Return values as they would be typed; `false` and `true` for truth values."""
     texts = []
     for value in values:
-        if not isinstance(value, str | bool | int | float):
+        if isinstance(value, str | bool | int | float):
+            texts.append(str(value).lower() if isinstance(value, bool) else str(value))
+        else:
             faults.append(f"{name} = {value!r}: give a text, a number, true or false")
-        texts.append(str(value).lower() if isinstance(value, bool) else str(value))
     return texts
 
 
@@ -253,7 +274,8 @@ def run_batch(
     Raises
     ------
     DfspError
-        Another batch holds the folder, or no cluster answers at the address.
+        Another batch holds the folder, no cluster answers at the address, or the table of results
+        cannot be written (the runs stay).
     KeyboardInterrupt
         After Ctrl-C: workers and kernels have been stopped and the table of results written.
     """
@@ -261,11 +283,11 @@ def run_batch(
     make_folder(where)
     with _alone(where):
         recover(where)
-        (where / RESULTS).unlink(missing_ok=True)  # until the end it would be an old one
         todo = [job for job in jobs if finished(job, where) is None]
         there = len(jobs) - len(todo)
         progress = Progress(len(jobs), there, 0, there, perf_counter())
         tell(progress, None)
+        lost = {}
         try:
             with _backend(scheduler):
                 for outcome in _outcomes(todo, where, workers, follows=scheduler is None):
@@ -273,16 +295,21 @@ def run_batch(
                         progress.done += 1
                     else:
                         progress.failed += 1
+                    if not outcome.recorded:
+                        lost[outcome.name] = outcome.reason
                     tell(progress, outcome)
         finally:
             recover(where)
-            write_results(where)
+            write_results(where, [(job, lost[job.name]) for job in todo if job.name in lost])
     return progress
 
 
 @contextmanager
 def _alone(where: Path) -> Iterator[None]:
-    lock = hold(where / BATCH_LOCK, wait=False)
+    try:
+        lock = hold(where / BATCH_LOCK, wait=False)
+    except OSError as error:
+        raise DfspError(f"{where}: cannot be written to ({error.strerror})") from None
     if lock is None:
         holder = (where / BATCH_LOCK).read_text(encoding="utf-8").strip()
         raise DfspError(
@@ -291,8 +318,8 @@ def _alone(where: Path) -> Iterator[None]:
         )
     with lock:
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        lock.flush()
+        with suppress(OSError):  # on a full disk: it only says who
+            os.write(lock.fileno(), f"process {os.getpid()} on {os.uname().nodename}\n".encode())
         yield
 
 
@@ -342,8 +369,7 @@ def _outcomes(
             for name in suspects or list(left)[:1]:
                 try:
                     yield from together([name], 2)
-                except BrokenProcessPool:
-                    recover(where)
+                except BrokenProcessPool:  # what it has left, its record will hold
                     yield _task(left.pop(name), where, None, "its worker process was killed")
 
 
@@ -365,7 +391,7 @@ def _task(job: Job, where: Path, parent: int | None, refused: str | None = None)
         run = execute(job, where, again=False, refused=refused)
     except Exception as error:  # the others go on, whatever happened to this one
         says = f"no record could be written: {type(error).__name__}: {error}"
-        return Outcome(job.name, "failed", says, perf_counter() - clock)
+        return Outcome(job.name, "failed", says, perf_counter() - clock, recorded=False)
     status, reason = run.record["status"], run.record["reason"]
     return Outcome(job.name, status, reason, perf_counter() - clock)
 
@@ -373,34 +399,52 @@ def _task(job: Job, where: Path, parent: int | None, refused: str | None = None)
 # ---------------------------------------------------------------- results
 
 
-# What records of runs made before these keys existed do not hold.
-_LATER: Mapping[str, Any] = {**NOTHING, "git": None, "source_sha256": "not recorded"}
+def records(where: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return what is known of the runs in a folder.
 
-
-def records(where: Path) -> dict[str, dict[str, Any]]:
-    """Return the record of every run in a folder, by the name of its folder."""
-    found = {}
+    Returns
+    -------
+    found : dict of str to dict
+        The record of every run, by the name of its folder.
+    damaged : list of str
+        Of every `record.json` that is none, where it is and what is wrong with it.
+    """
+    found, damaged = {}, []
     for path in sorted(where.glob(f"[!.]*/{RECORD}")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and str(content.get("schema")).startswith("dfsp.run/"):
-            found[path.parent.name] = {**_LATER, **content}
-    return found
+            found[path.parent.name] = read_record(path.parent)
+        except (OSError, DfspError) as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
-def write_results(where: Path) -> Path:
+def write_results(where: Path, lost: Sequence[tuple[Job, str | None]] = ()) -> Path:
     """Gather all runs of a folder in one table, `results.csv`; it says nothing about times.
+
+    Parameters
+    ----------
+    where : Path
+    lost : sequence of (Job, str)
+        Runs that failed without leaving a record, and why; they replace older runs of their name.
 
     Returns
     -------
     Path
-        Of the table: one row a run, sorted by name, with `p.NAME` for each parameter that was
-        given and `QUANTITY.STATISTIC` for the numbers. What a run does not have is empty.
+        Of the table: one row a run, sorted by name, with `p.NAME` for each parameter, given or
+        not, and `QUANTITY.STATISTIC` for the numbers. What a run does not have is empty.
+
+    Raises
+    ------
+    DfspError
+        It cannot be written; an older table stays.
     """
-    found = records(where)
-    parameters = sorted({name for record in found.values() for name in record["parameters"]})
+    found, _ = records(where)
+    for job, reason in lost:
+        failure = {**NOTHING, "notebook": job.notebook.name, "status": "failed", "reason": reason}
+        own = {"parameters": job.values, "effective_parameters": job.effective}
+        found[job.name] = {**failure, **own}
+    every = {name: parameters_of(record) for name, record in found.items()}
+    parameters = sorted({parameter for values in every.values() for parameter in values})
     some = any(CONCENTRATION in record["numbers"] for record in found.values())
     quantities = (*QUANTITIES, CONCENTRATION) if some else QUANTITIES
     numbers = [(quantity, column) for quantity in quantities for column in COLUMNS]
@@ -412,10 +456,16 @@ def write_results(where: Path) -> Path:
         + [f"{quantity}.{column}" for quantity, column in numbers]
         + ["headline"]
     )
-    for name, record in found.items():
+    for name, record in sorted(found.items()):
         cells = [record[key] for key in ("notebook", "status", "reason", "engine", "seed")]
-        cells += [record["parameters"].get(parameter) for parameter in parameters]
+        cells += [every[name].get(parameter) for parameter in parameters]
         cells += [record["numbers"].get(quantity, {}).get(column) for quantity, column in numbers]
         table.writerow([name, *cells, record["headline"]])
-    replace_text(where / RESULTS, text.getvalue())
+    try:
+        replace_text(where / RESULTS, text.getvalue())
+    except OSError as error:
+        raise DfspError(
+            f"{where / RESULTS}: cannot be written ({error.strerror}); the runs are kept: "
+            "mend that and give the same command again"
+        ) from None
     return where / RESULTS

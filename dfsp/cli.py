@@ -204,18 +204,22 @@ def batch_command(
     Exit status: 0 all complete; 1 a run failed; 2 the plan cannot be used, nothing started; 130
     stopped by Ctrl-C.
     """
-    from dfsp.batches import RESULTS, read_plan, run_batch
+    from dfsp.batches import RESULTS, read_plan, records, run_batch, twins
     from dfsp.parameters import ROOT
 
     if jobs and scheduler:
         raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
     where = folder or ROOT / "runs"
     tasks = read_plan(plan, draws=draws, timeout=timeout)
+    for line in twins(tasks):
+        click.echo(f"{plan}: {line}", err=True)
     try:
         end = run_batch(tasks, where, workers=jobs or -1, scheduler=scheduler, tell=_Bar())
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command takes up the rest", err=True)
         sys.exit(130)
+    for line in records(where)[1]:
+        click.echo(f"{line}; left out", err=True)
     click.echo(f"{end}; see {_relative(where / RESULTS)}")
     if end.failed:
         sys.exit(1)
@@ -228,8 +232,11 @@ def report_command(runs: Path) -> None:
 
     Exit status: 0 done; 2 no runs there.
     """
+    from dfsp.batches import records
     from dfsp.reporting import write_report
 
+    for line in records(runs)[1]:
+        click.echo(f"{line}; left out", err=True)
     click.echo(f"see {_relative(write_report(runs))}")
 
 

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 
 class DfspError(ValueError):
-    """An input, an option or a parameter cannot be used; the message says where and what to do."""
+    """An input, an option or a parameter cannot be used; the message says where and what to do.
+
+    Attributes
+    ----------
+    faults : tuple of str
+        Each fault on its own, where the message lists several.
+    """
+
+    faults: tuple[str, ...] = ()
 
 
 class NotConverged(DfspError):
@@ -13,4 +21,6 @@ class NotConverged(DfspError):
 
 def listed(where: str, what: str, faults: Sequence[str]) -> DfspError:
     """Return one error that lists every fault of a place, one a line."""
-    return DfspError("\n  ".join([f"{where}: {what}", *faults]))
+    error = DfspError("\n  ".join([f"{where}: {what}", *faults]))
+    error.faults = tuple(faults)
+    return error

@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
@@ -130,7 +131,36 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
         hint = "install the package from its checkout (pip install -e .), or give folder="
         found = f"the folder {place} does not exist"
         raise DfspError(f"{found}; {hint}" if folder is None else f"{found}; give a folder of CSVs")
-    tables, files, faults = _read(place, where)
+    contents, missing = _read(place)
+    tables, files = _checked(where, tuple(contents.items()), tuple(missing))
+    # Whoever asked for them before may have changed theirs.
+    return _select(name, where, {table: frame.copy() for table, frame in tables.items()}, {**files})
+
+
+@lru_cache(maxsize=4)
+def _checked(
+    where: Path, contents: tuple[tuple[str, bytes], ...], missing: tuple[str, ...]
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Return the tables of some bytes, checked and compared, and their SHA-256: the slow part.
+
+    Parameters
+    ----------
+    where : Path
+        The folder, as messages say it.
+    contents : tuple of (str, bytes)
+        Each table's name and file.
+    missing : tuple of str
+        What is wrong with the other files.
+    """
+    tables, files, faults = {}, {}, list(missing)
+    for table, data in contents:
+        files[str(where / f"{table}.csv")] = hashlib.sha256(data).hexdigest()
+        try:
+            tables[table], wrong = read_cells(data)
+        except DfspError as error:
+            faults.append(f"{table}.csv: {error}")
+        else:
+            faults += [f"{table}.csv: row {row}: {says}" for row, says in wrong.items()]
     rules = _rules(tables)
     faults += _cell_faults(tables, rules)
     complete = {t: frame for t, frame in tables.items() if set(rules[t]) <= set(frame)}
@@ -144,7 +174,7 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     further = tables["cohorts"].columns.difference(list(rules["cohorts"]))
     tables["cohorts"][further] = tables["cohorts"][further].apply(typed)
     tables = {table: frame.reset_index(drop=True) for table, frame in tables.items()}
-    return _select(name, where, tables, files)
+    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files
 
 
 def _select(
@@ -167,28 +197,23 @@ def _select(
         cohorts=tables["cohorts"],
         overlaps=overlaps[kept].reset_index(drop=True),
         all_overlaps=overlaps,
-        conflicts=_conflicts(tables),
-        sums=_sums(tables),
+        conflicts=tables["conflicts"],
+        sums=tables["sums"],
         published=tables["published"],
         references=tables["references"],
         files=files,
     )
 
 
-def _read(place: Path, where: Path) -> tuple[dict[str, pd.DataFrame], dict[str, str], list[str]]:
-    tables, files, faults = {}, {}, []
+def _read(place: Path) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files by table, and what is wrong with those that cannot be read."""
+    contents, faults = {}, []
     for table in TABLES:
         try:
-            data = (place / f"{table}.csv").read_bytes()
-            tables[table], wrong = read_cells(data)
-        except DfspError as error:
-            faults.append(f"{table}.csv: {error}")
+            contents[table] = (place / f"{table}.csv").read_bytes()
         except OSError as error:
             faults.append(f"{table}.csv: cannot be read ({error.strerror})")
-        else:
-            files[str(where / f"{table}.csv")] = hashlib.sha256(data).hexdigest()
-            faults += [f"{table}.csv: row {row}: {says}" for row, says in wrong.items()]
-    return tables, files, faults
+    return contents, faults
 
 
 def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:

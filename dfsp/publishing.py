@@ -7,6 +7,7 @@ the folder and ends with the process, so nobody has to clean up after a process 
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ RECORD = "record.json"
 LOCK = ".lock"
 _TRASH = ".trash-"
 _PART = ".part-"
+_WORKING = re.compile(r"\..+-[0-9a-f]{8}")
+"""Names of working folders: a dot before the name of a run, which ends in a digest."""
 
 
 def hold(path: Path, *, wait: bool) -> TextIO | None:
@@ -42,19 +45,26 @@ def hold(path: Path, *, wait: bool) -> TextIO | None:
 
 
 @contextmanager
-def working(final: Path) -> Iterator[Path]:
-    """Give the empty working folder of a run, to this process alone.
+def working(final: Path, *, keep: str = "") -> Iterator[Path]:
+    """Give the working folder of a run, to this process alone.
 
     At the end the folder is published under its final name, in place of an older one, if it holds
     `record.json`; otherwise it is thrown away.
+
+    Parameters
+    ----------
+    final : Path
+    keep : str, optional
+        Name of a file that stays if a process that was killed has left it; the folder is empty
+        otherwise.
     """
     work = final.with_name(f".{final.name}")
-    lock = _enter(work, final)
+    lock = _enter(work, final, keep)
     try:
         try:
             yield work
         except BaseException:
-            _discard(work)
+            discard(work)
             raise
         _leave(work, final)
     finally:
@@ -87,13 +97,28 @@ def recover(where: Path) -> None:
                 if _is_at(handle, lock):
                     _leave(work, work.with_name(work.name[1:]))
                 handle.close()
+    for lock in where.glob(f"[!.]*/{LOCK}"):  # the last step of publishing was not made
+        with suppress(FileNotFoundError):
+            handle = hold(lock, wait=False)
+            if handle is not None:
+                lock.unlink()
+                handle.close()
+    for empty in where.glob(".*/"):  # killed before its lock was made
+        if _WORKING.fullmatch(empty.name):
+            with suppress(OSError):
+                empty.rmdir()
     for trash in where.glob(f"{_TRASH}*"):
         shutil.rmtree(trash, ignore_errors=True)
-    for part in where.glob(f"{_PART}*"):
+    remove_parts(where)
+
+
+def remove_parts(folder: Path) -> None:
+    """Throw away half-written files of `replace_text` that a killed process has left."""
+    for part in folder.glob(f"{_PART}*"):
         part.unlink(missing_ok=True)
 
 
-def _enter(work: Path, final: Path) -> TextIO:
+def _enter(work: Path, final: Path, keep: str) -> TextIO:
     while True:
         make_folder(work)
         try:
@@ -109,7 +134,7 @@ def _enter(work: Path, final: Path) -> TextIO:
             lock.close()
             continue
         for rest in work.iterdir():
-            if rest.name != LOCK:
+            if rest.name not in (LOCK, keep):
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
         return lock
 
@@ -125,16 +150,16 @@ def _is_at(handle: TextIO, path: Path) -> bool:
 def _leave(work: Path, final: Path) -> None:
     """Publish or discard a working folder whose lock this process holds."""
     if not (work / RECORD).is_file():
-        _discard(work)
+        discard(work)
         return
     # If the process is killed between the two moves, whoever comes next makes the second.
     if final.exists():
-        _discard(final)
+        discard(final)
     work.rename(final)
     (final / LOCK).unlink(missing_ok=True)
 
 
-def _discard(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Move a folder away in one step, then delete it."""
     if folder.exists():
         trash = folder.with_name(f"{_TRASH}{uuid4().hex}")
@@ -143,9 +168,20 @@ def _discard(folder: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file so that it is never there by half."""
+    """Write a file so that it is never there by half.
+
+    Raises
+    ------
+    OSError
+        It could not be written, for example because the disk is full. What was there before still
+        is, and nothing else.
+    """
     handle, temporary = tempfile.mkstemp(prefix=_PART, dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -7,7 +7,7 @@ or cleaned, and the pages' content security policy forbids the rest.
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,14 +15,17 @@ from urllib.parse import quote
 from dfsp.batches import records
 from dfsp.checklist import fill_checklist
 from dfsp.errors import DfspError
-from dfsp.publishing import replace_text
+from dfsp.publishing import remove_parts, replace_text
+from dfsp.runs import parameters_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT = "report"
-HEADLINE = (("typical_rate", "q50"), ("mean_rate", "mean"), ("new_study_rate", "q50"))
+HEADLINE = (("typical_rate", "q50"), ("mean_rate", "mean"), ("new_study_rate", "mean"))
+"""Quantities of the index and their point estimates: those that the forest plot draws."""
+
 _HTML_TAGS = (
     "a abbr b blockquote br caption code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre s small span "
     "strong sub sup table tbody td tfoot th thead tr u ul"
@@ -45,18 +48,22 @@ def write_report(where: str | Path) -> Path:
     Raises
     ------
     DfspError
-        No run is in the folder.
+        No run is in the folder, or the report cannot be written.
     """
     where = Path(where)
-    found = records(where)
+    found, _ = records(where)
     if not found:
         raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
     target = where / REPORT
-    target.mkdir(exist_ok=True)
     pages = {name: f"{name}.html" for name in found}
-    for name, record in found.items():
-        replace_text(target / pages[name], page(where / name, record))
-    replace_text(target / "index.html", _index(found, pages))
+    try:
+        target.mkdir(exist_ok=True)
+        remove_parts(target)
+        for name, record in found.items():
+            replace_text(target / pages[name], page(where / name, record))
+        replace_text(target / "index.html", _index(found, pages))
+    except OSError as error:
+        raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
     for stale in {path.name for path in target.glob("*.html")} - {*pages.values(), "index.html"}:
         (target / stale).unlink()
     return target / "index.html"
@@ -90,14 +97,11 @@ def page(folder: Path, record: Mapping[str, Any]) -> str:
         "page.html.j2",
         name=folder.name,
         record=record,
+        others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
         body=body,
         failed_cell=failed_cell,
         checklist=fill_checklist(cells, record).to_dict("records"),
     )
-
-
-def _has_error(cell: "NotebookNode") -> bool:
-    return any(output.output_type == "error" for output in cell.get("outputs", []))
 
 
 def _body(notebook: "NotebookNode") -> str:
@@ -194,32 +198,42 @@ def cleaned(html: str) -> str:
 def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> str:
     rows = []
     for name, record in found.items():
-        given = {key: str(value) for key, value in record["parameters"].items()}
-        filters = {"status": record["status"], "notebook": record["notebook"]}
-        filters |= {f"{key} (parameter)" if key in filters else key: v for key, v in given.items()}
+        every = {key: str(value) for key, value in parameters_of(record).items()}
         rows.append(
             {
                 "page": quote(pages[name], safe="="),
                 "status": record["status"],
                 "notebook": record["notebook"],
-                "filters": filters,
+                "parameters": every,
                 "numbers": [_rate(record, *each) for each in HEADLINE] + [_tau(record)],
                 "says": record["reason"] or record["headline"] or "",
             }
         )
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
-    names = ["status", "notebook"]
-    names += sorted({key for row in rows for key in row["filters"]} - set(names))
-    values = {
-        key: sorted({row["filters"][key] for row in rows if key in row["filters"]}) for key in names
-    }
+    values = {key: sorted({row[key] for row in rows}) for key in ("status", "notebook")}
+    columns = _varying([row["parameters"] for row in rows])
+    names = {key: f"{key} (parameter)" if key in values else key for key in columns}
+    for row in rows:
+        own = {names[key]: row["parameters"][key] for key in columns if key in row["parameters"]}
+        row["filters"] = {"status": row["status"], "notebook": row["notebook"], **own}
+    for key in names.values():
+        values[key] = sorted({row["filters"][key] for row in rows if key in row["filters"]})
     script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     failed = sum(row["status"] == "failed" for row in rows)
     return _render(
-        "index.html.j2", rows=rows, filters=values, failed=failed, script=script,
-        script_sha256=digest,
+        "index.html.j2", rows=rows, filters=values, parameters=list(names.values()), failed=failed,
+        script=script, script_sha256=digest,
     )  # fmt: skip
+
+
+def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the parameters that are not the same in all runs that have them."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.items():
+            values.setdefault(key, set()).add(value)
+    return sorted(key for key, each in values.items() if len(each) > 1)
 
 
 def _rate(record: Mapping[str, Any], quantity: str, centre: str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -17,10 +18,20 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dfsp import batches, runs
-from dfsp.batches import BATCH_LOCK, RESULTS, Progress, read_plan, run_batch, write_results
+from dfsp.batches import (
+    BATCH_LOCK,
+    RESULTS,
+    Progress,
+    read_plan,
+    run_batch,
+    twins,
+    write_results,
+)
 from dfsp.errors import DfspError
+from dfsp.parameters import ROOT
 from dfsp.publishing import LOCK, hold, working
-from dfsp.runs import execute, plan_run
+from dfsp.reporting import write_report
+from dfsp.runs import execute, plan_run, run_notebook
 from dfsp.schemas import schema
 
 KILLS = int(os.environ.get("DFSP_KILLS", "2"))
@@ -145,7 +156,7 @@ def test_every_fault_of_a_plan_at_once(tmp_path):
         "x = 'one': give a int",
         "x = '2.5'",
         "x = 'nan'",
-        "notebook 4: parameters",
+        "notebook 4: 02_response.ipynb: ",
         "'cure' is not known",
         "2 runs have the name same_x=7-",
         "2 runs have the name same_x=8-",
@@ -161,6 +172,48 @@ def test_every_fault_of_a_plan_at_once(tmp_path):
         "notebook 15: `parameters` holds names and values",
     ):
         assert part in str(raised.value), part
+
+
+def test_a_fault_is_told_once_and_hides_no_other(tmp_path):
+    one = notebook(tmp_path / "one.ipynb", "x: int = 1\ny: int = 1")
+    response = "notebooks/02_response.ipynb"
+    path = plan(
+        tmp_path / "plan.yaml",
+        {"notebook": str(one), "parameters": {"x": ["one", 2], "y": [1, "two"]}},
+        {"notebook": str(one), "parameters": {"x": [{"a": 1}, "three"]}, "more": 1},
+        {"notebook": response, "parameters": {"outcome": "cure", "mu_sd": -1, "drawn": 3}},
+        {"notebook": response, "parameters": {"draws": "many", "seed": -1}, "exclude": [{"z": 1}]},
+    )
+    with pytest.raises(DfspError) as raised:
+        read_plan(path)
+    says = str(raised.value)
+    for part in (
+        "notebook 1: one.ipynb: x = 'one': give a int",
+        "notebook 1: one.ipynb: y = 'two': give a int",
+        "notebook 2: one.ipynb: x = 'three': give a int",
+        "notebook 2: x = {'a': 1}: give a text",
+        "notebook 2: 'more' is not known",
+        "notebook 3: 02_response.ipynb: drawn: unknown parameter",
+        "notebook 3: 02_response.ipynb: mu_sd",
+        "'cure' is not known",
+        "notebook 4: 02_response.ipynb: draws = 'many': give a int",
+        "notebook 4: 02_response.ipynb: seed = -1",
+        "notebook 4: exclude: z is not under `parameters`",
+    ):
+        assert says.count(part) == 1, (part, says)
+    assert "runs have the name" not in says  # of an entry that is not as meant
+
+
+def test_runs_that_do_the_same_are_named(tmp_path):
+    path = notebook(tmp_path / "t.ipynb", "x: int = 1\ny: float = 2.0\nz = 1 / 2\ns = {1}")
+    entry = {"notebook": str(path), "include": [{"x": 1}, {"y": 2}, {"x": 2}]}
+    jobs = read_plan(plan(tmp_path / "plan.yaml", entry))
+    assert jobs[0].effective == {"x": 1, "y": 2.0, "z": "1 / 2", "s": "{1}"}
+    assert twins(jobs) == [
+        "t.ipynb: 2 runs do the same, with x = 1 and with y = 2.0; all but one may be left out"
+    ]
+    for name in ("imatinib", "primary", "ankylosing_spondylitis"):
+        assert twins(read_plan(ROOT / "notebooks" / "plans" / f"{name}.yaml")) == []
 
 
 @pytest.mark.parametrize("text", ["", "[", "notebooks: []", "notebooks: 1", "runs: []", "a: 1"])
@@ -235,12 +288,46 @@ else:
         jsonschema.validate(record, schema("run"))
         if record["status"] == "failed":
             assert record["headline"] is None
-        if job.values["kind"] in ("cell", "kernel", "slow"):  # half executed
+        if job.values["kind"] in ("cell", "kernel", "slow", "worker"):  # half executed
             text = (where / job.name / "ways.ipynb").read_text()
             assert "injected-parameters" in text and "reached\\n" not in text
     assert {path.name for path in where.iterdir()} == {
         RESULTS, BATCH_LOCK, *(job.name for job in jobs)
     }  # fmt: skip
+
+
+def test_what_nobody_has_set_is_in_the_record_and_in_the_table(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", 'x: int = 1\ny: str = "b"', WORK)
+    where = tmp_path / "runs"
+    run = execute(plan_run(path, {"x": "2"}), where)
+    assert run.record["parameters"] == {"x": 2}
+    assert run.record["effective_parameters"] == {"x": 2, "y": "b"}
+    write_results(where)
+    (row,) = results(where)
+    assert (row["p.x"], row["p.y"]) == ("2", "b")
+
+
+def test_a_notebook_that_vanishes_or_ruins_its_findings_leaves_a_record(tmp_path):
+    gone = notebook(
+        tmp_path / "gone.ipynb",
+        "x: int = 1",
+        f"import os\nos.remove({str(tmp_path / 'gone.ipynb')!r})",
+    )
+    ruin = """
+import os, pathlib
+pathlib.Path(os.environ["DFSP_RUN_FOLDER"], "findings.json").write_text("{")
+"""
+    jobs = [plan_run(gone, {}), plan_run(notebook(tmp_path / "ruin.ipynb", "x: int = 1", ruin), {})]
+    end = run_batch(jobs, tmp_path / "runs", workers=1)
+    assert (end.done, end.failed) == (0, 2)
+    reasons = {row["notebook"]: row["reason"] for row in results(tmp_path / "runs")}
+    assert "No such file" in reasons["gone.ipynb"] and "JSONDecodeError" in reasons["ruin.ipynb"]
+    # Also if it is not even there at the start
+    end = run_batch(jobs[:1], tmp_path / "runs", workers=1)
+    assert end.failed == 1
+    record = json.loads((tmp_path / "runs" / jobs[0].name / "record.json").read_text())
+    assert record["notebook_sha256"] is None and "No such file" in record["reason"]
+    jsonschema.validate(record, schema("run"))
 
 
 def test_a_full_disk_is_the_reason_in_the_record(tmp_path, monkeypatch):
@@ -266,6 +353,82 @@ def test_a_full_disk_is_the_reason_in_the_record(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         execute(plan_run(path, {"x": "2"}), tmp_path / "runs")
     assert [each.name for each in (tmp_path / "runs").iterdir()] == [run.folder.name]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A file system of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@linux_only
+def test_a_disk_that_is_really_full(tiny, tmp_path):
+    loud = "import dfsp, os\nfor _ in range(x):\n    print(os.urandom(50_000).hex())\n"
+    path = notebook(
+        tmp_path / "loud.ipynb",
+        "x: int = 1",
+        "print('whole')",
+        loud,
+        "dfsp.record(headline='done')",
+    )
+    where = tiny / "runs"
+    jobs = [plan_run(path, {"x": str(x)}) for x in (1, 40, 2)]
+    end = run_batch(jobs, where, workers=1)
+    assert (end.done, end.failed) == (2, 1)
+    found = {row["p.x"]: row for row in results(where)}
+    assert found["1"]["status"] == found["2"]["status"] == "complete"
+    assert found["40"]["status"] == "failed"
+    assert "No space left on device" in found["40"]["reason"]
+    kept = json.loads((where / jobs[1].name / "loud.ipynb").read_text())  # the last whole state
+    assert "whole\n" in kept["cells"][2]["outputs"][0]["text"]
+    assert not list(where.glob("*/.part-*"))
+    # Nothing fits any more: each run is still told, the older table stays, there is no traceback.
+    before = (where / RESULTS).read_text()
+    with (tiny / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    entry = {"notebook": str(path), "parameters": {"x": [3, 4]}}
+    done = subprocess.run(
+        [*DFSP, "batch", str(plan(tmp_path / "plan.yaml", entry)), "--folder", str(where)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        f"Error: {where / RESULTS}: cannot be written (No"
+    )
+    assert sum("no record could be written" in line for line in done.stderr.splitlines()) == 2
+    assert (where / RESULTS).read_text() == before
+    with pytest.raises(DfspError, match=r"no record could be written \(No space"):
+        run_notebook(path, {"x": "5"}, folder=where, progress=False)
+    with pytest.raises(DfspError, match=r"the report cannot be written \(No space"):
+        write_report(where)
+    # A run without a record is in the table all the same, instead of an older one of its name.
+    (tiny / "filler").unlink()
+    write_results(where, [(jobs[0], "no record could be written")])
+    (row,) = [row for row in results(where) if row["p.x"] == "1"]
+    assert (row["status"], row["headline"]) == ("failed", "")
+
+
+def test_a_text_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    script = f"""
+import resource, pathlib
+from dfsp.publishing import replace_text
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+replace_text(pathlib.Path({str(tmp_path / "a.txt")!r}), "x" * 5000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "OSError" in done.stderr
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
 # ---------------------------------------------------------------- taking up again
@@ -317,7 +480,16 @@ def test_complete_runs_are_skipped_until_something_changes(small, tmp_path, monk
     (one,) = where.glob("small_x=1-*")
     (one / "record.json").write_text("{")
     assert batch() == {"small_x=1": None}
+    kept = json.loads((one / "record.json").read_text())
+    lacks = {key: value for key, value in kept.items() if key != "parameters"}
+    for damaged in ([], lacks, kept | {"data": None}, kept | {"status": "done"}):
+        (one / "record.json").write_text(json.dumps(damaged))
+        assert batch() == {"small_x=1": None}, damaged
     (one / "small.ipynb").unlink()
+    assert batch() == {"small_x=1": None}
+    # A table that its record names
+    kept = json.loads((one / "record.json").read_text())
+    (one / "record.json").write_text(json.dumps(kept | {"tables": ["t.csv"]}))
     assert batch() == {"small_x=1": None}
     # The versions of packages, the package's own source
     old = runs.versions()
@@ -401,10 +573,16 @@ def test_a_finished_folder_without_its_name_is_published_by_who_comes_next(tmp_p
     (tmp_path / ".held").mkdir()
     from dfsp.publishing import recover
 
+    # Killed before the lock was made, and after the folder had its name; a folder of somebody else
+    (tmp_path / ".small_x=1-0123abcd").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / LOCK).touch()
     with hold(tmp_path / ".held" / LOCK, wait=False):
         recover(tmp_path)
     assert (final / "record.json").read_text() == "new"
-    assert {each.name for each in tmp_path.iterdir()} == {"run", ".held"}
+    assert {each.name for each in tmp_path.iterdir()} == {"run", ".held", "named", ".git"}
+    assert not list((tmp_path / "named").iterdir())
     assert [each.name for each in final.iterdir()] == ["record.json"]
 
 

@@ -1,11 +1,15 @@
 """The checklist is filled from what a run did, and from nothing else."""
 
+import json
+import re
+
+import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 import dfsp
-from dfsp import sampling
+from dfsp import runs, sampling
 from dfsp.appraisals import JBI_ITEMS, appraise
 from dfsp.checklist import ITEMS, NOT_DONE, fill_checklist
 from dfsp.figures import forest
@@ -20,7 +24,9 @@ RECORD = {
     "seed": None,
     "checks": [],
     "figures": [],
-    "appraisal": [],
+    "parameters": {},
+    "draws": None,
+    "appraisal": None,
 }
 
 
@@ -48,15 +54,26 @@ def test_the_items_of_prisma_that_a_synthesis_speaks_to_are_all_there():
 def test_every_step_of_barg_is_there():
     # Kruschke 2021, doi:10.1038/s41562-021-01177-7, Table 1: a preamble and six steps.
     steps = dict.fromkeys(item.number for item in ITEMS if item.guideline == "BARG")
-    assert list(steps) == ["Preamble", *(f"Step {number}" for number in range(1, 7))]
+    letters = {"Preamble": "AB", 1: "ABCDE", 2: "ABCD", 3: "ABC", 4: "ABCDE", 5: "ABCDE"}
+    assert list(steps) == [
+        *(f"{'' if step == 'Preamble' else 'Step '}{step} {letter}"
+          for step, each in letters.items() for letter in each),
+        "Step 6",
+    ]  # fmt: skip
 
 
 def test_nothing_done_is_said_so():
     found = answers([])
     shown = {key: answer for key, (answer, cell) in found.items() if cell}
-    assert set(shown) == {("Step 2", "software"), ("Step 6", "software and installation"), ("Step 6", "scripts")}  # fmt: skip
+    assert set(shown) == {
+        ("Step 2 A", "software"),
+        ("Step 6", "software and installation"),
+        ("Step 6", "scripts that people can read"),
+        ("Step 6", "scripts that run"),
+    }
     rest = {answer for answer, cell in found.values() if not cell}
-    assert rest == {NOT_DONE, "not assessed"}
+    unknown = "not recorded by this notebook"
+    assert rest == {NOT_DONE, unknown, f"per study: {unknown}; per outcome: not done"}
 
 
 @pytest.mark.parametrize(
@@ -64,13 +81,20 @@ def test_nothing_done_is_said_so():
     [
         ("print(dfsp.leave_one_out(fit))", ("20d", "results: sensitivity analyses")),
         ("forest = dfsp.forest(fit)", ("13c", "tables and figures of the results")),
-        ("dfsp.plot_predictive(fit, check);", ("Step 3", "posterior predictive check")),
+        ("dfsp.plot_predictive(fit, check);", ("Step 3 A", "posterior predictive check")),
         ("print(dfsp.describe_heterogeneity(fit))", ("20b", "results of the synthesis, and heterogeneity")),
-        ("dfsp.plot_prior(prior);", ("Step 1", "prior predictive check")),
-        ("average = dfsp.average(fits)", ("Step 3", "Bayes factors and posterior model probabilities")),
-        ("pairs = dfsp.contrasts(slope, margin)", ("Step 4", "limits of a region of practical equivalence")),
-        ("print(dfsp.bayes_factors(doses, x))", ("Step 5", "sensitivity of Bayes factors")),
-        ("print(dfsp.describe_multiverse(m, 0.4))", ("Step 5", "sensitivity of decisions")),
+        ("dfsp.plot_prior(prior);", ("Step 1 E", "prior predictive check")),
+        ("average = dfsp.average(fits)", ("Step 3 C", "Bayes factors and posterior model probabilities")),
+        ("pairs = dfsp.contrasts(slope, margin)", ("Step 4 C", "limits of a region of practical equivalence")),
+        ("print(dfsp.bayes_factors(doses, x))", ("Step 5 D", "sensitivity: Bayes factors and model probabilities")),
+        ("picture = dfsp.plot_dose(counts, slope)", ("13c", "tables and figures of the results")),
+        ("print(dfsp.shown(dfsp.contrasts(slope, 0.1)))", ("Step 3 B", "summary of the posterior")),
+        ("print(dfsp.describe_regression(slope))", ("Step 3 B", "summary of the posterior")),
+        ("print(dfsp.describe_average(average))", ("Step 3 B", "summary of the posterior")),
+        ("print(slope.rates.round(2))", ("Step 4 E", "estimated values beside decisions")),
+        ("print(dfsp.plan(fit.exact, prior, n=[20], p0=0.3))", ("Step 4 A", "why decisions are made, and by which criteria")),
+        ("print(dfsp.prior_grid(counts))", ("Step 5 A", "sensitivity: broad priors")),
+        ("print(dfsp.describe_multiverse(m, 0.4))", ("Step 5 E", "sensitivity: decisions")),
     ],
 )  # fmt: skip
 def test_a_cell_answers_only_if_it_was_executed_without_error(source, key):
@@ -80,16 +104,71 @@ def test_a_cell_answers_only_if_it_was_executed_without_error(source, key):
     assert answers([executed(source, error=True)])[key] == (NOT_DONE, "")
 
 
+CHECKING = """import dfsp
+
+evidence, counts, model = dfsp.robustness_analysis(study="A")
+{}"""
+
+
+@pytest.mark.parametrize("shows", ["print(counts)", "print(model)", "print(counts)\nprint(model)"])
+def test_where_parameters_are_checked_only_what_is_printed_is_an_answer(shows):
+    cell = executed(CHECKING.format(shows).replace("robustness", "dose"))
+    again = executed(CHECKING.format(shows))
+    found = answers([cell, again])
+    done = {item for item, (_, where) in found.items() if where == cell.id}
+    counts = {
+        ("Step 1 A", "data variables"),
+        ("13a", "which studies are in the synthesis"),
+        ("13b", "preparing the data: missing and conflicting counts"),
+        ("20a", "studies of each synthesis: characteristics and risk of bias"),
+    }
+    model = {("Step 1 C", "prior distribution")}
+    assert done == (counts if "counts" in shows else set()) | (model if "model" in shows else set())
+
+
+NOTEBOOKS = sorted((dfsp.parameters.ROOT / "notebooks").glob("0*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_the_cell_that_checks_parameters_answers_only_what_it_prints(path):
+    cells = nbformat.read(path, 4).cells
+    (checking,) = [
+        cell for cell in cells if cell.cell_type == "code" and "_analysis(" in cell.source
+    ]
+    printed = "\n".join(re.findall(r"(?m)^print\(.*", checking.source))
+    table = fill_checklist(cells, RECORD)
+    answered = set(table.loc[table["cell"] == checking.id, "asks"])
+    assert answered <= {item.asks for item in ITEMS if item.code and re.search(item.code, printed)}
+
+
+def test_what_a_notebook_does_not_do_is_not_done():
+    cells = nbformat.read(NOTEBOOKS[5], 4).cells  # 06_robustness has no covariates
+    found = answers(cells)
+    assert found["13e", "methods: why results differ between studies"] == (NOT_DONE, "")
+    cells = nbformat.read(NOTEBOOKS[3], 4).cells  # 04_dose has no rule for which tool judges bias
+    found = answers(cells)
+    assert found["11", "methods: risk of bias, with which tool and by whom"] == (NOT_DONE, "")
+
+
+def test_a_prior_is_justified_only_by_words():
+    key = ("Step 1 C", "reasons for the prior distribution")
+    assert answers([executed("print(model)")])[key] == (NOT_DONE, "")
+    bare = new_markdown_cell("## The prior\n\nBecause of rounding, digits differ.")
+    assert answers([bare])[key] == (NOT_DONE, "")
+    said = new_markdown_cell("The priors are weak, which is the advice of Weber 2021.")
+    assert answers([said])[key] == ("said in the text", said.id)
+
+
 def test_a_text_answers_what_is_said_in_words():
     text = new_markdown_cell(r"**Question.** $r \sim \mathrm{Binomial}(n, p)$")
     found = answers([text])
-    assert found["Preamble", "goals of the analysis"][1] == text.id
+    assert found["Preamble B", "goals of the analysis"][1] == text.id
     assert found["13d", "methods of synthesis"][1] == text.id
 
 
 def test_chains_are_answered_by_the_checks_of_the_record():
     check = {"name": "NUTS: R-hat", "passed": True, "value": 1.0, "limit": 1.01, "says": ""}
-    key = ("Step 2", "convergence of the chains")
+    key = ("Step 2 B", "convergence of the chains")
     assert answers([], checks=[check], engine="both")[key] == ("NUTS: R-hat: passed", "record")
     assert answers([], engine="exact")[key][0] == "no chains: the exact engine integrates"
     assert answers([], engine="nuts")[key] == (NOT_DONE, "")
@@ -98,7 +177,7 @@ def test_chains_are_answered_by_the_checks_of_the_record():
 def test_the_checks_of_the_engines_have_the_names_that_the_checklist_looks_for(review):
     fit = dfsp.fit(review)
     record = {"checks": [check.as_dict() for check in fit.checks], "engine": "exact"}
-    assert answers([], **record)["Step 2", "if not MCMC: accuracy"][0].endswith("passed")
+    assert answers([], **record)["Step 2 D", "if not MCMC: accuracy"][0].endswith("passed")
 
 
 def judged(**columns):
@@ -116,9 +195,56 @@ def test_risk_of_bias_is_only_what_somebody_filled_in():
     some = appraise(judged(**items))
     assert some["risk_of_bias"].to_list() == ["8 yes, 1 no, 1 not assessed", "not assessed"]
     assert some["certainty"].to_list() == ["not assessed", "low"]
-    found = answers([], appraisal=some.to_dict("records"))
-    assert found["18", "risk of bias of each study"] == ("1 of 2 studies assessed", "record")
-    assert found["22", "certainty of the evidence"] == ("1 of 2 studies assessed", "record")
+    found = answers([executed("print(fit.studies)")], appraisal=some.to_dict("records"))
+    partly = "complete for 0, partly for 1 of 2 studies"
+    assert found["18", "risk of bias of each study"] == (partly, "record")
+    certain = "per study: complete for 1 of 2 studies; per outcome: not done"
+    assert found["22", "certainty of the evidence"] == (certain, "record")
+    both = "studies of each synthesis: characteristics and risk of bias"
+    assert found["20a", both][0] == f"counts; risk of bias {partly}"
+    assert found["15", "methods: certainty of the evidence, with which tool"] == (NOT_DONE, "")
+    found = answers([], appraisal=nothing.to_dict("records"))
+    assert found["18", "risk of bias of each study"] == ("not assessed", "")
+    one = appraise(judged(jbi_1=["yes", ""]))
+    assert one["risk_of_bias"].to_list() == ["1 yes, 9 not assessed", "not assessed"]
+    full = appraise(judged(**{name: ["yes", "no"] for name in JBI_ITEMS})).to_dict("records")
+    assert answers([], appraisal=full)["18", "risk of bias of each study"][0] == (
+        "complete for 2 of 2 studies"
+    )
+
+
+def test_what_is_judged_of_the_cohorts_is_recorded_without_a_fit(tmp_path, monkeypatch):
+    folder = judged_cohorts(tmp_path)
+    evidence = dfsp.load_evidence("reconciled", folder=folder)
+    monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
+
+    def recorded(**given):
+        dfsp.record(headline="h", **given)
+        return json.loads((tmp_path / runs.FINDINGS).read_text())["appraisal"]
+
+    assert recorded() is None
+    for given in (evidence, dfsp.count(evidence, "objective_response")):
+        found = recorded(appraisal=given)
+        assert {row["risk_of_bias"] for row in found} == {"1 yes, 9 not assessed"}
+        assert "Ugurel 2014" in {row["study"] for row in found}
+    assert set(evidence.rows["label"]) == {row["study"] for row in recorded(appraisal=evidence)}
+
+
+def test_every_notebook_with_studies_records_what_is_judged_of_them():
+    for path in NOTEBOOKS:
+        (cell,) = [cell for cell in nbformat.read(path, 4).cells if "dfsp.record(" in cell.source]
+        assert "appraisal=" in cell.source or "fit=fit" in cell.source, path.name
+
+
+def judged_cohorts(tmp_path):
+    """The project's tables with one item judged."""
+    folder = tmp_path / "judged"
+    folder.mkdir()
+    for table in dfsp.DATA.glob("*.csv"):
+        (folder / table.name).write_bytes(table.read_bytes())
+    cohorts = pd.read_csv(folder / "cohorts.csv", dtype=str, keep_default_na=False)
+    cohorts.assign(jbi_1="yes").to_csv(folder / "cohorts.csv", index=False)
+    return folder
 
 
 def test_the_forest_shows_what_is_filled_and_only_that():
@@ -128,7 +254,13 @@ def test_the_forest_shows_what_is_filled_and_only_that():
 
     assert not {"Risk of bias (JBI)", "Certainty"} & words()
     filled = words(jbi_1=["yes", ""], certainty=["", "low"])
-    assert {"Risk of bias (JBI)", "Certainty", "1 yes", "low", "not assessed"} <= filled
+    assert {
+        "Risk of bias (JBI)",
+        "Certainty",
+        "1 yes, 9 not assessed",
+        "low",
+        "not assessed",
+    } <= filled
 
 
 def test_answers_of_the_cohorts_table_are_checked(tmp_path):
@@ -139,7 +271,7 @@ def test_answers_of_the_cohorts_table_are_checked(tmp_path):
     cohorts.assign(jbi_1="yes", certainty="").to_csv(path, index=False)
     evidence = dfsp.load_evidence("reconciled", folder=tmp_path)
     counts = dfsp.count(evidence, "objective_response")
-    assert set(appraise(counts.table)["risk_of_bias"]) == {"1 yes"}
+    assert set(appraise(counts.table)["risk_of_bias"]) == {"1 yes, 9 not assessed"}
     cohorts.assign(jbi_1="maybe", certainty="good").to_csv(path, index=False)
     with pytest.raises(dfsp.DfspError) as raised:
         dfsp.load_evidence("reconciled", folder=tmp_path)
@@ -152,6 +284,6 @@ def test_the_gate_speaks_for_convergence_and_resolution():
     checks = [{"name": name, "passed": name != sampling.TAIL} for name in names]
     found = answers([], engine="both", checks=checks)
     converged = f"{sampling.RHAT}: passed; {sampling.DIVERGENCES}: passed"
-    assert found["Step 2", "convergence of the chains"] == (converged, "record")
+    assert found["Step 2 B", "convergence of the chains"] == (converged, "record")
     resolved = f"{sampling.BULK}: passed; {sampling.TAIL}: FAILED"
-    assert found["Step 2", "resolution of the chains"] == (resolved, "record")
+    assert found["Step 2 C", "resolution of the chains"] == (resolved, "record")

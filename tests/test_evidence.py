@@ -502,3 +502,15 @@ def test_the_dictionary_describes_every_column():
         section = dictionary.split(f"## `{table}.csv`")[1].split("\n## ")[0]
         header = (DATA / f"{table}.csv").read_text(encoding="utf-8").splitlines()[0]
         assert [name for name in header.split(",") if f"`{name}`" not in section] == []
+
+
+def test_tables_are_checked_again_only_when_a_file_has_changed(folder, monkeypatch):
+    first = load_evidence("review", folder=folder)
+    first.cohorts["label"] = first.conflicts["label"] = "spoilt"
+    with monkeypatch.context() as patch:
+        patch.setattr(dfsp.evidence, "_cell_faults", lambda *_: pytest.fail("checked again"))
+        again = load_evidence("reconciled", folder=folder)
+    assert "spoilt" not in {*again.cohorts["label"], *again.conflicts["label"]}
+    edit(folder, "cohorts", "ugurel-2014,cohort", "ugurel-2014,band")
+    with pytest.raises(DfspError, match="'band' is not known"):
+        load_evidence("review", folder=folder)

@@ -101,9 +101,14 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "8 of 22 patients in 2 studies" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
+    figures = ("prior", "forest", "prior_and_posterior", "predictive")
+    tables = ("summary", "studies", "pooled", "predictive", "leave_one_out")
     assert {path.name for path in folder.iterdir()} == {
-        "02_response.ipynb", "forest.png", "forest.svg", "record.json", "studies.csv", "summary.csv",
-    }  # fmt: skip
+        "02_response.ipynb",
+        "record.json",
+        *(f"{name}.{ending}" for name in figures for ending in ("svg", "png")),
+        *(f"{name}.csv" for name in tables),
+    }
     record = json.loads((folder / "record.json").read_text())
     assert record["data"] == {str(table): record["data"][str(table)]}
     assert os.environ.get("DFSP_RUN_FOLDER") is None

@@ -4,6 +4,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 
@@ -140,7 +142,7 @@ def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):
     where, made = runs
     text = (where / "report" / "index.html").read_text("utf-8")
     found = Elements(text).found
-    rows = [a for tag, a in found if tag == "tr" and "data-values" in a]
+    rows = [a for tag, a in found if tag == "tbody" and "data-values" in a]
     assert [row["class"] for row in rows] == ["failed", "complete", "complete"]
     assert json.loads(rows[0]["data-values"])["name"] == EVIL
     assert [a["name"] for tag, a in found if tag == "select"] == [
@@ -152,6 +154,9 @@ def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):
     numbers = made[0].record["numbers"]["typical_rate"]
     low, middle, high = (100 * numbers[name] for name in ("q2.5", "q50", "q97.5"))
     assert f"{middle:.1f} % [{low:.1f}, {high:.1f}]" in text
+    new = made[0].record["numbers"]["new_study_rate"]
+    assert f"{100 * new['mean']:.1f} % [" in text  # as in the forest
+    assert "3 runs, 1 failed" in text
 
 
 def test_pages_of_runs_that_are_gone_go_too_and_half_a_notebook_is_no_fault(runs, tmp_path):
@@ -161,13 +166,53 @@ def test_pages_of_runs_that_are_gone_go_too_and_half_a_notebook_is_no_fault(runs
     shutil.rmtree(gone)
     (half / "evil.ipynb").write_text("{")
     record = json.loads((half / "record.json").read_text("utf-8"))
-    for later in ("git", "source_sha256", "cell_seconds", "tables", "draws", "appraisal"):
+    for later in ("git", "source_sha256", "cell_seconds", "tables", "draws", "appraisal",
+                  "effective_parameters"):  # fmt: skip
         del record[later]  # as in records of old
     (half / "record.json").write_text(json.dumps(record), "utf-8")
     index = write_report(where)
     assert not (index.parent / f"{gone.name}.html").exists()
     page = (index.parent / f"{half.name}.html").read_text("utf-8")
     assert "No executed notebook was kept" in page
+
+
+@pytest.mark.parametrize("content", [[], {"schema": "dfsp.run/1"}, {"checks": None}])
+def test_a_damaged_record_is_named_and_left_out(runs, tmp_path, content):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[0], where)
+    name = runs[1][1].folder.name
+    if content == {"checks": None}:
+        content = json.loads((where / name / "record.json").read_text("utf-8")) | content
+    (where / name / "record.json").write_text(json.dumps(content), "utf-8")
+    (where / "report" / ".part-killed").touch()
+    words = ["-c", "from dfsp.cli import main; main()", "report", str(where)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    (says,) = done.stderr.splitlines()
+    assert f"{where / name / 'record.json'}: no record of a run (" in says
+    text = (where / "report" / "index.html").read_text("utf-8")
+    assert "2 runs, 1 failed" in text and f"{name}.html" not in text
+    assert not list((where / "report").glob(".part-*"))
+
+
+def test_defaults_are_on_the_page_and_only_what_differs_is_in_the_index(runs):
+    assert "Others, as in the notebook" in pages(runs)[0]
+    assert "fails = False" in pages(runs)[0]
+    text = (runs[0] / "report" / "index.html").read_text("utf-8")
+    values = [json.loads(a["data-values"]) for tag, a in Elements(text).found if "data-values" in a]
+    assert {(each["name"], each["fails"]) for each in values} == {
+        (EVIL, "False"), ("", "False"), (EVIL, "True")
+    }  # fmt: skip
+
+
+def test_one_run_is_not_one_runs(runs, tmp_path):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[1][0].folder, where / runs[1][0].folder.name)
+    text = write_report(where).read_text("utf-8")
+    assert "<p>1 run, 0 failed" in text
+    assert [a["name"] for tag, a in Elements(text).found if tag == "select"] == [
+        "status", "notebook"
+    ]  # fmt: skip
 
 
 def test_a_folder_without_runs(tmp_path):
@@ -248,5 +293,5 @@ def test_in_a_browser_without_a_network(runs):
             "c.dispatchEvent(new Event('change'))"
         )
         assert ask("document.getElementById('shown').textContent") == "1 of 3 shown"
-        visible = "document.querySelectorAll('tbody tr:not([hidden])').length"
+        visible = "document.querySelectorAll('tbody:not([hidden])').length"
         assert ask(visible) == 1

@@ -1,4 +1,4 @@
-const rows = [...document.querySelectorAll("tbody tr")];
+const rows = [...document.querySelectorAll("tbody")];
 const choices = [...document.querySelectorAll("select")];
 function filter() {
   for (const row of rows) {
