@@ -189,7 +189,7 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
     DfspError
         `number` is not a multiple of 4 above 0.
     """
-    import arviz as az
+    import xarray as xr  # costs as long to import as all of the rest
 
     if not isinstance(number, int) or number < CHAINS or number % CHAINS:
         raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
@@ -205,13 +205,17 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
         values |= {"mean_rate": sigmoid(mu), "concentration": tau**-2.0}
     else:
         values |= {"mu": mu, "tau": tau, "typical_rate": sigmoid(mu)}
+    dims = ("chain", "draw", "study")
     shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
-    tree: xr.DataTree = az.from_dict(
-        {"posterior": shaped},
-        dims={"theta": ["study"], "rate": ["study"]},
-        coords={"study": np.arange(len(posterior.events))},
+    group = xr.Dataset(
+        {name: (dims[: v.ndim], v) for name, v in shaped.items()},
+        coords={
+            "chain": np.arange(CHAINS),
+            "draw": np.arange(number // CHAINS),
+            "study": np.arange(len(posterior.events)),
+        },
     )
-    return tree
+    return xr.DataTree.from_dict({"posterior": group})
 
 
 def _draw_population(
