@@ -42,6 +42,22 @@ def prior_of(model: Model) -> Posterior:
     return solve([], [], model)
 
 
+def exact_posterior(result: object) -> Posterior:
+    """Return the exact posterior that functions of a new study need, also from a whole fit.
+
+    Raises
+    ------
+    DfspError
+        The fit is not from the exact engine, or what is given is neither.
+    """
+    if isinstance(result, Fit):
+        return result.exact
+    if not isinstance(result, Posterior):
+        what = type(result).__name__
+        raise DfspError(f"a fit is needed, but this is a {what}; give fit(...) or fit(...).exact")
+    return result
+
+
 def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
@@ -51,13 +67,13 @@ def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     return x, weight / weight.sum()
 
 
-def events_in_new_study(posterior: Posterior, n: int) -> Array:
+def events_in_new_study(posterior: Posterior | Fit, n: int) -> Array:
     """Return the probability of each number of events among the n patients of a new study.
 
     Parameters
     ----------
-    posterior : Posterior
-        From `fit(...).exact`, or `prior_of` for the prior predictive.
+    posterior : Posterior or Fit
+        From the exact engine, or `prior_of` for the prior predictive.
     n : int
         Patients, 1 or more.
 
@@ -72,7 +88,7 @@ def events_in_new_study(posterior: Posterior, n: int) -> Array:
     """
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
         raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
-    return probability_of_events(posterior.new_study_rate, n)
+    return probability_of_events(exact_posterior(posterior).new_study_rate, n)
 
 
 def probability_of_events(rate: Distribution, n: int) -> Array:
