@@ -1,5 +1,6 @@
 """The explorer: a change of a widget changes picture, sentence and lines of code."""
 
+import re
 import shlex
 from html import unescape
 
@@ -43,7 +44,8 @@ def test_a_slider_changes_the_figure_and_the_lines_of_code():
 
 def test_there_is_a_widget_for_each_part_of_the_state():
     shown = Widgets(explorer())
-    names = {name.replace("_", " ") for name in EXPLORER_START if name != "drop"}
+    names = {name.replace("_", " ") for name in EXPLORER_START}
+    names -= {"drop", "folder", "table"}
     assert set(shown.controls) == names
     assert shown.controls["evidence set"].options == ("review", "reconciled", "reconciled_by_dose")
     assert [box.description for box in shown.studies.children] == list(
@@ -159,6 +161,68 @@ def test_the_command_reproduces_the_state(effects):
     result = answer(**state)
     assert model == result.model
     assert counts.table.equals(result.counts.table)
+
+
+def test_a_folder_of_ones_own_offers_its_sets_and_reproduces_the_answer(own_folder):
+    shown = Widgets(explorer(evidence_set="mine", folder=str(own_folder)))
+    assert shown.controls["evidence set"].options == ("mine",)
+    assert [box.description for box in shown.studies.children] == ["Adams", "Brown", "Clark"]
+    shown.tick("Brown", False)
+    line, command = (
+        unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", shown.code.value)
+    )
+    assert eval(line).studies["study"].to_list() == ["Adams", "Clark"]
+    assert f'-p folder "{own_folder}"' in command
+
+
+def test_a_table_of_ones_own_has_no_set_and_no_outcome(tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("study,events,total\nA,3,10\nB,5,12\nC,2,9\n")
+    shown = Widgets(explorer(table=str(table)))
+    assert set(shown.controls) == {"mu sd", "tau family", "tau scale", "effects"}
+    shown.tick("B", False)
+    line, command = (
+        unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", shown.code.value)
+    )
+    assert eval(line).studies["study"].to_list() == ["A", "C"]
+    words = shlex.split(command)
+    given = dict(zip(words[4::3], words[5::3], strict=True))
+    given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
+    counts, _ = dfsp.response_analysis(
+        **given, evidence_set="reconciled", folder="", draws=1000, seed=1, engine="exact"
+    )
+    assert counts.table["study"].to_list() == ["A", "C"]
+
+
+def test_studies_that_cannot_be_counted_are_named_with_the_reason():
+    shown = Widgets(explorer())
+    assert "Not counted" not in shown.sentence.value
+    shown.controls["not evaluable"].value = "excluded"
+    assert "Not counted: Rutkowski 2010 (pooled): SD+NE 9 cannot be divided" in shown.sentence.value
+
+
+def test_beta_binomial_effects_have_no_tau():
+    shown = Widgets(explorer())
+    own = ("mu sd", "tau family", "tau scale")
+    assert not any(shown.controls[name].disabled for name in own)
+    shown.controls["effects"].value = "beta-binomial"
+    assert all(shown.controls[name].disabled for name in own)
+    shown.controls["effects"].value = "normal"
+    assert not any(shown.controls[name].disabled for name in own)
+    picture = Picture()
+    for effects, said in (("beta-binomial", "no tau under beta-binomial effects"), ("normal", "")):
+        result = answer(**EXPLORER_START | {"effects": effects})
+        picture.show(result, prior_of(result.model))
+        assert picture.tau.nothing.get_text() == said
+
+
+def test_the_dot_is_the_mean_as_in_the_forest_plot():
+    result = answer(**EXPLORER_START)
+    picture = Picture()
+    picture.show(result, prior_of(result.model))
+    means = [*result.studies["mean"], result.summary.loc["new_study_rate", "mean"]]
+    assert picture.rates.get_offsets()[:, 0] == pytest.approx(means)
+    assert "mean under the model" in picture.forest.get_xlabel()
 
 
 def test_an_unknown_set_is_refused():
