@@ -8,7 +8,7 @@ import json
 from functools import lru_cache
 from html import escape
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from scipy.special import logit
+from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
 from dfsp.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA, Evidence, load_evidence
-from dfsp.exact import NOTHING, Distribution, Posterior, interpolate
+from dfsp.exact import FARTHEST, NOTHING, Distribution, Posterior, interpolate
 from dfsp.figures import BLUE, DARK, FONT, ORANGE
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
@@ -44,6 +44,8 @@ OF_TAU = ("mu_sd", "tau_family", "tau_scale")
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
 BINS = 120
+LEVELS = 400
+"""Quantiles of tau that stand for its prior in the drawing."""
 NO_TAU = "no tau under beta-binomial effects"
 
 
@@ -116,6 +118,13 @@ def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+class Before(NamedTuple):
+    """What is drawn of the prior: the distributions of tau and of a new study's rate."""
+
+    tau: Distribution
+    new_study_rate: Distribution
+
+
 class Picture:
     """Forest plot, tau and new-study rate, whose artists are moved and not drawn anew.
 
@@ -145,7 +154,7 @@ class Picture:
         for artist in self.moving:
             artist.set_animated(True)
 
-    def show(self, result: Fit, prior: Posterior) -> None:
+    def show(self, result: Fit, prior: Posterior | Before) -> None:
         """Move the artists to what `result` (with the exact engine) and its prior say."""
         table = result.studies
         new = result.summary.loc["new_study_rate"]
@@ -289,7 +298,29 @@ def _sets(folder: str) -> list[str]:
 
 
 # Ticking a study in or out leaves the prior as it was
-_prior_of = lru_cache(maxsize=64)(prior_of)
+@lru_cache(maxsize=64)
+def before(model: Model) -> Before:
+    """Return the prior of tau and of a new study's rate, as exact as can be drawn.
+
+    `prior_of` takes as long as a fit. Here mu is normal and so is an effect or each part of its
+    scale mixture, given tau: their sum is normal, and only tau is left to average over.
+    """
+    if isinstance(model.effects, BetaBinomial):
+        prior = prior_of(model)
+        return Before(prior.tau, prior.new_study_rate)
+    assert isinstance(model.mu, Normal)
+    level = (np.arange(LEVELS) + 0.5) / LEVELS
+    tau = model.tau.ppf(level)
+    ends = np.concatenate([[tau[0]], tau, [tau[-1]]])
+    of_tau = Distribution(ends, np.concatenate([[0.0], level, [1.0]]), np.nan, np.nan, False)
+    theta = logit(np.linspace(0, 1, BINS + 1)[1:-1])
+    cdf = np.zeros_like(theta)
+    for log_weight, mean, sd in model.effects.new.components(np.full(LEVELS, model.mu.mean), tau):
+        z = (theta[:, None] - mean) / np.hypot(model.mu.sd, sd)
+        cdf += np.exp(log_weight) * ndtr(z).mean(-1)
+    x = np.concatenate([[-FARTHEST], theta, [FARTHEST]])
+    cdf = np.concatenate([[0.0], cdf, [1.0]])
+    return Before(of_tau, Distribution(x, cdf, np.nan, np.nan, True))
 
 
 class Stopwatch:
@@ -408,7 +439,7 @@ def explorer(
             sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
         watch.lap("fit")
-        prior = _prior_of(result.model)
+        prior = before(result.model)
         watch.lap("prior")
         picture.show(result, prior)
         png = picture.png()

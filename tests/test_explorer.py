@@ -9,7 +9,7 @@ import pytest
 
 import dfsp
 from dfsp.effects import FAMILIES
-from dfsp.explorer import Picture, answer, code_line, command_line, explorer
+from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer
 from dfsp.parameters import EXPLORER_START
 from dfsp.predictions import prior_of
 
@@ -127,6 +127,20 @@ def test_every_prior_of_tau_can_be_drawn(family):
     at = result.model.tau.ppf(0.4)
     expected = 1 if family == "fixed" else 0.4
     assert np.interp(at, picture.tau.edges, cdf) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("effects", FAMILIES)
+@pytest.mark.parametrize("family", ["half-normal", "half-cauchy", "log-normal", "fixed"])
+def test_the_quick_prior_is_drawn_like_the_exact_one(family, effects):
+    model = answer(**EXPLORER_START | {"tau_family": family, "effects": effects}).model
+    quick, exact, drawn = before(model), prior_of(model), Picture()
+    parts = [(drawn.new, quick.new_study_rate, exact.new_study_rate)]
+    if effects != "beta-binomial":
+        parts.append((drawn.tau, quick.tau, exact.tau))
+    for panel, mine, theirs in parts:
+        # Without the outermost bins: a table ends where a rate is 0 or 1 to double precision
+        mine, theirs = (panel._binned(each)[1:-1] for each in (mine, theirs))
+        assert mine == pytest.approx(theirs, abs=1e-3)
 
 
 @pytest.mark.parametrize("effects", FAMILIES)
