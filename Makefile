@@ -11,7 +11,7 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test stress calibrate bench lab lint lock clean
+.PHONY: help run test stress calibrate figure bench lab lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
@@ -19,6 +19,7 @@ help:
 	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
 	@echo "make calibrate  make data/calibration.json anew"
+	@echo "make figure  draw the README's figure anew"
 	@echo "make lab    every notebook in JupyterLab in a browser; screenshots in build/lab"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
@@ -65,6 +66,9 @@ stress: $(VENV)/dfsp.stamp
 
 calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
+
+figure: $(VENV)/dfsp.stamp
+	$(BIN)/python tests/readme_figure.py
 
 bench: $(VENV)/dfsp.stamp
 	@mkdir -p build

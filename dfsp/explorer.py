@@ -8,44 +8,52 @@ import json
 from functools import lru_cache
 from html import escape
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from scipy.special import logit
+from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
 from dfsp.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA, Evidence, load_evidence
-from dfsp.exact import NOTHING, Distribution, Posterior, interpolate
+from dfsp.exact import FARTHEST, NOTHING, Distribution, Posterior, interpolate
 from dfsp.figures import BLUE, DARK, FONT, ORANGE
 from dfsp.fitting import Fit, fit
 from dfsp.models import Model
 from dfsp.outcomes import OUTCOMES, count
-from dfsp.parameters import EXPLORER_START
+from dfsp.parameters import ROOT, explorer_analysis
 from dfsp.predictions import prior_of
 from dfsp.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.summaries import describe_heterogeneity
-from dfsp.tables import Counts
+from dfsp.tables import Counts, read_cells, read_table, without
 
 if TYPE_CHECKING:
     import ipywidgets
 
 RULES = ("no event", "excluded", "event")
+OF_EVIDENCE = ("evidence_set", "outcome", "not_evaluable")
+"""Choices that a table of one's own does not have."""
+OF_TAU = ("mu_sd", "tau_family", "tau_scale")
+"""Choices that beta-binomial effects do not have."""
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
 BINS = 120
+LEVELS = 400
+"""Quantiles of tau that stand for its prior in the drawing."""
+NO_TAU = "no tau under beta-binomial effects"
 
 
 def code_line(
     *,
     evidence_set: str,
+    folder: str,
+    table: str,
     outcome: str,
     not_evaluable: str,
     drop: tuple[str, ...],
@@ -60,12 +68,22 @@ def code_line(
     ----------
     evidence_set, outcome, not_evaluable, drop
         As in `dfsp.count`.
+    folder, table : str
+        One's own, or empty; a relative path starts at the project's folder.
     mu_sd, tau_scale : float
         Scales of the priors, logit scale.
     tau_family, effects : str
         Beta-binomial effects do without the priors of mu and tau.
     """
     left_out = f", drop={_quoted(list(drop))}" if drop else ""
+    own = f", folder={_quoted(str(ROOT / folder))}" if folder else ""
+    counts = (
+        f"dfsp.count(dfsp.load_evidence({_quoted(evidence_set)}{own}), {_quoted(outcome)}, "
+        f"not_evaluable={_quoted(not_evaluable)}{left_out})"
+    )
+    if table:
+        counts = f"dfsp.read_table({_quoted(str(ROOT / table))})"
+        counts = f"dfsp.without({counts}, {_quoted(list(drop))})" if drop else counts
     choices = [
         f"mu=dfsp.Normal(0, {mu_sd})",
         f"tau=dfsp.tau_prior({_quoted(tau_family)}, scale={tau_scale})",
@@ -74,10 +92,7 @@ def code_line(
         choices = []
     if effects != NormalEffects.family:
         choices.append(f"effects={_quoted(effects)}")
-    return (
-        f"dfsp.fit(dfsp.count(dfsp.load_evidence({_quoted(evidence_set)}), {_quoted(outcome)}, "
-        f"not_evaluable={_quoted(not_evaluable)}{left_out}), dfsp.Model({', '.join(choices)}))"
-    )
+    return f"dfsp.fit({counts}, dfsp.Model({', '.join(choices)}))"
 
 
 def command_line(**state: Any) -> str:
@@ -91,12 +106,23 @@ def command_line(**state: Any) -> str:
     values = state | {"drop": ", ".join(state["drop"])}
     if state["effects"] == BetaBinomial.family:
         values |= {"mu_sd": "", "tau_family": "", "tau_scale": ""}
-    given = (f"-p {name} {_quoted(value)}" for name, value in values.items() if value != "")
+    if state["table"]:
+        values.pop("evidence_set")
+    # The notebook's own outcome and rule must go where a table is given
+    said = {n for n, v in values.items() if v != "" or (state["table"] and n in OF_EVIDENCE)}
+    given = (f"-p {name} {_quoted(value)}" for name, value in values.items() if name in said)
     return f"dfsp run notebooks/02_response.ipynb {' '.join(given)}"
 
 
 def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+class Before(NamedTuple):
+    """What is drawn of the prior: the distributions of tau and of a new study's rate."""
+
+    tau: Distribution
+    new_study_rate: Distribution
 
 
 class Picture:
@@ -117,7 +143,7 @@ class Picture:
             [], [], color=DARK, marker="|", s=110, zorder=4, clip_on=False
         )
         self.forest.set_xlim(0, 1)
-        self.forest.set_xlabel("rate (bar: observed; dot: under the model)", fontsize=FONT)
+        self.forest.set_xlabel("rate (bar: observed; dot: mean under the model)", fontsize=FONT)
         self.tau = _Densities(self.figure.add_axes((0.65, 0.62, 0.33, 0.32)), MOST_TAU, BLUE)
         self.tau.ax.set_xlabel("tau, between studies (logit scale)", fontsize=FONT)
         self.new = _Densities(self.figure.add_axes((0.65, 0.12, 0.33, 0.32)), 1, ORANGE)
@@ -128,13 +154,13 @@ class Picture:
         for artist in self.moving:
             artist.set_animated(True)
 
-    def show(self, result: Fit, prior: Posterior) -> None:
+    def show(self, result: Fit, prior: Posterior | Before) -> None:
         """Move the artists to what `result` (with the exact engine) and its prior say."""
         table = result.studies
         new = result.summary.loc["new_study_rate"]
         rows = np.arange(len(table) + 1)
         low, middle, high = (
-            np.append(table[q].to_numpy(), new[q]) for q in ("q2.5", "q50", "q97.5")
+            np.append(table[q].to_numpy(), new[q]) for q in ("q2.5", "mean", "q97.5")
         )
         ends = np.stack([np.column_stack([low, rows]), np.column_stack([high, rows])], axis=1)
         colours = [BLUE] * len(table) + [ORANGE]
@@ -177,7 +203,10 @@ class _Densities:
         (self.area,) = ax.fill([0], [0], color=colour, alpha=0.25, lw=0)
         (self.after,) = ax.plot([], [], color=colour, lw=1.6, label="given the studies")
         (self.before,) = ax.plot([], [], color=DARK, lw=1.2, ls="--", label="before any study")
-        self.artists = [self.area, self.after, self.before]
+        self.nothing = ax.text(
+            0.5, 0.5, "", transform=ax.transAxes, ha="center", va="center", fontsize=FONT
+        )
+        self.artists = [self.area, self.after, self.before, self.nothing]
         ax.set(xlim=(0, most), yticks=[])
         ax.set_ylabel("density", fontsize=FONT)
         # Above the panel, since a curve may pass anywhere in it
@@ -186,6 +215,7 @@ class _Densities:
         )
 
     def show(self, after: Distribution, before: Distribution) -> None:
+        self.nothing.set_text(NO_TAU if after is NOTHING else "")
         if after is NOTHING:
             for line in (self.after, self.before):
                 line.set_data([], [])
@@ -210,6 +240,8 @@ class _Densities:
 def answer(
     *,
     evidence_set: str,
+    folder: str,
+    table: str,
     outcome: str,
     not_evaluable: str,
     drop: tuple[str, ...],
@@ -222,7 +254,7 @@ def answer(
 
     Parameters
     ----------
-    evidence_set, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale, effects
+    evidence_set, folder, table, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale, effects
         As in `code_line`.
 
     Raises
@@ -235,21 +267,60 @@ def answer(
         model = Model(effects=own)
     else:
         model = Model(Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale), own)
-    return fit(_counts(evidence_set, outcome, not_evaluable, tuple(drop)), model)
+    source = evidence_set, folder, table
+    return fit(_counts(*source, outcome, not_evaluable, tuple(drop)), model)
 
 
 @lru_cache(maxsize=64)
-def _counts(evidence_set: str, outcome: str, rule: Any, drop: tuple[str, ...]) -> Counts:
-    return count(_evidence(evidence_set), outcome, not_evaluable=rule, drop=drop)
+def _counts(
+    evidence_set: str, folder: str, table: str, outcome: str, rule: Any, drop: tuple[str, ...]
+) -> Counts:
+    if table:
+        return without(_table(table), drop)
+    return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=drop)
 
 
 @lru_cache(maxsize=8)
-def _evidence(name: str) -> Evidence:
-    return load_evidence(name)
+def _evidence(name: str, folder: str) -> Evidence:
+    return load_evidence(name, folder=ROOT / folder if folder else None)
+
+
+@lru_cache(maxsize=8)
+def _table(table: str) -> Counts:
+    return read_table(ROOT / table)
+
+
+def _sets(folder: str) -> list[str]:
+    """Return the names of the evidence sets of a folder that has been read."""
+    place = ROOT / folder if folder else DATA
+    cells, _ = read_cells((place / "evidence_sets.csv").read_bytes())
+    return [str(name) for name in cells["evidence_set"].unique()]
 
 
 # Ticking a study in or out leaves the prior as it was
-_prior_of = lru_cache(maxsize=64)(prior_of)
+@lru_cache(maxsize=64)
+def before(model: Model) -> Before:
+    """Return the prior of tau and of a new study's rate, as exact as can be drawn.
+
+    `prior_of` takes as long as a fit. Here mu is normal and so is an effect or each part of its
+    scale mixture, given tau: their sum is normal, and only tau is left to average over.
+    """
+    if isinstance(model.effects, BetaBinomial):
+        prior = prior_of(model)
+        return Before(prior.tau, prior.new_study_rate)
+    assert isinstance(model.mu, Normal)
+    level = (np.arange(LEVELS) + 0.5) / LEVELS
+    tau = model.tau.ppf(level)
+    ends = np.concatenate([[tau[0]], tau, [tau[-1]]])
+    of_tau = Distribution(ends, np.concatenate([[0.0], level, [1.0]]), np.nan, np.nan, False)
+    theta = logit(np.linspace(0, 1, BINS + 1)[1:-1])
+    cdf = np.zeros_like(theta)
+    for log_weight, mean, sd in model.effects.new.components(np.full(LEVELS, model.mu.mean), tau):
+        z = (theta[:, None] - mean) / np.hypot(model.mu.sd, sd)
+        cdf += np.exp(log_weight) * ndtr(z).mean(-1)
+    x = np.concatenate([[-FARTHEST], theta, [FARTHEST]])
+    cdf = np.concatenate([[0.0], cdf, [1.0]])
+    return Before(of_tau, Distribution(x, cdf, np.nan, np.nan, True))
 
 
 class Stopwatch:
@@ -275,7 +346,9 @@ class Stopwatch:
         return f"Updated in {sum(self.steps.values()):.0f} ms: {parts}"
 
 
-def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ipywidgets.VBox":
+def explorer(
+    *, evidence_set: str = "reconciled", tau_scale: float = 1.0, folder: str = "", table: str = ""
+) -> "ipywidgets.VBox":
     """Return widgets that show the answer to each choice, for JupyterLab.
 
     Parameters
@@ -283,21 +356,31 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
     evidence_set : str
     tau_scale : float
         Where the slider of tau's prior scale starts (logit scale), 0.1 to 3.
+    folder : str
+        Evidence tables of one's own instead of `data/`; a relative path starts at the project's
+        folder.
+    table : str
+        Instead: a CSV with study, events, total; it has no set, no outcome and no rule.
 
     Raises
     ------
     DfspError
-        The set is not known.
+        What is given cannot be used.
     """
     import ipywidgets as widgets
 
-    answer(**EXPLORER_START | {"evidence_set": evidence_set})
-    sets = pd.read_csv(DATA / "evidence_sets.csv", usecols=["evidence_set"])["evidence_set"]
+    start = explorer_analysis(
+        evidence_set=evidence_set, tau_scale=tau_scale, folder=folder, table=table
+    )
     picture = Picture()
-    controls = {
-        "evidence_set": widgets.Dropdown(options=sets.unique().tolist(), value=evidence_set),
-        "outcome": widgets.Dropdown(options=list(OUTCOMES), value="objective_response"),
-        "not_evaluable": widgets.Dropdown(options=RULES),
+    controls = {}
+    if not table:
+        controls = {
+            "evidence_set": widgets.Dropdown(options=_sets(folder), value=evidence_set),
+            "outcome": widgets.Dropdown(options=list(OUTCOMES), value="objective_response"),
+            "not_evaluable": widgets.Dropdown(options=RULES),
+        }
+    controls |= {
         "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
         "tau_family": widgets.Dropdown(options=list(TAU_FAMILIES), value="half-normal"),
         "tau_scale": widgets.FloatSlider(value=tau_scale, min=0.1, max=3, step=0.1),
@@ -336,14 +419,19 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
 
     def show() -> None:
         watch = Stopwatch()
-        state = {name: control.value for name, control in controls.items()}
+        state = start | {name: control.value for name, control in controls.items()}
+        for name in OF_TAU:
+            controls[name].disabled = state["effects"] == BetaBinomial.family
         try:
-            chosen = state["evidence_set"], state["outcome"], state["not_evaluable"]
-            offered = _counts(*chosen, ()).table
-            boxes = [tick(*each) for each in zip(offered["cohort"], offered["study"], strict=True)]
+            source = ("evidence_set", "folder", "table", "outcome", "not_evaluable")
+            chosen = [state[name] for name in source]
+            every = _counts(*chosen, ())
+            offered = every.table
+            names = offered["study" if table else "cohort"].to_list()
+            boxes = [tick(*each) for each in zip(names, offered["study"], strict=True)]
             studies.children = boxes
-            out = zip(offered["cohort"], boxes, strict=True)
-            state["drop"] = tuple(cohort for cohort, box in out if not box.value)
+            out = zip(names, boxes, strict=True)
+            state["drop"] = tuple(name for name, box in out if not box.value)
             _counts(*chosen, state["drop"])  # kept for the fit, and timed apart from it
             watch.lap("counts")
             result = answer(**state)
@@ -351,15 +439,18 @@ def explorer(*, evidence_set: str = "reconciled", tau_scale: float = 1.0) -> "ip
             sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
         watch.lap("fit")
-        prior = _prior_of(result.model)
+        prior = before(result.model)
         watch.lap("prior")
         picture.show(result, prior)
         png = picture.png()
         watch.lap("picture")
-        said = describe_heterogeneity(result)
+        said = escape(describe_heterogeneity(result))
+        if len(every.dropped):
+            reasons = "; ".join(f"{row.study}: {row.reason}" for row in every.dropped.itertuples())
+            said += f"<br>Not counted: {escape(reasons)}."
         watch.lap("sentence")
         image.value = png
-        sentence.value = escape(said)
+        sentence.value = said
         lines = (code_line(**state), command_line(**state))
         code.value = "".join(_copyable(line) for line in lines)
         watch.lap("widgets")

@@ -7,17 +7,18 @@ from matplotlib.axes import Axes
 
 from dfsp.exact import Posterior
 from dfsp.figures import BLUE, DARK, FONT, GREY
+from dfsp.fitting import Fit
 from dfsp.planning import BetaMixture, least_events, operating_characteristics
 from dfsp.predictions import events_in_new_study
 
 
-def plot_plan(posterior: Posterior, prior: BetaMixture, *, n: int, p0: float) -> Axes:
+def plot_plan(posterior: Posterior | Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     """Draw the responders expected among n patients, and the chance of success by true rate.
 
     Parameters
     ----------
-    posterior : Posterior
-        Today's evidence, from `fit(...).exact`.
+    posterior : Posterior or Fit
+        Today's evidence, from the exact engine.
     prior : BetaMixture
         Of the planned trial's analysis.
     n : int

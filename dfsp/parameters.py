@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 """The project's folder; relative paths in a notebook's parameters start here."""
 EXPLORER_START: dict[str, Any] = {
     "evidence_set": "reconciled",
+    "folder": "",
+    "table": "",
     "outcome": "objective_response",
     "not_evaluable": "no event",
     "drop": (),
@@ -332,12 +334,15 @@ def calibration_analysis(
     return counts, model
 
 
-def explorer_analysis(*, evidence_set: str, tau_scale: float) -> dict[str, Any]:
+def explorer_analysis(
+    *, evidence_set: str, tau_scale: float, folder: str = "", table: str = ""
+) -> dict[str, Any]:
     """Return the state that `explore` starts from.
 
     Parameters
     ----------
-    evidence_set : str
+    evidence_set, folder, table
+        As in `response_analysis`; a table has no outcome and no rule for patients not evaluable.
     tau_scale : float
         Scale of the half-normal prior of tau (logit scale), 0.1 to 3.
 
@@ -349,10 +354,15 @@ def explorer_analysis(*, evidence_set: str, tau_scale: float) -> dict[str, Any]:
     faults: list[str] = []
     if not (_number(tau_scale) and 0.1 <= tau_scale <= 3):
         faults.append(f"tau_scale = {tau_scale!r}: give a number from 0.1 to 3")
-    _counts(evidence_set, "", "objective_response", "no event", "", faults)
+    start = EXPLORER_START | {"evidence_set": evidence_set, "tau_scale": tau_scale}
+    start |= {"folder": folder, "table": table}
+    if table:
+        start |= {"evidence_set": "", "outcome": "", "not_evaluable": ""}
+    outcome, rule = start["outcome"], start["not_evaluable"]
+    _counts(start["evidence_set"], table, outcome, rule, "", faults, folder)
     if faults:
         raise listed("parameters", "these cannot be used", faults)
-    return EXPLORER_START | {"evidence_set": evidence_set, "tau_scale": tau_scale}
+    return start
 
 
 def planning_analysis(
@@ -367,12 +377,15 @@ def planning_analysis(
     robust_weight: float,
     n: int,
     p0: float,
+    folder: str = "",
+    drop: str = "",
+    effects: str = "normal",
 ) -> tuple[Counts, Model]:
     """Return the counts and the model that `08_planning` starts from.
 
     Parameters
     ----------
-    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale
+    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, folder, drop, effects
         As in `response_analysis`.
     robust_weight : float
         Prior probability that the next trial is unlike the evidence, 0 to below 1.
@@ -398,8 +411,8 @@ def planning_analysis(
     ):
         if not good:
             faults.append(f"{name} = {value!r}: give a number {allowed}")
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults)
+    model = _model(mu_sd, tau_family, tau_scale, faults, effects)
+    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults, folder)
     if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
     return counts, model

@@ -18,9 +18,10 @@ from scipy.stats import binom
 
 from dfsp.effects import BetaBinomial, StudentT
 from dfsp.errors import DfspError
-from dfsp.exact import Posterior
+from dfsp.exact import Posterior, invert
+from dfsp.fitting import Fit
 from dfsp.integrals import sigmoid
-from dfsp.predictions import events_in_new_study, rate_points
+from dfsp.predictions import events_in_new_study, exact_posterior, rate_points
 from dfsp.priors import Fixed, HalfNormal, Uniform
 
 Array = npt.NDArray[np.float64]
@@ -28,8 +29,17 @@ Array = npt.NDArray[np.float64]
 MOST = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
-FAINT = 1e-14  # nodes of less weight add nothing to the information
+FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
 NORMAL_SD_LIMIT = 1.0  # HalfNormal scale of tau above which the integral diverges
+STEP = 0.05  # of arcsinh, between points of the information's integral
+REACHES = (30.0, 60.0, 120.0, 240.0, 480.0, 700.0)  # logit; beyond, 1/p(1 - p) overflows
+NEGLIGIBLE = 1e-10  # share of an integral at its ends
+GRID_ERROR = 1e-6  # relative error of the exact engine's density, an upper estimate
+LOOSE = 0.1  # relative error above which a sample size is not given
+RULES = (10, 16)  # Gauss-Legendre points in a panel; their difference estimates the error
+PANEL = 0.25  # length of a panel in arcsinh units of a component's width
+TAIL = 40.0  # exponential decay after which a tail is left out, e^-40
+FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,9 @@ class BetaMixture:
     b: Array
 
     def __post_init__(self) -> None:
-        parts = [np.asarray(part, dtype=np.float64) for part in (self.weight, self.a, self.b)]
-        for name, part in zip(("weight", "a", "b"), parts, strict=True):
+        named = (("weight", self.weight), ("a", self.a), ("b", self.b))
+        parts = [_numbers(name, part) for name, part in named]
+        for (name, _), part in zip(named, parts, strict=True):
             if part.ndim != 1 or part.shape != parts[0].shape or not len(part):
                 raise DfspError("a beta mixture needs weight, a and b of one length, 1 or more")
             if not (np.isfinite(part).all() and (part > 0).all()):
@@ -64,8 +75,9 @@ class BetaMixture:
             raise DfspError(f"the weights add up to {parts[0].sum():g}; give weights of sum 1")
 
     def __repr__(self) -> str:
+        # No more digits than a fitted mixture has; the attributes hold them all
         parts = zip(self.weight, self.a, self.b, strict=True)
-        return " + ".join(f"{w:.4f} Beta({a:.4f}, {b:.4f})" for w, a, b in parts)
+        return " + ".join(f"{w:.3f} Beta({_short(a)}, {_short(b)})" for w, a, b in parts)
 
     @property
     def mean(self) -> float:
@@ -80,12 +92,28 @@ class BetaMixture:
         return float(self.weight @ square) - self.mean**2
 
     def cdf(self, rate: npt.ArrayLike) -> Array:
-        """Return P(rate <= `rate`), for rates of any shape."""
-        at = np.asarray(rate, dtype=np.float64)[..., None]
+        """Return P(rate <= `rate`), for rates from 0 to 1, of any shape.
+
+        Raises
+        ------
+        DfspError
+            A rate outside its range.
+        """
+        at = _numbers("rate", rate)[..., None]
+        if not ((at >= 0) & (at <= 1)).all():
+            raise DfspError(f"rate = {rate!r}: give rates from 0 to 1")
         return np.asarray(betainc(self.a, self.b, at) @ self.weight, dtype=np.float64)
 
     def above(self, rate: float) -> float:
-        """Return P(rate > `rate`)."""
+        """Return P(rate > `rate`).
+
+        Raises
+        ------
+        DfspError
+            `rate` is no number from 0 to 1.
+        """
+        if not (_number(rate) and 0 <= rate <= 1):
+            raise DfspError(f"rate = {rate!r}: give a number from 0 to 1")
         return float(betainc(self.b, self.a, 1 - rate) @ self.weight)
 
     def predict(self, n: int) -> Array:
@@ -127,7 +155,7 @@ class BetaMixture:
         DfspError
             A weight or a mean outside its range.
         """
-        if not 0 <= weight < 1:
+        if not (_number(weight) and 0 <= weight < 1):
             raise DfspError(f"weight = {weight!r}: give a number from 0 to below 1")
         _inside("mean", mean)
         if weight == 0:
@@ -194,7 +222,7 @@ class MixtureFit:
     tried: pd.DataFrame
 
 
-def fit_mixture(posterior: Posterior, *, components: int | None = None) -> MixtureFit:
+def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) -> MixtureFit:
     """Approximate the new-study distribution by a mixture of beta distributions.
 
     The mixture minimises the Kullback-Leibler divergence from the exact distribution, by a
@@ -202,8 +230,8 @@ def fit_mixture(posterior: Posterior, *, components: int | None = None) -> Mixtu
 
     Parameters
     ----------
-    posterior : Posterior
-        From `fit(...).exact`.
+    posterior : Posterior or Fit
+        From the exact engine.
     components : int, optional
         1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one,
         or else the closest.
@@ -219,13 +247,16 @@ def fit_mixture(posterior: Posterior, *, components: int | None = None) -> Mixtu
     """
     if components is not None:
         _whole("components", components, 1, MOST)
-    theta, point_weight = rate_points(posterior.new_study_rate)
-    exact = posterior.new_study_rate
-    inside = (exact.x > -30) & (exact.x < 30)
+    exact = exact_posterior(posterior).new_study_rate
+    theta, point_weight = rate_points(exact)
+    # Points of their own: those of the engine's table would miss the largest difference
+    ends = invert(exact.x[None], exact.cdf[None], np.array([1e-6, 1 - 1e-6]))[0]
+    at = np.linspace(ends[0], ends[1], 4001)
+    cdf, rate = exact.cdf_at(at), sigmoid(at)
     found: list[tuple[BetaMixture, float, float]] = []
     for number in range(1, MOST + 1) if components is None else [components]:
         mixture, cross_entropy = _closest(theta, point_weight, number)
-        error = float(np.abs(mixture.cdf(sigmoid(exact.x)) - exact.cdf)[inside].max())
+        error = float(np.abs(mixture.cdf(rate) - cdf).max())
         found.append((mixture, error, cross_entropy))
         if error <= CLOSE:
             break
@@ -311,7 +342,7 @@ class SampleSize:
     says: str
 
 
-def effective_sample_size(posterior: Posterior) -> SampleSize:
+def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
     """Return the expected local-information-ratio sample size (ELIR) of the new-study rate.
 
     For a density pi on (0, 1) that vanishes at both ends it is 2 + E[(d log pi / dp)^2 p (1 - p)]
@@ -320,13 +351,16 @@ def effective_sample_size(posterior: Posterior) -> SampleSize:
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or Fit
+        From the exact engine.
 
     Returns
     -------
     SampleSize
-        Without a value where the integral diverges, which the tail of tau's prior decides.
+        Without a value where the integral diverges, which the tail of tau's prior decides, and
+        where it lies so far out that its numerical error exceeds a tenth of it.
     """
+    posterior = exact_posterior(posterior)
     tau, effects = posterior.model.tau, posterior.model.effects
     if isinstance(effects, BetaBinomial):
         return SampleSize(None, None, "not computed for beta-binomial effects")
@@ -335,38 +369,59 @@ def effective_sample_size(posterior: Posterior) -> SampleSize:
     light = light and not isinstance(effects, StudentT)
     if not light:
         under = f"tau ~ {tau}, {effects}" if isinstance(effects, StudentT) else f"tau ~ {tau}"
-        why = f"the integral diverges: under {under} the new-study rate has heavy logit tails"
+        why = f"diverges: under {under} the new-study rate has heavy logit tails"
         return SampleSize(None, None, why)
     fine, coarse, short = (
-        _information(posterior, step, tail) for step, tail in ((0.1, 30), (0.2, 30), (0.1, 15))
+        _information(posterior, step, faint)
+        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, FAINT))
     )
-    error = abs(fine - coarse) + abs(fine - short)
-    return SampleSize(2 + fine, error, "from the exact density, without a mixture")
+    value = 2 + fine
+    error = abs(fine - coarse) + abs(fine - short) + GRID_ERROR * value
+    if not error <= LOOSE * value:
+        why = "lies too far out in the tails to be computed: its error exceeds a tenth of it"
+        return SampleSize(None, None, why)
+    return SampleSize(value, error, "exact density")
 
 
-def _information(posterior: Posterior, step: float, tail: float) -> float:
-    """Integrate (d log pi / dp)^2 p (1 - p) over logit rates up to `tail` from the centre."""
-    nodes = posterior.nodes
-    main = nodes.weight > FAINT
-    mu, width = nodes.mu[main], nodes.width[main]
+def _information(posterior: Posterior, step: float, faint: float) -> float:
+    """Integrate (d log pi / dp)^2 p (1 - p) over logit rates; infinite where that overflows.
+
+    Nodes of a weight below `faint` are left out.
+    """
+    nodes, grid = posterior.nodes, posterior.grid
+    main = nodes.weight > faint
+    mu, width, excess = nodes.mu[main], nodes.width[main], nodes.excess[main]
     height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
-    excess = nodes.excess[main]
-    # Denser about the centre: equidistant in the inverse hyperbolic sine, steps halved there
-    u = np.arange(-np.arcsinh(2 * tail), np.arcsinh(2 * tail), step / 2)
-    x = float(nodes.weight @ nodes.mu) + 0.5 * np.sinh(u)
-    spacing = 0.25 * step * np.cosh(u)
-    z = (x[:, None] - mu) / width
-    kernel = np.exp(-0.5 * z * z)
-    # The excess of width over tau taken back as in `Nodes.mixed`, for the density and its slope
-    half, eighth, square = excess / 2, excess**2 / 8, z * z
-    even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
-    odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
-    density = (kernel * even) @ height
-    slope = -((kernel * odd) @ (height / width))
-    rate, rest = sigmoid(x), sigmoid(-x)
-    seen = density > 0
-    excess = slope[seen] / density[seen] - (rest - rate)[seen]
-    return float((density[seen] / (rate * rest)[seen] * excess**2) @ spacing[seen])
+    # Equidistant in the inverse hyperbolic sine about the peak, in units of the narrowest row's
+    # standard deviation; rows of little weight may be resolved less well
+    centre = float((height / width) @ mu / (height / width).sum())
+    sd = np.hypot(grid.sd, grid.tau) * np.maximum(posterior.row_weight, 1e-16) ** -0.25
+    unit = float(sd.min())
+
+    def part(u: Array) -> Array:
+        x = centre + unit * np.sinh(u)
+        z = (x[:, None] - mu) / width
+        kernel = np.exp(-0.5 * z * z)
+        # The excess of width over tau taken back as in `Nodes.mixed`, for density and slope
+        half, eighth, square = excess / 2, excess**2 / 8, z * z
+        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
+        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
+        density = (kernel * even) @ height
+        slope = -((kernel * odd) @ (height / width))
+        seen = density > 0
+        over = np.square(2 * np.cosh(x / 2)) * unit * np.cosh(u) * step  # dx / p(1 - p)
+        log_slope = np.divide(slope, density, out=np.zeros_like(x), where=seen)
+        return np.where(seen, density * (log_slope + np.tanh(x / 2)) ** 2 * over, 0)
+
+    for reach in REACHES:
+        most = float(np.arcsinh(reach / unit))
+        u = np.arange(-most, most, step)
+        # In blocks, which fit into the processor's cache
+        parts = np.concatenate([part(u[k : k + 64]) for k in range(0, len(u), 64)])
+        total = float(parts.sum())
+        if max(parts[0], parts[-1]) <= NEGLIGIBLE * total:
+            return total
+    return np.inf
 
 
 def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
@@ -383,22 +438,48 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
     """
     a, b = mixture.a, mixture.b
     if ((a < 1) | (b < 1)).any():
-        return SampleSize(None, None, "a component with a or b below 1 has no ELIR")
+        return SampleSize(None, None, "a component with a or b below 1 has none")
+    # Where a = 1 the slope vanishes at the end as fast as the rate does
+    left, right = (TAIL / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
     values = []
-    for number in (2000, 4000):
-        x = np.linspace(-30, 30, number + 1)
+    for number in RULES:
+        x, spacing = _logit_rule(a, b, left, right, number)
         log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
-        logs = np.log(mixture.weight) - betaln(a, b) + np.outer(log_p, a) + np.outer(log_q, b)
-        log_density = logsumexp(logs, axis=1)  # of the logit rate
-        duty = np.exp(logs - log_density[:, None])
-        # p (1 - p) d log pi / dp, component by component
+        # Of the mixture's density over p (1 - p), component by component
+        logs = np.log(mixture.weight) - betaln(a, b)
+        logs = logs + np.outer(log_p, a - 1) + np.outer(log_q, b - 1)
+        log_sum = logsumexp(logs, axis=1)
+        duty = np.exp(logs - log_sum[:, None])
+        # p (1 - p) d log pi / dp
         slope = np.outer(np.exp(log_q), a - 1) - np.outer(np.exp(log_p), b - 1)
-        part = (duty * slope).sum(1) ** 2 * np.exp(log_density - log_p - log_q)
-        values.append(float(part.sum()) * 60 / number)
+        values.append(float(((duty * slope).sum(1) ** 2 * np.exp(log_sum)) @ spacing))
     # The density at 0 and at 1, where only a component with a = 1 or b = 1 does not vanish
     ends = float(mixture.weight @ (np.where(a == 1, b, 0) + np.where(b == 1, a, 0)))
-    says = "of the beta mixture, by quadrature"
-    return SampleSize(2 - ends + values[1], abs(values[1] - values[0]), says)
+    value = 2 - ends + values[1]
+    # Logarithms of the density lose digits where the parameters are large
+    rounding = 1e-9 * max(1.0, value * 1e-6) * abs(value)
+    return SampleSize(value, abs(values[1] - values[0]) + rounding, "beta mixture")
+
+
+def _logit_rule(a: Array, b: Array, left: Array, right: Array, number: int) -> tuple[Array, Array]:
+    """Return points and weights for integrals over logit rates of beta densities.
+
+    Panels of `number` Gauss-Legendre points are short at the mode of every component and about 0,
+    where exponential tails bend, and grow with the distance up to `left` and `right` of them.
+    """
+    width = np.append(np.sqrt(1 / a + 1 / b), 1.0)
+    middle = np.append(np.log(a / b), 0.0)
+    ends = [np.arcsinh(np.append(tail, 0.0) / width + 12) for tail in (left, right)]
+    edges = np.concatenate(
+        [
+            centre + scale * np.sinh(np.arange(-low, high + PANEL, PANEL))
+            for centre, scale, low, high in zip(middle, width, *ends, strict=True)
+        ]
+    )
+    edges = np.unique(edges)
+    point, weight = np.polynomial.legendre.leggauss(number)
+    half = np.diff(edges)[:, None] / 2
+    return (edges[:-1, None] + half * (1 + point)).ravel(), (half * weight).ravel()
 
 
 def moment_sample_size(mean: float, sd: float) -> float:
@@ -410,13 +491,20 @@ def moment_sample_size(mean: float, sd: float) -> float:
         `mean` is not between 0 and 1, or no beta distribution has this `sd`.
     """
     _inside("mean", mean)
-    if not 0 < sd**2 < mean * (1 - mean):
+    if not _number(sd) or not 0 < sd**2 < mean * (1 - mean):
         raise DfspError(f"sd = {sd!r}: give a number above 0 and below sqrt(mean (1 - mean))")
     return mean * (1 - mean) / sd**2 - 1
 
 
-def sample_sizes(posterior: Posterior, mixture: BetaMixture) -> pd.DataFrame:
+def sample_sizes(posterior: Posterior | Fit, mixture: BetaMixture) -> pd.DataFrame:
     """Return what the new-study distribution is worth in patients, by each definition.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        From the exact engine.
+    mixture : BetaMixture
+        Its approximation, from `fit_mixture`.
 
     Returns
     -------
@@ -424,13 +512,14 @@ def sample_sizes(posterior: Posterior, mixture: BetaMixture) -> pd.DataFrame:
         One row a definition: `definition`, `patients` and `error` (NaN where it does not exist or
         is not estimated), `says`.
     """
+    posterior = exact_posterior(posterior)
     rate = posterior.new_study_rate
     exact, mixed = effective_sample_size(posterior), mixture_sample_size(mixture)
     moment = moment_sample_size(rate.mean, rate.sd)
     rows = [
         ("ELIR", exact.value, exact.error, exact.says),
         ("ELIR of the mixture", mixed.value, mixed.error, mixed.says),
-        ("moment", moment, None, "from the exact mean and sd"),
+        ("moment", moment, None, "exact mean and sd"),
     ]
     table = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
     return table.astype({"patients": float, "error": float})
@@ -443,11 +532,22 @@ def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
     ----------
     one, other : BetaMixture
     """
-    x = np.linspace(-40, 40, 8001)
+    a, b = (np.concatenate(pair) for pair in ((one.a, other.a), (one.b, other.b)))
+    x, spacing = _logit_rule(a, b, TAIL / a, TAIL / b, RULES[1])
     log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     logs = np.log(one.weight) - betaln(one.a, one.b)
     density = np.exp(logs + np.outer(log_p, one.a) + np.outer(log_q, one.b)).sum(1)
-    return float(density @ other.cdf(sigmoid(x)) / density.sum())
+    # Where a or b is small, there is mass at rates that are 0 or 1 to double precision
+    tail = np.concatenate([_below(x[x < 0], other.a, other.b), _below(-x[x > 0], other.b, other.a)])
+    below = np.where(x[:, None] < 0, tail, 1 - tail) @ other.weight
+    return float(np.clip((density * below) @ spacing, 0, 1))
+
+
+def _below(x: Array, a: Array, b: Array) -> Array:
+    """Return beta distribution functions at negative logit rates, shape (point, component)."""
+    near = np.asarray(betainc(a, b, sigmoid(x)[:, None]), dtype=np.float64)
+    far = np.exp(np.outer(x, a) - betaln(a, b) - np.log(a))
+    return np.where(x[:, None] < -FAR, far, near)
 
 
 def least_events(prior: BetaMixture, n: int, p0: float) -> int:
@@ -496,6 +596,8 @@ def operating_characteristics(
     DfspError
         A value outside its range.
     """
+    _several("n", n)
+    _several("rates", rates)
     for rate in rates:
         _inside("a true rate", rate)
     true = np.asarray(rates, dtype=np.float64)
@@ -506,18 +608,18 @@ def operating_characteristics(
         pieces.append(
             pd.DataFrame({"n": size, "least_events": least, "true_rate": true, "success": success})
         )
-    if not pieces or not len(true):
-        raise DfspError("give at least one sample size and one true rate")
     return pd.concat(pieces, ignore_index=True)
 
 
-def plan(posterior: Posterior, prior: BetaMixture, *, n: Sequence[int], p0: float) -> pd.DataFrame:
+def plan(
+    posterior: Posterior | Fit, prior: BetaMixture, *, n: Sequence[int], p0: float
+) -> pd.DataFrame:
     """Return, for each sample size, what a planned single-arm trial should expect.
 
     Parameters
     ----------
-    posterior : Posterior
-        Today's evidence, from `fit(...).exact`; it says how likely each number of events is.
+    posterior : Posterior or Fit
+        Today's evidence, from the exact engine; it says how likely each number of events is.
     prior : BetaMixture
         Of the trial's analysis; `BetaMixture([1], [1], [1])` for one without evidence.
     n : sequence of int
@@ -555,20 +657,53 @@ def describe_plan(table: pd.DataFrame, sizes: pd.DataFrame, p0: float) -> str:
         From `sample_sizes`.
     p0 : float
     """
-    elir = float(sizes["patients"].iloc[0])
+    elir, error = sizes.loc[sizes.index[0], ["patients", "error"]].to_list()
     moment = float(sizes["patients"].iloc[2])
-    worth = f"{elir:.1f} patients (ELIR)" if np.isfinite(elir) else "no finite number by ELIR"
+    worth = "no number of patients (ELIR)"
+    if np.isfinite(elir):
+        worth = f"{_patients(elir)} (ELIR) with a numerical error of {error:.0e}"
     row = table.iloc[-1]
-    if row["least_events"] > row["n"]:
-        rule = "can show with no number of responders"
-    else:
-        rule = f"needs {row['least_events']:.0f} responders to show"
-    return (
-        f"For the rate of a new study the evidence is worth {worth}, by moments {moment:.1f}. "
-        f"A trial of {row['n']:.0f} patients {rule} a rate above {100 * p0:g} %; under today's "
-        f"evidence it succeeds with probability {row['success']:.3f}, and with probability "
-        f"{row['false_success']:.3f} if the true rate is {100 * p0:g} %."
+    n, least, beyond = int(row["n"]), int(row["least_events"]), f"a rate above {100 * p0:g} %"
+    trial = f"{n} patient{'' if n == 1 else 's'}"
+    first = (
+        f"For the rate of a new study the evidence is worth {worth}, and "
+        f"{_patients(moment)} by moments."
     )
+    if least > n:
+        return f"{first} No number of responders among {trial} shows {beyond}."
+    needed = "no responder" if least == 0 else f"{least} responder{'' if least == 1 else 's'}"
+    return (
+        f"{first} A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
+        f"succeeds with probability {_chance(row['success'])}, and with probability "
+        f"{_chance(row['false_success'])} if the true rate is {100 * p0:g} %."
+    )
+
+
+def _patients(number: float) -> str:
+    return f"{number:.1f} patients" if number < 1e6 else f"{number:.2e} patients"
+
+
+def _chance(probability: float) -> str:
+    """Return a probability with three decimals, never as 0 or 1 where it is neither."""
+    if 0 < probability < 0.001:
+        return "below 0.001"
+    return "above 0.999" if 0.999 < probability < 1 else f"{probability:.3f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+
+
+def _numbers(name: str, values: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DfspError(f"{name} = {values!r}: give numbers") from None
+
+
+def _several(name: str, values: object) -> None:
+    if np.ndim(values) != 1 or not np.size(values):  # type: ignore[arg-type]
+        raise DfspError(f"{name} = {values!r}: give a list of at least one")
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -578,6 +713,11 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
         raise DfspError(f"{name} = {value!r}: give a whole number, {least}{top}")
 
 
+def _number(value: object) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating))
+    return real and not isinstance(value, bool)
+
+
 def _inside(name: str, value: float) -> None:
-    if not 0 < value < 1:
+    if not (_number(value) and 0 < value < 1):
         raise DfspError(f"{name} = {value!r}: give a number between 0 and 1")

@@ -1,14 +1,15 @@
 """What the exact posterior says of counts and studies not yet seen, and draws from it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import logit, ndtr
+from scipy.special import logit, ndtr, stdtr, stdtrit
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
-from dfsp.effects import BetaBinomial
+from dfsp.effects import BetaBinomial, Effects, StudentT
 from dfsp.errors import DfspError
 from dfsp.exact import Distribution, Posterior, invert, solve
 from dfsp.fitting import Fit
@@ -42,6 +43,22 @@ def prior_of(model: Model) -> Posterior:
     return solve([], [], model)
 
 
+def exact_posterior(result: object) -> Posterior:
+    """Return the exact posterior that functions of a new study need, also from a whole fit.
+
+    Raises
+    ------
+    DfspError
+        The fit is not from the exact engine, or what is given is neither.
+    """
+    if isinstance(result, Fit):
+        return result.exact
+    if not isinstance(result, Posterior):
+        what = type(result).__name__
+        raise DfspError(f"a fit is needed, but this is a {what}; give fit(...) or fit(...).exact")
+    return result
+
+
 def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
@@ -51,13 +68,13 @@ def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     return x, weight / weight.sum()
 
 
-def events_in_new_study(posterior: Posterior, n: int) -> Array:
+def events_in_new_study(posterior: Posterior | Fit, n: int) -> Array:
     """Return the probability of each number of events among the n patients of a new study.
 
     Parameters
     ----------
-    posterior : Posterior
-        From `fit(...).exact`, or `prior_of` for the prior predictive.
+    posterior : Posterior or Fit
+        From the exact engine, or `prior_of` for the prior predictive.
     n : int
         Patients, 1 or more.
 
@@ -72,7 +89,7 @@ def events_in_new_study(posterior: Posterior, n: int) -> Array:
     """
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
         raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
-    return probability_of_events(posterior.new_study_rate, n)
+    return probability_of_events(exact_posterior(posterior).new_study_rate, n)
 
 
 def probability_of_events(rate: Distribution, n: int) -> Array:
@@ -150,22 +167,26 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
         )
         apart = (np.diff(cells, axis=-1) * (1 - above + below)).sum(-1)
         return float(weight @ apart / weight.sum())
-    parts = posterior.model.effects.new.components(mu, tau)
-    mu, tau, weight = (
-        np.concatenate(each)
-        for each in zip(*((m, s, np.exp(w) * weight) for w, m, s in parts), strict=True)
-    )
-    main = weight > 1e-9
-    mu, tau, weight = mu[main], tau[main], weight[main]
-    z = np.linspace(-8, 8, 161)
-    phi = np.exp(-0.5 * z * z)
+    # Standardised effects of one study, equidistant in normal scores; the other's tails by table
+    score = np.linspace(-6, 6, 121)
+    phi = np.exp(-0.5 * score**2)
     phi /= phi.sum()
+    z, tail = _standardised(posterior.model.effects.new, score)
     rate = sigmoid(mu[:, None] + tau[:, None] * z)
     with np.errstate(divide="ignore"):
-        above, below = np.minimum(rate + by, 1), np.maximum(rate - by, 0)
-        upper = (np.log(above / (1 - above)) - mu[:, None]) / tau[:, None]
-        lower = (np.log(below / (1 - below)) - mu[:, None]) / tau[:, None]
-    return float(weight @ ((ndtr(-upper) + ndtr(lower)) @ phi) / weight.sum())
+        upper = (logit(np.minimum(rate + by, 1)) - mu[:, None]) / tau[:, None]
+        lower = (logit(np.maximum(rate - by, 0)) - mu[:, None]) / tau[:, None]
+    return float(weight @ ((tail(-upper) + tail(lower)) @ phi) / weight.sum())
+
+
+def _standardised(effects: Effects, score: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Return effects of mean 0 and scale 1 at normal scores, and their distribution function."""
+    if not isinstance(effects, StudentT):
+        return score, ndtr
+    # Equidistant in arcsinh; the function itself takes a hundred times as long
+    fine = np.linspace(-np.arcsinh(1e6), np.arcsinh(1e6), 6001)
+    cdf = stdtr(effects.df, np.sinh(fine))
+    return stdtrit(effects.df, ndtr(score)), lambda x: np.interp(np.arcsinh(x), fine, cdf)
 
 
 def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":

@@ -13,6 +13,7 @@ from dfsp.evidence import Evidence
 from dfsp.exact import solve
 from dfsp.fitting import CONCENTRATION, EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
+from dfsp.priors import Fixed
 from dfsp.published import compare_published
 from dfsp.tables import Counts
 
@@ -127,10 +128,15 @@ def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
     elif isinstance(fit.model.effects, BetaBinomial):
         what, name, where = "concentration of the studies' rates", CONCENTRATION, ""
     row = _row(fit, name)
+    found = (
+        f"is {row['q50']:.2f}{where} "
+        f"({CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f})"
+    )
+    if name == "tau" and isinstance(fit.model.tau, Fixed):
+        found = f"is fixed at {fit.model.tau.scale:g}{where}"
     return (
         f"Two new studies would have true rates more than {100 * by:.0f} points apart with "
-        f"probability {rates_differ(fit.exact, by):.2f}. The {what} is {row['q50']:.2f}{where} "
-        f"({CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f})."
+        f"probability {rates_differ(fit.exact, by):.2f}. The {what} {found}."
     )
 
 
@@ -230,12 +236,19 @@ def describe_evidence(evidence: Evidence) -> str:
     """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
     table = compare_published(evidence)
     verdicts = table["reproduced"].value_counts()
-    overlaps = evidence.overlaps
+    overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
+    pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
+    if table.empty:
+        rows = evidence.rows[evidence.rows["measure"] == "response"]
+        return (
+            f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
+            f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
+            f"printed number to compare them with; sources differ for {conflicts} cohorts or "
+            f"pooled reports, and {pairs} share patients."
+        )
     return (
         f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
         f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
         f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
-        f"report differ for {evidence.conflicts['cohort'].nunique()} cohorts or pooled reports, "
-        f"and {len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may "
-        "share patients."
+        f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
     )

@@ -37,6 +37,38 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20261123)
 
 
+OWN = {
+    "cohorts": "cohort,kind,label,year,design,setting,start_dose_mg,dose_escalation,enrolled,"
+    "metastatic,fibrosarcomatous,fusion_positive,fusion_tested,treatment_months_median,"
+    "followup_months_median,trial,reference\n"
+    + "".join(
+        f"{c.lower()},cohort,{c},,,,,,,,,,,,,,{c.lower()}\n" for c in ("Adams", "Brown", "Clark")
+    ),
+    "counts": "cohort,source,measure,population,category,count,status,reference,note\n"
+    + "".join(
+        f"{c},primary,response,all,{category},{count},printed,{c},\n"
+        for c, counts in (("adams", (5, 7)), ("brown", (8, 12)), ("clark", (3, 6)))
+        for category, count in zip(("CR+PR", "SD+PD"), counts, strict=True)
+    ),
+    "evidence_sets": "evidence_set,measure,cohort,source,reason\n"
+    + "".join(f"mine,response,{c},primary,\n" for c in ("adams", "brown", "clark")),
+    "overlaps": "cohort,other_cohort,judgement,handling,evidence\n",
+    "published": "quantity,printed,numerator,denominator,arithmetic,traceable,reference,note\n",
+    "references": "reference,citation,doi,pmid\n"
+    + "".join(f"{c},A report,,\n" for c in ("adams", "brown", "clark")),
+}
+
+
+@pytest.fixture
+def own_folder(tmp_path):
+    """A minimal evidence folder: nothing published, no overlaps, coarse counts."""
+    folder = tmp_path / "my_data"
+    folder.mkdir()
+    for name, text in OWN.items():
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make():
     """Counts from rows of study, events, total."""

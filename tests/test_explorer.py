@@ -1,5 +1,6 @@
 """The explorer: a change of a widget changes picture, sentence and lines of code."""
 
+import re
 import shlex
 from html import unescape
 
@@ -8,7 +9,7 @@ import pytest
 
 import dfsp
 from dfsp.effects import FAMILIES
-from dfsp.explorer import Picture, answer, code_line, command_line, explorer
+from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer
 from dfsp.parameters import EXPLORER_START
 from dfsp.predictions import prior_of
 
@@ -43,7 +44,8 @@ def test_a_slider_changes_the_figure_and_the_lines_of_code():
 
 def test_there_is_a_widget_for_each_part_of_the_state():
     shown = Widgets(explorer())
-    names = {name.replace("_", " ") for name in EXPLORER_START if name != "drop"}
+    names = {name.replace("_", " ") for name in EXPLORER_START}
+    names -= {"drop", "folder", "table"}
     assert set(shown.controls) == names
     assert shown.controls["evidence set"].options == ("review", "reconciled", "reconciled_by_dose")
     assert [box.description for box in shown.studies.children] == list(
@@ -128,6 +130,20 @@ def test_every_prior_of_tau_can_be_drawn(family):
 
 
 @pytest.mark.parametrize("effects", FAMILIES)
+@pytest.mark.parametrize("family", ["half-normal", "half-cauchy", "log-normal", "fixed"])
+def test_the_quick_prior_is_drawn_like_the_exact_one(family, effects):
+    model = answer(**EXPLORER_START | {"tau_family": family, "effects": effects}).model
+    quick, exact, drawn = before(model), prior_of(model), Picture()
+    parts = [(drawn.new, quick.new_study_rate, exact.new_study_rate)]
+    if effects != "beta-binomial":
+        parts.append((drawn.tau, quick.tau, exact.tau))
+    for panel, mine, theirs in parts:
+        # Without the outermost bins: a table ends where a rate is 0 or 1 to double precision
+        mine, theirs = (panel._binned(each)[1:-1] for each in (mine, theirs))
+        assert mine == pytest.approx(theirs, abs=1e-3)
+
+
+@pytest.mark.parametrize("effects", FAMILIES)
 def test_all_effects_can_be_drawn(effects):
     result = answer(**EXPLORER_START | {"effects": effects})
     picture = Picture()
@@ -159,6 +175,68 @@ def test_the_command_reproduces_the_state(effects):
     result = answer(**state)
     assert model == result.model
     assert counts.table.equals(result.counts.table)
+
+
+def test_a_folder_of_ones_own_offers_its_sets_and_reproduces_the_answer(own_folder):
+    shown = Widgets(explorer(evidence_set="mine", folder=str(own_folder)))
+    assert shown.controls["evidence set"].options == ("mine",)
+    assert [box.description for box in shown.studies.children] == ["Adams", "Brown", "Clark"]
+    shown.tick("Brown", False)
+    line, command = (
+        unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", shown.code.value)
+    )
+    assert eval(line).studies["study"].to_list() == ["Adams", "Clark"]
+    assert f'-p folder "{own_folder}"' in command
+
+
+def test_a_table_of_ones_own_has_no_set_and_no_outcome(tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("study,events,total\nA,3,10\nB,5,12\nC,2,9\n")
+    shown = Widgets(explorer(table=str(table)))
+    assert set(shown.controls) == {"mu sd", "tau family", "tau scale", "effects"}
+    shown.tick("B", False)
+    line, command = (
+        unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", shown.code.value)
+    )
+    assert eval(line).studies["study"].to_list() == ["A", "C"]
+    words = shlex.split(command)
+    given = dict(zip(words[4::3], words[5::3], strict=True))
+    given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
+    counts, _ = dfsp.response_analysis(
+        **given, evidence_set="reconciled", folder="", draws=1000, seed=1, engine="exact"
+    )
+    assert counts.table["study"].to_list() == ["A", "C"]
+
+
+def test_studies_that_cannot_be_counted_are_named_with_the_reason():
+    shown = Widgets(explorer())
+    assert "Not counted" not in shown.sentence.value
+    shown.controls["not evaluable"].value = "excluded"
+    assert "Not counted: Rutkowski 2010 (pooled): SD+NE 9 cannot be divided" in shown.sentence.value
+
+
+def test_beta_binomial_effects_have_no_tau():
+    shown = Widgets(explorer())
+    own = ("mu sd", "tau family", "tau scale")
+    assert not any(shown.controls[name].disabled for name in own)
+    shown.controls["effects"].value = "beta-binomial"
+    assert all(shown.controls[name].disabled for name in own)
+    shown.controls["effects"].value = "normal"
+    assert not any(shown.controls[name].disabled for name in own)
+    picture = Picture()
+    for effects, said in (("beta-binomial", "no tau under beta-binomial effects"), ("normal", "")):
+        result = answer(**EXPLORER_START | {"effects": effects})
+        picture.show(result, prior_of(result.model))
+        assert picture.tau.nothing.get_text() == said
+
+
+def test_the_dot_is_the_mean_as_in_the_forest_plot():
+    result = answer(**EXPLORER_START)
+    picture = Picture()
+    picture.show(result, prior_of(result.model))
+    means = [*result.studies["mean"], result.summary.loc["new_study_rate", "mean"]]
+    assert picture.rates.get_offsets()[:, 0] == pytest.approx(means)
+    assert "mean under the model" in picture.forest.get_xlabel()
 
 
 def test_an_unknown_set_is_refused():

@@ -114,6 +114,25 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert os.environ.get("DFSP_RUN_FOLDER") is None
 
 
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_a_notebook_takes_an_evidence_folder_of_ones_own(number, own_folder, tmp_path):
+    words = [
+        "run", str(NOTEBOOKS[number]), "--folder", str(tmp_path / "runs"), "--no-progress",
+        "-p", "folder", str(own_folder), "-p", "evidence_set", "mine",
+    ]  # fmt: skip
+    words += ["-p", "engine", "exact"] if number == 1 else []
+    done = subprocess.run(
+        [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (record,) = (tmp_path / "runs").glob("*/record.json")
+    headline = json.loads(record.read_text("utf-8"))["headline"]
+    assert {0: "41 patients", 1: "16 of 41 patients", 7: "A trial of 20 patients"}[
+        number
+    ] in headline
+
+
 def commands(word):
     """The lines of the README's code blocks that start with a word."""
     text = (ROOT / "README.md").read_text("utf-8")

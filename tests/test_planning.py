@@ -2,10 +2,12 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import betaln
 from scipy.stats import beta, betabinom, binom
 
 import dfsp
@@ -39,7 +41,43 @@ def test_published_sample_sizes(spondylitis, fitted):
     assert table["ELIR of the mixture"] == pytest.approx(38, abs=2)
 
 
-@pytest.mark.parametrize(("a", "b"), [(1.5, 7), (2, 5), (30.5, 80)])
+FAR_OUT = [
+    # Brute force over mu, tau and theta; one study or two
+    ([500], [1000], dfsp.Model(tau=dfsp.Fixed(5)), 105_792, 1e-4),
+    ([30_000, 31_000], [100_000] * 2, dfsp.Model(tau=dfsp.Fixed(1e-3)), 188_000, 1e-3),
+    ([30_000, 30_100], [100_000] * 2, dfsp.Model(tau=dfsp.HalfNormal(0.01)), 61_685, 1e-3),
+    ([3, 5], [9, 12], dfsp.Model(), 6.41, 3e-3),
+]
+
+
+@pytest.mark.parametrize(("events", "total", "model", "expected", "rel"), FAR_OUT)
+def test_sample_sizes_of_narrow_and_wide_rates(events, total, model, expected, rel):
+    size = dfsp.effective_sample_size(dfsp.exact.solve(events, total, model))
+    assert size.value == pytest.approx(expected, rel=rel)
+    assert size.error < 2 * rel * expected
+
+
+@pytest.mark.parametrize("mu_sd", [5, 10])
+def test_a_sample_size_beyond_the_grid_is_not_given(mu_sd):
+    model = dfsp.Model(mu=dfsp.Normal(0, mu_sd))
+    size = dfsp.effective_sample_size(dfsp.exact.solve([0, 0], [5, 6], model))
+    assert size.value is None
+    assert "its error exceeds a tenth" in size.says
+
+
+def test_one_normal_by_algebra():
+    # mu all but known: E[1 / (p (1 - p))] / tau^2 = (2 + 2 cosh(mu) exp(tau^2 / 2)) / tau^2
+    for tau in (0.5, 2.0):
+        model = dfsp.Model(mu=dfsp.Normal(-1, 1e-3), tau=dfsp.Fixed(tau))
+        size = dfsp.effective_sample_size(dfsp.prior_of(model))
+        expected = (2 + 2 * np.cosh(1) * np.exp(tau**2 / 2)) / tau**2
+        assert size.value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(1.5, 7), (2, 5), (30.5, 80), (1.01, 50), (1e6, 1e6), (1e5, 2e5), (1e4, 1.2)],
+)
 def test_the_sample_size_of_one_beta_is_its_parameters_sum(a, b):
     size = dfsp.mixture_sample_size(dfsp.BetaMixture([1], [a], [b]))
     assert size.value == pytest.approx(a + b, rel=1e-6)
@@ -51,6 +89,21 @@ def test_the_sample_size_at_the_edge_by_algebra():
     # (a - 1) E[(1 - p)/p] + (b - 1) E[p/(1 - p)]: 0 for the uniform, a where a = 1
     assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [1])).value == pytest.approx(0)
     assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [7])).value == pytest.approx(1)
+
+
+def test_the_sample_size_of_components_of_unlike_widths():
+    # A narrow component stands out of a wide one; independent quadrature on the rate scale
+    mixture = dfsp.BetaMixture([0.5, 0.5], [2e4, 2], [1e4, 2])
+    p = np.unique(
+        np.concatenate([np.linspace(0, 1, 20_001), 2 / 3 + np.linspace(-0.04, 0.04, 200_001)])
+    )[1:-1]
+    densities = [beta.pdf(p, a, b) for a, b in ((2e4, 1e4), (2, 2))]
+    slopes = [(a - 1) / p - (b - 1) / (1 - p) for a, b in ((2e4, 1e4), (2, 2))]
+    density = sum(densities) / 2
+    slope = sum(d * s for d, s in zip(densities, slopes, strict=True)) / 2
+    expected = 2 + np.trapezoid(slope**2 / density * p * (1 - p), p)
+    size = dfsp.mixture_sample_size(mixture)
+    assert size.value == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_sample_size_that_does_not_exist_has_a_reason():
@@ -75,6 +128,41 @@ def test_the_mixture_is_close_and_repeatable(spondylitis, fitted):
     assert (again.weight == fitted.mixture.weight).all()
 
 
+@pytest.mark.parametrize("components", [1, 3])
+def test_the_error_of_a_mixture_is_that_between_the_points_too(spondylitis, components):
+    found = dfsp.fit_mixture(spondylitis, components=components)
+    at = np.linspace(-6, 3, 40_001)
+    apart = np.abs(found.mixture.cdf(1 / (1 + np.exp(-at))) - spondylitis.new_study_rate.cdf_at(at))
+    assert found.error == pytest.approx(apart.max(), rel=1e-4)
+
+
+def test_what_is_printed_of_a_mixture_bears_a_change_of_the_engine(spondylitis, fitted):
+    rate = spondylitis.new_study_rate
+    moved = rate.cdf + 4e-6 * np.sin(2 * rate.x) * rate.cdf * (1 - rate.cdf)
+    other = replace(spondylitis, new_study_rate=replace(rate, cdf=moved))
+    again = dfsp.fit_mixture(other)
+    assert (again.mixture.a != fitted.mixture.a).all()
+    assert str(again.mixture) == str(fitted.mixture)
+    assert f"{again.error:.3f}" == f"{fitted.error:.3f}"
+
+
+def test_a_fit_is_as_good_as_its_exact_posterior(spondylitis, fitted):
+    fit = dfsp.fit(dfsp.read_table(ROOT / "data/examples/ankylosing_spondylitis.csv"))
+    assert str(dfsp.fit_mixture(fit).mixture) == str(fitted.mixture)
+    sizes = dfsp.sample_sizes(fit, fitted.mixture)
+    assert sizes.equals(dfsp.sample_sizes(spondylitis, fitted.mixture))
+    plans = [dfsp.plan(each, PRINTED, n=[20], p0=0.2) for each in (fit, spondylitis)]
+    assert plans[0].equals(plans[1])
+    with pytest.raises(dfsp.DfspError, match="this is a BetaMixture"):
+        dfsp.plan(PRINTED, PRINTED, n=[20], p0=0.2)
+
+
+def test_sample_sizes_print_whole_at_80_columns(spondylitis, fitted):
+    text = str(dfsp.sample_sizes(spondylitis, fitted.mixture))
+    assert "..." not in text
+    assert max(map(len, text.split("\n"))) < 80
+
+
 def test_more_components_are_no_worse(spondylitis):
     one, two = (dfsp.fit_mixture(spondylitis, components=k) for k in (1, 2))
     assert two.error < one.error
@@ -85,6 +173,17 @@ def test_published_probability_that_treatment_is_better():
     placebo = PRINTED.robustify(0.2).update(1, 6)
     treatment = dfsp.BetaMixture([1], [0.5], [1]).update(14, 24)
     assert dfsp.probability_greater(treatment, placebo) == pytest.approx(0.9917197, abs=2e-7)
+
+
+@pytest.mark.parametrize("shape", [0.05, 1e-3])
+def test_probability_that_a_rate_is_greater_where_rates_are_almost_0(shape):
+    # P(p > q) for q ~ Beta(1, 3) is 1 - E[(1 - p)^3]
+    one, other = dfsp.BetaMixture([1], [shape], [0.5]), dfsp.BetaMixture([1], [1], [3])
+    expected = 1 - np.exp(betaln(shape, 3.5) - betaln(shape, 0.5))
+    assert dfsp.probability_greater(one, other) == pytest.approx(expected, rel=1e-8)
+    assert dfsp.probability_greater(other, one) == pytest.approx(1 - expected, rel=1e-8)
+    alike = dfsp.BetaMixture([1], [shape], [shape])
+    assert dfsp.probability_greater(alike, alike) == pytest.approx(0.5, abs=1e-8)
 
 
 def test_update_and_prediction_by_brute_force():
@@ -123,7 +222,20 @@ def test_probability_of_success_under_the_evidence(spondylitis, fitted):
         assert row.success == pytest.approx(chance, abs=0.005)
     text = dfsp.describe_plan(table, dfsp.sample_sizes(spondylitis, prior), 0.2)
     assert "37.0 patients (ELIR)" in text
+    assert "numerical error of 9e-05" in text
     assert "A trial of 60 patients needs" in text
+
+
+def test_the_headline_where_a_trial_cannot_succeed_or_always_does(spondylitis):
+    flat = dfsp.BetaMixture([1], [1], [1])
+    sizes = dfsp.sample_sizes(spondylitis, PRINTED)
+    text = dfsp.describe_plan(dfsp.plan(spondylitis, flat, n=[1], p0=0.9), sizes, 0.9)
+    assert text.endswith("No number of responders among 1 patient shows a rate above 90 %.")
+    text = dfsp.describe_plan(dfsp.plan(spondylitis, flat, n=[1], p0=0.02), sizes, 0.02)
+    assert "A trial of 1 patient needs 1 responder to show" in text
+    text = dfsp.describe_plan(dfsp.plan(spondylitis, flat, n=[40], p0=0.8), sizes, 0.8)
+    assert "0.000" not in text
+    assert "probability below 0.001" in text
 
 
 def test_a_table_of_400_cells_is_quick():
@@ -161,6 +273,23 @@ def test_export_has_the_shape_that_rbest_reads(tmp_path):
         (lambda: PRINTED.write("/no/such/folder/mix.json"), "cannot be written"),
         (lambda: dfsp.least_events(PRINTED, 10, 1), "p0 = 1"),
         (lambda: dfsp.moment_sample_size(0.5, 0.6), "sd = 0.6"),
+        (lambda: dfsp.BetaMixture(["a"], [1], [1]), "weight = .*give numbers"),
+        (lambda: PRINTED.above(1.5), "rate = 1.5"),
+        (lambda: PRINTED.above("a"), "rate = 'a'"),
+        (lambda: PRINTED.cdf([-1, 2]), "rates from 0 to 1"),
+        (lambda: PRINTED.cdf(float("nan")), "rate = nan: give rates"),
+        (lambda: PRINTED.robustify("a"), "weight = 'a'"),
+        (lambda: dfsp.moment_sample_size("a", 1), "mean = 'a'"),
+        (lambda: dfsp.moment_sample_size(0.5, "a"), "sd = 'a'"),
+        (lambda: dfsp.least_events(PRINTED, 10, "a"), "p0 = 'a'"),
+        (
+            lambda: dfsp.operating_characteristics(PRINTED, n=20, p0=0.2, rates=[0.3]),
+            "n = 20: give a list",
+        ),
+        (
+            lambda: dfsp.operating_characteristics(PRINTED, n=[5], p0=0.2, rates=["a"]),
+            "true rate = 'a'",
+        ),
         (
             lambda: dfsp.operating_characteristics(PRINTED, n=[5], p0=0.2, rates=[]),
             "at least one",

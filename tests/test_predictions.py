@@ -87,6 +87,16 @@ def test_two_new_studies_differ_by_simulation(posterior, rng):
             dfsp.rates_differ(posterior, by)
 
 
+def test_two_new_studies_with_heavy_tails_each_have_their_own(review, rng):
+    posterior = dfsp.fit(review, dfsp.Model(effects=dfsp.StudentT(df=4))).exact
+    nodes, number = posterior.nodes, 200_000
+    at = rng.choice(len(nodes.weight), number, p=nodes.weight / nodes.weight.sum())
+    effects = rng.standard_t(4, (2, number)) * nodes.tau[at] + nodes.mu[at]
+    first, second = 1 / (1 + np.exp(-effects))
+    expected = np.mean(np.abs(first - second) > 0.2)
+    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.005)
+
+
 def test_patient_weighted_rate(review_fit):
     weighted = dfsp.patient_weighted_rate(review_fit)
     total = review_fit.studies["total"]

@@ -71,6 +71,18 @@ def test_the_evidence_in_one_sentence():
     assert sentence.startswith("Evidence set 'review': of 15 numbers")
 
 
+def test_evidence_without_printed_numbers_says_so(own_folder):
+    sentence = dfsp.describe_evidence(dfsp.load_evidence("mine", folder=own_folder))
+    assert "41 patients of 3 cohorts with response counts" in sentence
+    assert "no printed number to compare them with" in sentence
+    assert "0 numbers" not in sentence
+
+
+def test_a_fixed_tau_has_no_interval(review):
+    said = dfsp.describe_heterogeneity(dfsp.fit(review, dfsp.Model(tau=dfsp.Fixed(1.45))))
+    assert said.endswith("between studies is fixed at 1.45 on the logit scale.")
+
+
 def test_a_line_fits_into_a_notebook(review_fit):
     sentence = dfsp.conclude(review_fit)
     lines = dfsp.wrapped(f"a title\n\n  {sentence}").split("\n")

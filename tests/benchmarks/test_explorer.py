@@ -4,6 +4,7 @@ from itertools import cycle
 
 import pytest
 
+from dfsp.effects import FAMILIES
 from dfsp.explorer import explorer
 
 
@@ -22,6 +23,24 @@ def test_slider(benchmark, box):
         slider.value = next(scales)
 
     benchmark.pedantic(run, rounds=100, warmup_rounds=5)
+    benchmark.extra_info["last"] = box.children[-1].value
+
+
+@pytest.mark.parametrize("effects", list(FAMILIES))
+def test_each_family_of_effects(benchmark, box, effects):
+    """The slider again, or without a tau a study's box, under each family."""
+    left, right = box.children[0].children
+    controls = {each.description: each for each in left.children}
+    controls["effects"].value = effects
+    scales, ticked = cycle(round(0.1 + 0.05 * step, 2) for step in range(40)), right.children[0]
+
+    def run():
+        if controls["tau scale"].disabled:
+            ticked.value = not ticked.value
+        else:
+            controls["tau scale"].value = next(scales)
+
+    benchmark.pedantic(run, rounds=20, warmup_rounds=2)
     benchmark.extra_info["last"] = box.children[-1].value
 
 
