@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize
-from scipy.special import betainc, betaln, gammaln, logsumexp, psi
-from scipy.stats import binom
+from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
 
 from dfsp.effects import BetaBinomial, StudentT
 from dfsp.errors import DfspError
@@ -604,7 +603,7 @@ def operating_characteristics(
     pieces = []
     for size in n:
         least = least_events(prior, size, p0)
-        success = binom.sf(least - 1, size, true)
+        success = bdtrc(least - 1, size, true)
         pieces.append(
             pd.DataFrame({"n": size, "least_events": least, "true_rate": true, "success": success})
         )
