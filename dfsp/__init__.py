@@ -30,6 +30,7 @@ from dfsp.cumulative import (
     fit_cumulative,
     proportional_odds,
 )
+from dfsp.dimensions import EFFECTS, Dimension
 from dfsp.effects import BetaBinomial, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence import DATA, Evidence, load_evidence
@@ -96,8 +97,8 @@ from dfsp.regression import (
     regress,
 )
 from dfsp.robustness import (
-    EFFECTS,
     Multiverse,
+    describe_left_out,
     describe_multiverse,
     multiverse,
     share_above,
@@ -192,6 +193,7 @@ __all__ = [
     "Check",
     "Counts",
     "DfspError",
+    "Dimension",
     "Evidence",
     "Exnex",
     "Exponential",
@@ -241,6 +243,7 @@ __all__ = [
     "describe_evidence",
     "describe_heterogeneity",
     "describe_later_series",
+    "describe_left_out",
     "describe_missing",
     "describe_multiverse",
     "describe_new_study",

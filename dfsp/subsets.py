@@ -58,12 +58,11 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     else:
         member = generator(seed, "subsets").integers(0, 2, (SAMPLED, k))
         member = member[member.any(-1)]
-    prior = (model.mu, model.tau)
     counted = table[["events", "total"]].to_numpy(float)
     pairs, which = np.unique(counted, axis=0, return_inverse=True)
     times = member @ np.eye(len(pairs))[which.ravel()]
-    grid = SharedGrid(pairs[:, 0], pairs[:, 1], model.effects, [model.mu], [model.tau])
-    found = grid.solve(times, [prior] * len(times))
+    grid = SharedGrid(pairs[:, 0], pairs[:, 1], [model])
+    found = grid.solve(times, [model] * len(times))
     columns = np.column_stack([found.typical, found.tau])
     for row in np.flatnonzero(~found.resolved):
         one = table[member[row] > 0]
