@@ -188,11 +188,7 @@ class SharedGrid:
         """Tabulate how much of the mass at each node lies below points of each quantity."""
         main = np.flatnonzero(heaviest > NEGLIGIBLE)
         mu, tau = self._at(self.mu)
-        one, more = np.ones(1), self.more
-        of_all = self.effects.new.log_likelihood_of_all
-        log_p = of_all(one, one, -np.abs(more), self.tau, LEVEL + 1)[0]
-        logit = np.where(more < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
-        logit = (logit @ refine(BENDING, self.fine).T).ravel()
+        logit = self._mean_rates().ravel()
         share = heaviest[main]
         # The mass below a node of a row, linear in the masses of the row's nodes
         steps = np.pad(np.cumsum(increments(np.eye(self.fine)), axis=-1), [(0, 0), (1, 0)])
@@ -216,6 +212,16 @@ class SharedGrid:
             mu=_between(self.mu, steps, x_mu),
             both=np.hstack([of_mean, of_new]),
         )
+
+    def _mean_rates(self) -> Array:
+        """Return the logit of the mean rate at each node, shape (row, column)."""
+        if isinstance(self.effects, BetaBinomial):
+            return np.tile(self.mu, (len(self.tau), 1))
+        one, more = np.ones(1), self.more
+        of_all = self.effects.new.log_likelihood_of_all
+        log_p = of_all(one, one, -np.abs(more), self.tau, LEVEL + 1)[0]
+        logit = np.where(more < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
+        return np.asarray(logit @ refine(BENDING, self.fine).T)
 
     def _below_new(self, tau: float, columns: npt.NDArray[np.intp], x: Array) -> Array:
         """Return the probability of a new effect below `x` at some nodes of a row."""
