@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dfsp.averaging import Average, average, describe_average
+from dfsp.averaging import Average, average, describe_average, fit_with_effects
 from dfsp.calibration import Calibration, calibrate, narrower
 from dfsp.calibration_store import describe_store
 from dfsp.categories import (
@@ -112,7 +112,7 @@ from dfsp.sensitivity import (
     power_scaling,
     prior_grid,
 )
-from dfsp.subsets import all_subsets, influence, leave_two_out
+from dfsp.subsets import all_subsets, describe_influence, influence, leave_two_out
 from dfsp.summaries import (
     conclude,
     describe_agreement,
@@ -242,6 +242,7 @@ __all__ = [
     "describe_dose",
     "describe_evidence",
     "describe_heterogeneity",
+    "describe_influence",
     "describe_later_series",
     "describe_left_out",
     "describe_missing",
@@ -264,6 +265,7 @@ __all__ = [
     "fit_categories",
     "fit_cumulative",
     "fit_mixture",
+    "fit_with_effects",
     "forest",
     "influence",
     "informed",

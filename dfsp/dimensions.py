@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from dfsp.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError
@@ -35,7 +35,6 @@ DOES_NOT_ARISE = "does not arise"
 """The level of a choice that another one leaves no room for."""
 
 What = Literal["counts", "model"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,12 @@ def model_dimensions(
         A mapping without levels, or a level that is no such part of a model.
     """
     found = []
-    for part, name, given in (
+    parts: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
         ("effects", "effects", effects),
         ("tau", "taus", taus),
         ("mu", "mus", mus),
-    ):
+    )
+    for part, name, given in parts:
         require_levels(name, given)
         for level, value in given.items():
             try:
@@ -119,7 +119,7 @@ def _with(model: Model, **part: Any) -> Model | None:
     return replace(model, **part)
 
 
-def combine(
+def combine[T](
     start: T, dimensions: Iterable[Dimension], refuse: Callable[[str, DfspError], None]
 ) -> list[tuple[dict[str, str], T]]:
     """Return every combination of levels, with what they make of `start`.

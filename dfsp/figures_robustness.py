@@ -84,16 +84,12 @@ def plot_subsets(subsets: pd.DataFrame, study: str) -> Axes:
             own["tau"], 100 * own["typical_rate"], marker, color=colour, ms=3.2, mew=0.8, ls="",
             mfc="none", label=label, alpha=0.8,
         )  # fmt: skip
-    whole = subsets[subsets["studies"] == subsets["studies"].max()].iloc[0]
+    k = subsets.select_dtypes("bool").shape[1]
+    whole = subsets[subsets["studies"] == k]
     ax.plot(
-        whole["tau"],
-        100 * whole["typical_rate"],
-        "s",
-        color=ORANGE,
-        mec=DARK,
-        ms=8,
+        whole["tau"], 100 * whole["typical_rate"], "s", color=ORANGE, mec=DARK, ms=8, ls="",
         label="all studies",
-    )
+    )  # fmt: skip
     ax.set_xlabel("tau (median, logit scale)", fontsize=FONT)
     ax.set_ylabel("typical rate (median, %)", fontsize=FONT)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=FONT)

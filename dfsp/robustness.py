@@ -23,7 +23,7 @@ from dfsp.dimensions import (
     combine,
     model_dimensions,
 )
-from dfsp.effects import BetaBinomial, Effects, NormalEffects
+from dfsp.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError
 from dfsp.evidence import DATA, Evidence, load_evidence
 from dfsp.exact import Posterior, solve
@@ -44,6 +44,8 @@ TITLES = {
     "mu": "prior of mu",
 }
 """How choices are called; any other by its own name."""
+SLOWEST = (StudentT, Exnex, BetaBinomial, NormalEffects)
+"""Families in the order in which they start, so that the cores end together."""
 _NUMBERS = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
 _SIZES = ["studies", "events", "total", "dropped"]
 _Pairs = tuple[tuple[int, int], ...]
@@ -178,7 +180,7 @@ def _tables(
     refuse: _Refuse,
 ) -> tuple[_Tables, tuple[str, ...]]:
     """Return the counts of every choice of studies and rule, and the pairs that overlap."""
-    rules = _known("rules", rules, RULES)
+    chosen_rules = _known("rules", rules, RULES)
     if outcome not in OUTCOMES:
         known = ", ".join(OUTCOMES)
         raise DfspError(f"outcome {outcome!r} is not known; use Counts or one of {known}")
@@ -201,7 +203,7 @@ def _tables(
         options, missing = overlap_options(sets[name], measure, pool)
         for words, reason in missing.items():
             refuse(name, words, EVERY, reason)
-        of_set = _of_set(outcome, options, rules, refuse)
+        of_set = _of_set(outcome, options, chosen_rules, refuse)
         tables += of_set
         if of_set:
             pairs |= dict.fromkeys(options[0].handled)
@@ -213,9 +215,7 @@ def _tables(
     return filled, tuple(pairs)
 
 
-def _of_set(
-    outcome: str, options: list[Option], rules: list[str], refuse: _Refuse
-) -> _Tables:
+def _of_set(outcome: str, options: list[Option], rules: list[str], refuse: _Refuse) -> _Tables:
     """Return the counts of every way to handle the overlaps of one set, under every rule."""
     # A cohort is counted in the same way whatever the others are: all once for each rule.
     rows = pd.concat([option.evidence.rows for option in options], ignore_index=True)
@@ -330,16 +330,13 @@ def _analyses(tables: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, M
         # Priors that end at the same place, and have tails alike, share a grid.
         key = (model.effects, model.scale.upper, bool(np.isfinite(model.scale.tail_power)))
         sharing.setdefault(key, []).append(model)
-    # Those that take longest first
-    groups = sorted(sharing.values(), key=lambda g: isinstance(g[0].effects, NormalEffects))
+    groups = sorted(sharing.values(), key=lambda group: SLOWEST.index(type(group[0].effects)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda group: _share(distinct, group), groups)
     return {key: numbers for each in found for key, numbers in each.items()}
 
 
-def _share(
-    distinct: list[_Pairs], models: list[Model]
-) -> dict[tuple[_Pairs, Model], list[float]]:
+def _share(distinct: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, Model], list[float]]:
     """Analyse all counts with all models on one grid, by themselves where it is too coarse."""
     studies = sorted({pair for counts in distinct for pair in counts})
     times = np.array([[counts.count(pair) for pair in studies] for counts in distinct], float)
@@ -350,7 +347,8 @@ def _share(
     numbers = np.column_stack([found.typical, found.mean, found.new, found.tau]).tolist()
     for i in np.flatnonzero(~found.resolved):
         counts, model = keys[i]
-        numbers[i] = _numbers(solve(*np.array(counts).T, model))
+        events, total = np.array(counts).T
+        numbers[i] = _numbers(solve(events, total, model))
     return dict(zip(keys, numbers, strict=True))
 
 
@@ -479,7 +477,7 @@ def _most(shares: "pd.Series[float]", within: str) -> str:
 
 
 def central(result: Multiverse) -> str:
-    """Return the quantity to speak of: "typical", or "mean" where no analysis has a typical rate."""
+    """Return the quantity to speak of: "typical", or "mean" if no analysis has a typical rate."""
     return "typical" if result.table["typical"].notna().any() else "mean"
 
 

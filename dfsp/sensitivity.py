@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from dfsp.constants import QUANTILES, SEED
+from dfsp.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
 from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import invert, solve
@@ -19,7 +20,6 @@ from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.outcomes import Straddling, count
 from dfsp.predictions import draws
-from dfsp.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
 from dfsp.priors import Fixed
 from dfsp.seeds import generator
 from dfsp.tables import Counts
@@ -92,7 +92,8 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        Indexed by `mu` and, unless it is fixed, `tau`: `prior` and `likelihood` sensitivity, and ArviZ's `diagnosis`.
+        Indexed by `mu` and, unless it is fixed, `tau`: `prior` and `likelihood` sensitivity, and
+        ArviZ's `diagnosis`.
     """
     import arviz as az
     import xarray as xr
@@ -134,11 +135,11 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> pd.DataF
 
 def describe_power_scaling(table: pd.DataFrame) -> str:
     """Say in words whether prior and data disagree."""
-    said = [
-        f"{name}: {row['diagnosis'].replace('✓', 'no sign of it')}"
+    said = "; ".join(
+        f"{name}: {row['diagnosis'].replace('✓', 'no sign of a conflict')}"
         for name, row in table.iterrows()
-    ]
-    return "prior against data: " + "; ".join(said)
+    )
+    return f"Prior against data, by power-scaling: {said}."
 
 
 def missing_outcomes(
@@ -237,7 +238,9 @@ def _missing(evidence: Evidence, counts: Counts, straddling: Straddling) -> Whol
     """Return how many patients of each cohort would have the event, were it that of all missing."""
     most = count(evidence, counts.outcome, not_evaluable="event", straddling=straddling).table
     events = most.set_index("study")["events"]
-    return (events[counts.table["study"]].to_numpy() - counts.table["events"].to_numpy()).astype(int)
+    return (events[counts.table["study"]].to_numpy() - counts.table["events"].to_numpy()).astype(
+        int
+    )
 
 
 def _mixtures(
@@ -247,7 +250,7 @@ def _mixtures(
     exact = float(np.prod(missing + 1.0)) <= MOST
     if exact:
         had = np.array(list(product(*(range(n + 1) for n in missing))))
-        weights = binom.pmf(had, missing, probabilities[:, None, None]).prod(-1)
+        weights = np.prod(binom.pmf(had, missing, probabilities[:, None, None]), axis=-1)
     else:
         # The same uniform numbers at each probability, for a curve without jitter
         uniform = rng.uniform(size=(SAMPLED, len(missing), 1, missing.max()))
@@ -270,10 +273,13 @@ def _mixtures(
     # A rate alone is read: Posterior keeps much more, thousands of which would fill the memory.
     parts = []
     for pairs in alike:
-        one = solve(*np.array(pairs).T, model)
+        completed = np.array(pairs)
+        one = solve(completed[:, 0], completed[:, 1], model)
         parts.append((one.typical_rate, one.mean_rate.mean))
     x = np.unique(np.concatenate([rate.x for rate, _ in parts]))
     x = x[np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)]
     cdf = gathered @ np.array([rate.cdf_at(x) for rate, _ in parts])
-    quantiles = sigmoid(invert(x[None], np.maximum.accumulate(cdf, -1), np.array([0.5, *ENDS[::2]])))
+    quantiles = sigmoid(
+        invert(x[None], np.maximum.accumulate(cdf, -1), np.array([0.5, *ENDS[::2]]))
+    )
     return np.column_stack([quantiles, gathered @ [mean for _, mean in parts]]), exact

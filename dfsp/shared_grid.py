@@ -139,7 +139,9 @@ class SharedGrid:
         of_mu = model.location.logpdf(self.mu) + np.log(self.width)
         of_tau = np.zeros(1)
         if len(self.tau) > 1:
-            of_tau = model.scale.logpdf(self.tau) + np.log(self.scale * np.cosh(self.u) * self.u_weights)
+            of_tau = model.scale.logpdf(self.tau) + np.log(
+                self.scale * np.cosh(self.u) * self.u_weights
+            )
         return np.asarray((of_tau[:, None] + of_mu).ravel())
 
     def solve(self, times: Array, models: Sequence[Model]) -> Answers:
