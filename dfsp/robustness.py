@@ -365,7 +365,7 @@ def _numbers(posterior: Posterior) -> list[float]:
 def which_choice_matters(
     result: Multiverse, quantity: str = "typical", *, within: str = ""
 ) -> "pd.Series[float]":
-    """Return for each choice the share of the variance that is left when it alone changes.
+    """Return for each choice the share of the variance that lies between its levels alone.
 
     Analyses are compared that agree in all other choices. An evidence set has overlaps of its own:
     sets are compared by their means over these. Shares need not add up to one, since choices
@@ -401,7 +401,8 @@ def which_choice_matters(
                 values = _means(table, values, [choice, *others])
             alone = ((values - _means(table, values, others)) ** 2).mean()
             shares[choice] = float(alone / whole) if whole else 0.0
-    return pd.Series(shares, name="share of variance", dtype=float).sort_values(ascending=False)
+    name = f"share of variance{f', {within} only' if within else ''}"
+    return pd.Series(shares, name=name, dtype=float).sort_values(ascending=False)
 
 
 def _means(table: pd.DataFrame, values: "pd.Series[float]", by: list[str]) -> "pd.Series[float]":
@@ -439,8 +440,8 @@ def describe_multiverse(result: Multiverse, threshold: float = 0.4, *, within: s
     """
     table, quantity = result.table, central(result)
     ranges = [
-        f"the {QUANTITIES[name]} lies between {100 * table[name].min():.1f} and "
-        f"{100 * table[name].max():.1f} %"
+        f"{QUANTITIES[name]} {'lies ' if name == quantity else ''}between "
+        f"{100 * table[name].min():.1f} and {100 * table[name].max():.1f} %"
         for name in dict.fromkeys((quantity, "mean"))
     ]
     said = [_most(which_choice_matters(result, quantity), "")]
@@ -449,7 +450,7 @@ def describe_multiverse(result: Multiverse, threshold: float = 0.4, *, within: s
     number = int(table[quantity].notna().sum())
     analyses = "analyses" if number == len(table) else f"{number} analyses that have a typical rate"
     return (
-        f"{len(table)} analyses: {', '.join(ranges)}. {' '.join(said)} In "
+        f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
         f"{100 * share_above(result, threshold, quantity):.0f} % of the {analyses} the whole "
         f"interval of the {QUANTITIES[quantity]} lies above {100 * threshold:.0f} %: a share of "
         "analyses, not a probability."
@@ -466,13 +467,13 @@ def describe_left_out(result: Multiverse) -> str:
 
 
 def _most(shares: "pd.Series[float]", within: str) -> str:
-    where = f"Within evidence set {within!r}" if within else "Over all analyses"
+    where = f"Of the analyses of {within!r}" if within else "Of all analyses"
     if shares.empty:
         return f"{where} no choice varies."
     choice = TITLES.get(str(shares.index[0]), str(shares.index[0]))
     return (
-        f"{where} the choice that matters most is {choice}: when it alone changes, "
-        f"{100 * shares.iloc[0]:.0f} % of the variance are left."
+        f"{where} the choice that matters most is {choice}: between those that differ in nothing "
+        f"else lies {100 * shares.iloc[0]:.0f} % of the variance."
     )
 
 

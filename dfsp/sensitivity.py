@@ -225,7 +225,7 @@ def describe_missing(sweep: pd.DataFrame) -> str:
     if coarse:
         whose = ", ".join(f"{patients} of {study}" for study, patients in coarse.items())
         said += (
-            f" Of further patients ({whose}) it is not known who was evaluated; they are kept as "
+            f" Of further patients ({whose}) it is not known who was evaluated; they count as "
             f"without the event. Had none of them been evaluated and all had the event, it would "
             f"be {100 * sweep['typical_most'].iloc[-1]:.1f} %."
         )

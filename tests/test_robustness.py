@@ -204,7 +204,7 @@ def test_a_choice_that_changes_nothing_explains_nothing():
 def test_a_share_is_no_probability(everything):
     text = dfsp.describe_multiverse(everything, 0.4, within="reconciled")
     assert "a share of analyses, not a probability" in text
-    assert "Within evidence set 'reconciled' the choice that matters most is" in text
+    assert "Of the analyses of 'reconciled' the choice that matters most is" in text
     number = everything.table["typical_low"].notna().sum()
     assert f"of the {number} analyses that have a typical rate" in text
     share = dfsp.share_above(everything, 0.4)
