@@ -238,7 +238,7 @@ def _missing(evidence: Evidence, counts: Counts, straddling: Straddling) -> Whol
     """Return how many patients of each cohort would have the event, were it that of all missing."""
     most = count(evidence, counts.outcome, not_evaluable="event", straddling=straddling).table
     events = most.set_index("study")["events"]
-    spare: Whole = events[counts.table["study"]].to_numpy(int)
+    spare: Whole = events[counts.table["study"]].to_numpy(int, copy=True)
     spare -= counts.table["events"].to_numpy(int)
     return spare
 
