@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dfsp.averaging import Average, average, describe_average
+from dfsp.averaging import Average, average, describe_average, fit_with_effects
 from dfsp.calibration import Calibration, calibrate, narrower
 from dfsp.calibration_store import describe_store
 from dfsp.categories import (
@@ -33,6 +33,7 @@ from dfsp.cumulative import (
     fit_cumulative,
     proportional_odds,
 )
+from dfsp.dimensions import EFFECTS, Dimension
 from dfsp.effects import BetaBinomial, Exnex, NormalEffects, StudentT
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence import DATA, Evidence, load_evidence
@@ -96,8 +97,8 @@ from dfsp.regression_reports import (
     describe_regression,
 )
 from dfsp.robustness import (
-    EFFECTS,
     Multiverse,
+    describe_left_out,
     describe_multiverse,
     multiverse,
     share_above,
@@ -111,7 +112,7 @@ from dfsp.sensitivity import (
     power_scaling,
     prior_grid,
 )
-from dfsp.subsets import all_subsets, influence, leave_two_out
+from dfsp.subsets import all_subsets, describe_influence, influence, leave_two_out
 from dfsp.summaries import (
     conclude,
     describe_agreement,
@@ -195,6 +196,7 @@ __all__ = [
     "Check",
     "Counts",
     "DfspError",
+    "Dimension",
     "Evidence",
     "Exnex",
     "Exponential",
@@ -246,7 +248,9 @@ __all__ = [
     "describe_evidence",
     "describe_heterogeneity",
     "describe_identification",
+    "describe_influence",
     "describe_later_series",
+    "describe_left_out",
     "describe_missing",
     "describe_multiverse",
     "describe_nested",
@@ -269,6 +273,7 @@ __all__ = [
     "fit_categories",
     "fit_cumulative",
     "fit_mixture",
+    "fit_with_effects",
     "forest",
     "influence",
     "informed",

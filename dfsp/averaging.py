@@ -8,9 +8,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfsp.constants import STATISTICS
+from dfsp.dimensions import EFFECTS
+from dfsp.effects import BetaBinomial, Effects
 from dfsp.errors import DfspError
 from dfsp.exact import Distribution
-from dfsp.fitting import Fit
+from dfsp.fitting import Fit, fit
+from dfsp.models import Model
+from dfsp.tables import Counts
 
 Array = npt.NDArray[np.float64]
 
@@ -99,6 +103,30 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
             rows[quantity] = _mixture(parts, probability).summary()
     summary = pd.DataFrame(rows, index=list(STATISTICS)).T.rename_axis("quantity")
     return Average(models, summary)
+
+
+def fit_with_effects(
+    counts: Counts, model: Model, effects: Mapping[str, Effects] = EFFECTS
+) -> dict[str, Fit]:
+    """Fit the same counts with each family of effects, under the priors of one model.
+
+    Parameters
+    ----------
+    counts : Counts
+    model : Model
+        Its priors of mu and tau; beta-binomial effects have none, and keep their own.
+    effects : mapping of str to Effects
+
+    Returns
+    -------
+    dict of str to Fit
+    """
+    return {
+        name: fit(counts, Model(effects=each))
+        if isinstance(each, BetaBinomial)
+        else fit(counts, Model(model.mu, model.tau, each))
+        for name, each in effects.items()
+    }
 
 
 def describe_average(result: Average) -> str:

@@ -252,25 +252,36 @@ def safety_analysis(
 def robustness_analysis(
     *,
     evidence_set: str,
+    table: str = "",
     outcome: str,
-    not_evaluable: NotEvaluable,
+    not_evaluable: NotEvaluable | Literal[""],
     study: str,
     threshold: float,
     mu_sd: float,
     tau_family: str,
     tau_scale: float,
     seed: int,
-) -> tuple[Evidence, Counts, Model]:
-    """Return the evidence, its counts and the model that `06_robustness` starts from.
+    folder: str = "",
+) -> tuple[Evidence | Counts, Counts, Model, Path | None]:
+    """Return what `06_robustness` starts from.
 
     Parameters
     ----------
-    evidence_set, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed
+    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed, folder
         As in `response_analysis`.
     study : str
         The study that is marked in the picture of all subsets.
     threshold : float
         A rate between 0 and 1.
+
+    Returns
+    -------
+    source : Evidence or Counts
+        The evidence; with a table of one's own its counts.
+    counts : Counts
+    model : Model
+    place : Path or None
+        The folder of the evidence; None for the project's own.
 
     Raises
     ------
@@ -283,12 +294,15 @@ def robustness_analysis(
     if tau_family == "fixed":
         faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
     model = _model(mu_sd, tau_family, tau_scale, faults)
-    counts = _counts(evidence_set, "", outcome, not_evaluable, "", faults)
+    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults, folder)
     if counts is not None and study not in set(counts.table["study"]):
         faults.append(f"study = {study!r}: use one of {', '.join(counts.table['study'])}")
+    if counts is not None and len(counts.table) < 3:
+        faults.append(f"{len(counts.table)} studies: leaving two out needs three or more")
     if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
-    return load_evidence(evidence_set), counts, model
+    source = counts if table else _evidence(evidence_set, folder)
+    return source, counts, model, ROOT / folder if folder else None
 
 
 def calibration_analysis(

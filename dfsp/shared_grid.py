@@ -15,12 +15,13 @@ import numpy.typing as npt
 from scipy.interpolate import make_interp_spline
 from scipy.special import ndtr
 
-from dfsp.effects import Effects
+from dfsp.effects import BetaBinomial
 from dfsp.errors import DfspError
 from dfsp.exact import FARTHEST, increments, invert, polynomial
 from dfsp.grids import chebyshev_nodes, legendre_rule, refine
 from dfsp.integrals import sigmoid
-from dfsp.priors import Fixed, Normal, Prior
+from dfsp.models import Model
+from dfsp.priors import Fixed
 
 Array = npt.NDArray[np.float64]
 
@@ -56,7 +57,7 @@ class Answers:
     mean : array, shape (analysis, 3)
         Mean and ends of the 95 % interval of the mean rate.
     tau : array, shape (analysis,)
-        Median, logit scale.
+        Median, logit scale. Beta-binomial effects have no typical rate and tau: NaN.
     resolved : array of bool, shape (analysis,)
         Whether nodes and tables are close enough for this analysis, to about 1e-5.
     log_marginal_likelihood : array, shape (analysis,)
@@ -77,36 +78,30 @@ class SharedGrid:
     ----------
     events, total : array, shape (study,)
         Distinct counts.
-    effects : Effects
-        With mu and tau.
-    mus : sequence of Normal
-        Priors of mu.
-    taus : sequence of Prior
-        Priors of tau, all with the same upper end.
+    models : sequence of Model
+        With the same effects, and priors of tau that end at the same place.
 
     Raises
     ------
     DfspError
-        Priors of tau that end at different places.
+        Effects that differ, or priors of tau that end at different places.
     """
 
-    def __init__(
-        self,
-        events: Array,
-        total: Array,
-        effects: Effects,
-        mus: Sequence[Normal],
-        taus: Sequence[Prior],
-    ) -> None:
-        if len({tau.upper for tau in taus}) > 1:
-            raise DfspError("priors of tau that end at different places need a grid each")
-        self.mus, self.taus = tuple(mus), tuple(taus)
+    def __init__(self, events: Array, total: Array, models: Sequence[Model]) -> None:
+        if len({(model.effects, model.scale.upper) for model in models}) > 1:
+            raise DfspError(
+                "effects that differ, and priors of tau that end at different places, need a grid "
+                "each"
+            )
+        self.effects = effects = models[0].effects
+        self.scales = tuple({model.scale: None for model in models})
+        locations = {model.location: None for model in models}
         p = (events.sum() + 0.5) / (total.sum() + 1)
         centre, narrow = np.log(p / (1 - p)), 1 / np.sqrt(total.sum() * p * (1 - p))
         self._place_rows(narrow)
         unit = 2 * narrow
-        low = min(mu.mean - FAR * mu.sd for mu in mus)
-        high = max(mu.mean + FAR * mu.sd for mu in mus)
+        low = min(prior.mean - FAR * prior.sd for prior in locations)
+        high = max(prior.mean + FAR * prior.sd for prior in locations)
         ends = np.arcsinh((np.array([low, high]) - centre) / unit)
         columns = COLUMNS[effects.several_modes]
         middle, half = ends.mean(), (ends[1] - ends[0]) / 2
@@ -121,16 +116,15 @@ class SharedGrid:
         log_l = effects.log_likelihood_of_all(events, total, few, self.tau, LEVEL)
         log_l = log_l @ refine(columns, self.fine).T
         self.log_l = log_l.reshape(len(events), -1)
-        self.effects = effects
 
     def _place_rows(self, narrow: float) -> None:
-        first = self.taus[0]
+        first = self.scales[0]
         if isinstance(first, Fixed):
             self.u, self.u_weights = np.array([np.arcsinh(1.0)]), np.ones(1)
             self.scale = first.scale
         else:
-            self.scale = min(narrow, *(float(tau.ppf(0.5)) for tau in self.taus))
-            upper = min(first.upper, max(float(tau.ppf(1 - TAIL)) for tau in self.taus))
+            self.scale = min(narrow, *(float(tau.ppf(0.5)) for tau in self.scales))
+            upper = min(first.upper, max(float(tau.ppf(1 - TAIL)) for tau in self.scales))
             half = float(np.arcsinh(upper / self.scale)) / 2
             nodes, weights, _ = legendre_rule(int(np.clip(2 * PER_U * half, *ROWS)))
             self.u, self.u_weights = half * (nodes + 1), half * weights
@@ -140,36 +134,38 @@ class SharedGrid:
         """Return all pairs of mu and the rows' tau, flat."""
         return np.tile(mu, len(self.tau)), np.repeat(self.tau, len(mu))
 
-    def log_prior(self, mu: Normal, tau: Prior) -> Array:
+    def log_prior(self, model: Model) -> Array:
         """Return the log prior mass of every node, shape (node,)."""
-        of_mu = mu.logpdf(self.mu) + np.log(self.width)
+        of_mu = model.location.logpdf(self.mu) + np.log(self.width)
         of_tau = np.zeros(1)
         if len(self.tau) > 1:
-            of_tau = tau.logpdf(self.tau) + np.log(self.scale * np.cosh(self.u) * self.u_weights)
+            of_tau = model.scale.logpdf(self.tau) + np.log(
+                self.scale * np.cosh(self.u) * self.u_weights
+            )
         return np.asarray((of_tau[:, None] + of_mu).ravel())
 
-    def solve(self, times: Array, priors: Sequence[tuple[Normal, Prior]]) -> Answers:
+    def solve(self, times: Array, models: Sequence[Model]) -> Answers:
         """Analyse.
 
         Parameters
         ----------
         times : array, shape (analysis, study)
             How often the counts of each study are in the analysis.
-        priors : sequence of (Normal, Prior), length analysis
+        models : sequence of Model, length analysis
             Of those that the grid was made for.
 
         Returns
         -------
         Answers
         """
-        known = {pair: self.log_prior(*pair) for pair in dict.fromkeys(priors)}
+        known = {model: self.log_prior(model) for model in dict.fromkeys(models)}
         step = max(1, BLOCK // self.log_l.shape[1])
         blocks = [slice(start, start + step) for start in range(0, len(times), step)]
         evidence = np.empty(len(times))
 
         def weights(block: slice) -> Array:
             weight = times[block] @ self.log_l
-            weight += np.stack([known[pair] for pair in priors[block]])
+            weight += np.stack([known[model] for model in models[block]])
             top = weight.max(-1, keepdims=True)
             weight -= top
             np.exp(weight, out=weight)
@@ -186,17 +182,15 @@ class SharedGrid:
         typical, mean, new, tau, resolved = (
             np.concatenate(each) for each in zip(*read, strict=True)
         )
+        if isinstance(self.effects, BetaBinomial):
+            typical, tau = np.full_like(typical, np.nan), np.full_like(tau, np.nan)
         return Answers(typical, mean, new, tau, resolved, evidence)
 
     def _below(self, heaviest: Array) -> "_Below":
         """Tabulate how much of the mass at each node lies below points of each quantity."""
         main = np.flatnonzero(heaviest > NEGLIGIBLE)
         mu, tau = self._at(self.mu)
-        one, more = np.ones(1), self.more
-        of_all = self.effects.new.log_likelihood_of_all
-        log_p = of_all(one, one, -np.abs(more), self.tau, LEVEL + 1)[0]
-        logit = np.where(more < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
-        logit = (logit @ refine(BENDING, self.fine).T).ravel()
+        logit = self._mean_rates().ravel()
         share = heaviest[main]
         # The mass below a node of a row, linear in the masses of the row's nodes
         steps = np.pad(np.cumsum(increments(np.eye(self.fine)), axis=-1), [(0, 0), (1, 0)])
@@ -220,6 +214,16 @@ class SharedGrid:
             mu=_between(self.mu, steps, x_mu),
             both=np.hstack([of_mean, of_new]),
         )
+
+    def _mean_rates(self) -> Array:
+        """Return the logit of the mean rate at each node, shape (row, column)."""
+        if isinstance(self.effects, BetaBinomial):
+            return np.tile(self.mu, (len(self.tau), 1))
+        one, more = np.ones(1), self.more
+        of_all = self.effects.new.log_likelihood_of_all
+        log_p = of_all(one, one, -np.abs(more), self.tau, LEVEL + 1)[0]
+        logit = np.where(more < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p)))
+        return np.asarray(logit @ refine(BENDING, self.fine).T)
 
     def _below_new(self, tau: float, columns: npt.NDArray[np.intp], x: Array) -> Array:
         """Return the probability of a new effect below `x` at some nodes of a row."""

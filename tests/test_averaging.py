@@ -58,3 +58,14 @@ def test_faults(fits, table):
     for prior in ({"normal": 1}, {"normal": -1, "beta-binomial": 1}, dict.fromkeys(fits, 0)):
         with pytest.raises(dfsp.DfspError, match="give a probability for each of normal, beta"):
             dfsp.average(fits, prior)
+
+
+def test_other_effects_take_the_priors_of_the_model(make):
+    counts = make([("A", 1, 10), ("B", 5, 10), ("C", 9, 10)])
+    model = dfsp.Model(dfsp.Normal(1, 0.5), dfsp.HalfNormal(0.2))
+    effects = {"normal": dfsp.NormalEffects(), "t": dfsp.StudentT(4), "beta": dfsp.BetaBinomial()}
+    fits = dfsp.fit_with_effects(counts, model, effects)
+    assert list(fits) == list(effects)
+    assert fits["normal"].model == model
+    assert (fits["t"].model.mu, fits["t"].model.tau) == (model.mu, model.tau)
+    assert fits["beta"].model == dfsp.Model(effects="beta-binomial")

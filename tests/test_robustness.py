@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.robustness import CHOICES, EFFECTS, NO_PRIOR, overlap_options
+from dfsp.dimensions import DOES_NOT_ARISE, EFFECTS, RULES, Dimension
+from dfsp.overlaps import overlap_options
+from dfsp.robustness import _tables
+
+MCARTHUR = "McArthur 2005 / Heinrich 2008"
+POOLED = "Rutkowski 2017 / Rutkowski 2010 (pooled)"
+ONE = {"taus": {"HalfNormal(1)": dfsp.HalfNormal(1)}, "mus": {"Normal(0, 2)": dfsp.Normal(0, 2)}}
+NORMAL = {"normal": dfsp.NormalEffects()}
 
 
 @pytest.fixture(scope="module")
@@ -16,25 +23,87 @@ def everything():
     )
 
 
-def words(evidence, pool=None):
-    return [said for said, _ in overlap_options(evidence, pool or {})]
-
-
 def test_only_what_the_handling_allows_exists():
-    review = words(dfsp.load_evidence("review"))
-    assert len(review) == 9
-    assert sum("McArthur 2005 and Heinrich 2008 kept" in said for said in review) == 3
+    review, missing = overlap_options(dfsp.load_evidence("review"), "response", {})
+    assert len(review) == 9 and not missing
+    assert sum(option.handled[MCARTHUR] == "both kept" for option in review) == 3
     evidence = dfsp.load_evidence("reconciled")
     rows = dfsp.load_evidence("review").rows
     pool = {"mcarthur-2005": rows[rows["cohort"] == "mcarthur-2005"]}
-    ours = overlap_options(evidence, pool)
-    assert len(ours) == 6
-    for said, changed in ours:
-        members = set(changed.rows.loc[changed.rows["measure"] == "response", "cohort"])
+    ours, missing = overlap_options(evidence, "response", pool)
+    assert len(ours) == 6 and not missing
+    for option in ours:
+        rows = option.evidence.rows
+        members = set(rows.loc[rows["measure"] == "response", "cohort"])
         # Keeping both is allowed to reproduce the review only.
         assert not {"mcarthur-2005", "heinrich-2008"} <= members
-        assert ("McArthur 2005 for Heinrich 2008" in said) == ("mcarthur-2005" in members)
-        assert ("without Rutkowski 2017" in said) == ("rutkowski-2017" not in members)
+        assert (option.handled[MCARTHUR] == "without Heinrich 2008") == ("mcarthur-2005" in members)
+        assert (option.handled[POOLED] == "without Rutkowski 2017") == (
+            "rutkowski-2017" not in members
+        )
+
+
+def test_a_pair_overlaps_only_where_the_outcome_is_counted():
+    """No McArthur, Heinrich or Rutkowski 2010 reports surgery."""
+    options, missing = overlap_options(dfsp.load_evidence("reconciled"), "surgery", {})
+    assert [option.handled for option in options] == [{}] and not missing
+    result = dfsp.multiverse("surgery", effects=NORMAL, **ONE)
+    assert len(result.table) == 1 and not result.pairs
+    assert result.table.loc[0, ["events", "total"]].tolist() == [26, 55]
+
+
+def test_a_swap_without_counts_is_named(tmp_path):
+    for file in dfsp.DATA.glob("*.csv"):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if file.name == "evidence_sets.csv":
+            lines = [line for line in lines if not line.startswith("review,")]
+        (tmp_path / file.name).write_text("".join(lines), encoding="utf-8")
+    result = dfsp.multiverse(folder=tmp_path, effects=NORMAL, **ONE)
+    assert set(result.table["evidence_set"]) == {"reconciled", "reconciled_by_dose"}
+    gone = result.left_out[result.left_out["choice"] == f"{MCARTHUR}: without Heinrich 2008"]
+    assert len(gone) == 2
+    assert gone["reason"].str.contains("no evidence set counts response of McArthur 2005").all()
+
+
+def test_a_swap_needs_no_other_set_among_the_chosen():
+    result = dfsp.multiverse(evidence_sets="reconciled", effects=NORMAL, **ONE)
+    assert set(result.table[MCARTHUR]) == {"without McArthur 2005", "without Heinrich 2008"}
+
+
+def test_no_two_analyses_hold_the_same_cohorts():
+    """Of one set under one rule, whatever the words say."""
+    tables, _ = _tables("objective_response", None, RULES, None, lambda *_: None)
+    seen = [
+        (choice["evidence_set"], choice["not_evaluable"], frozenset(counts.table["cohort"]))
+        for choice, counts in tables
+    ]
+    assert len(set(seen)) == len(seen) == 55
+
+
+def test_a_cohort_that_is_kept_is_counted(everything):
+    table, left_out = everything.table, everything.left_out
+    other = table[(table["evidence_set"] == "reconciled") & (table["not_evaluable"] != "no event")]
+    assert set(other[POOLED]) == {"without Rutkowski 2010 (pooled)"}
+    gone = left_out[left_out["choice"] == f"{POOLED}: both kept"]
+    assert gone["not_evaluable"].tolist() == ["excluded", "event"]
+    assert gone["reason"].str.contains("Rutkowski 2010 (pooled) cannot", regex=False).all()
+
+
+def test_what_no_choice_keeps_may_be_dropped_and_is_named():
+    """Kerob 2010 does not split CR and PR, and shares its patients with nobody."""
+    table = dfsp.multiverse(
+        "complete_response", evidence_sets=["reconciled"], effects=NORMAL, **ONE
+    ).table
+    assert table["dropped"].str.contains("Kérob 2010").all()
+
+
+def test_rules_that_count_alike_are_one():
+    result = dfsp.multiverse("surgery", effects=NORMAL, **ONE)
+    assert set(result.table["not_evaluable"]) == {"no event"}
+    reasons = result.left_out.set_index(["evidence_set", "not_evaluable"])["reason"]
+    for rule in ("excluded", "event"):
+        assert reasons["reconciled", rule].startswith("no patient is without an evaluation")
+    assert reasons["review", "every"] == "no cohort has counts of surgery"
 
 
 NUMBERS = ["typical", "typical_low", "typical_high", "mean", "mean_low", "mean_high",
@@ -52,88 +121,243 @@ def fitted(counts, model):
     ]
 
 
-@pytest.mark.parametrize("effects", ["normal", "Student-t, df 4", "EXNEX, half exchangeable"])
+@pytest.mark.parametrize("effects", list(EFFECTS))
 def test_every_analysis_is_the_fit_of_its_choices(effects, rng):
     """Each alone, with a grid of its own; one prior of each kind of tail."""
     taus = {"a": dfsp.HalfNormal(0.5), "b": dfsp.HalfCauchy(0.5), "c": dfsp.Uniform(2)}
     mus = {"d": dfsp.Normal(0, 1), "e": dfsp.Normal(0, 5)}
-    result = dfsp.multiverse(
-        evidence_sets=["reconciled"], taus=taus, mus=mus, effects={effects: EFFECTS[effects]}
-    )
+    kind = EFFECTS[effects]
+    result = dfsp.multiverse(evidence_sets=["review"], taus=taus, mus=mus, effects={effects: kind})
     table = result.table
-    kept = table["overlap"].str.contains("Rutkowski 2017 and Rutkowski 2010")
-    assert kept.sum() == 3 * 6
-    for i in rng.choice(table.index[kept], 6, replace=False):
+    kept = table.index[(table[list(result.pairs)].isin(["both kept", DOES_NOT_ARISE])).all(axis=1)]
+    alike = 1 if effects == "beta-binomial" else 6
+    assert len(kept) == 3 * alike
+    for i in rng.choice(kept, min(6, len(kept)), replace=False):
         row = table.loc[i]
         counts = dfsp.count(
-            dfsp.load_evidence("reconciled"), "objective_response",
-            not_evaluable=row["not_evaluable"],
-        )  # fmt: skip
-        own = fitted(counts, dfsp.Model(mus[row["mu"]], taus[row["tau"]], EFFECTS[effects]))
-        assert row[NUMBERS].to_numpy(float) == pytest.approx(own, abs=1e-5)
+            dfsp.load_evidence("review"), "objective_response", not_evaluable=row["not_evaluable"]
+        )
+        model = dfsp.Model(effects=kind)
+        if effects != "beta-binomial":
+            model = dfsp.Model(mus[row["mu"]], taus[row["tau"]], kind)
+        own = fitted(counts, model)
+        assert row[NUMBERS].to_numpy(float) == pytest.approx(own, abs=1e-5, nan_ok=True)
         assert row["events"] == counts.table["events"].sum()
 
 
 def test_a_beta_binomial_is_one_analysis_for_all_priors(everything):
     table = everything.table[everything.table["effects"] == "beta-binomial"]
-    assert len(table) == 63
-    assert set(table["tau"]) == set(table["mu"]) == {NO_PRIOR}
+    assert len(table) == 55
+    assert set(table["tau"]) == set(table["mu"]) == {DOES_NOT_ARISE}
     assert table[["typical", "tau_median"]].isna().all(axis=None)
     assert table["mean"].between(0.5, 0.8).all()
-    assert everything.left_out["reason"].str.contains("beta-binomial effects have no tau").any()
+    gone = everything.left_out[everything.left_out["choice"] == "effects: beta-binomial"]
+    assert gone["reason"].tolist() == ["no tau and mu: one analysis for all priors of these"]
 
 
 def test_the_review_as_printed_is_among_them(everything):
     table = everything.table
     printed = table[
         (table["evidence_set"] == "review") & (table["not_evaluable"] == "no event")
-        & table["overlap"].str.startswith("McArthur 2005 and Heinrich 2008 kept; Rutkowski 2017 and")
+        & table[list(everything.pairs)].isin(["both kept", DOES_NOT_ARISE]).all(axis=1)
     ]  # fmt: skip
     assert len(printed) == 3
     assert set(zip(printed["events"], printed["total"], strict=True)) == {(92, 152)}
 
 
 def test_shares_of_variance_by_hand(everything):
+    """What is left when the rule alone changes; sets by their means over the overlaps."""
     shares = dfsp.which_choice_matters(everything)
     table = everything.table.dropna(subset="typical")
-    groups = table.groupby("not_evaluable")["typical"]
-    between = (groups.size() * (groups.mean() - table["typical"].mean()) ** 2).sum()
     whole = ((table["typical"] - table["typical"].mean()) ** 2).sum()
-    assert shares["not_evaluable"] == pytest.approx(between / whole)
-    assert set(shares.index) <= set(CHOICES)
+    left = 0.0
+    for _, group in table.groupby([c for c in everything.choices if c != "not_evaluable"]):
+        left += ((group["typical"] - group["typical"].mean()) ** 2).sum()
+    assert shares["not_evaluable"] == pytest.approx(left / whole)
+    between = 0.0
+    for _, group in table.groupby(["not_evaluable", "effects", "tau", "mu"]):
+        means = group.groupby("evidence_set")["typical"].transform("mean")
+        between += ((means - means.mean()) ** 2).sum()
+    assert shares["evidence_set"] == pytest.approx(between / whole)
+    assert set(shares.index) <= set(everything.choices)
     assert shares.is_monotonic_decreasing
 
 
+def test_a_choice_that_changes_nothing_explains_nothing():
+    """Counts that differ between the sets only: labels that go with a set are none of a pair's."""
+    result = dfsp.multiverse(
+        evidence_sets=["review", "reconciled"], rules=["no event"], effects=NORMAL, **ONE
+    )
+    by_set = result.table.groupby("evidence_set")["typical"].transform("mean")
+    flat = dfsp.Multiverse(
+        result.table.assign(typical=by_set), result.choices, result.pairs, result.left_out
+    )
+    shares = dfsp.which_choice_matters(flat)
+    assert shares["evidence_set"] == pytest.approx(1)
+    assert shares.drop("evidence_set").to_numpy() == pytest.approx(0)
+    within = dfsp.which_choice_matters(result, within="reconciled")
+    assert "evidence_set" not in within and POOLED in within
+    with pytest.raises(dfsp.DfspError, match="no analysis is of this evidence set"):
+        dfsp.which_choice_matters(result, within="mine")
+
+
 def test_a_share_is_no_probability(everything):
-    text = dfsp.describe_multiverse(everything, 0.4)
+    text = dfsp.describe_multiverse(everything, 0.4, within="reconciled")
     assert "a share of analyses, not a probability" in text
+    assert "Of the analyses of 'reconciled' the choice that matters most is" in text
+    number = everything.table["typical_low"].notna().sum()
+    assert f"of the {number} analyses that have a typical rate" in text
     share = dfsp.share_above(everything, 0.4)
     assert share == (everything.table["typical_low"].dropna() > 0.4).mean()
     assert dfsp.share_above(everything, 0.999) == 0
     with pytest.raises(dfsp.DfspError, match="give a rate between 0 and 1"):
         dfsp.share_above(everything, 40)
+    with pytest.raises(dfsp.DfspError, match="quantity = 'bogus'; use one of typical, mean, new"):
+        dfsp.share_above(everything, 0.4, "bogus")
+
+
+def test_without_a_typical_rate_the_mean_rate_is_spoken_of():
+    result = dfsp.multiverse(effects={"beta-binomial": EFFECTS["beta-binomial"]}, **ONE)
+    text = dfsp.describe_multiverse(result)
+    assert "nan" not in text and "typical" not in text and "interval of the mean rate" in text
+    assert "nan" not in repr(result)
+    assert dfsp.plot_specifications(result).get_ylabel().startswith("mean rate")
 
 
 def test_what_cannot_be_combined_is_left_out_with_its_reason():
     result = dfsp.multiverse(
-        "surgery", evidence_sets=["review", "reconciled"], rules=["no event"],
-        taus={"1": dfsp.HalfNormal(1)}, mus={"2": dfsp.Normal(0, 2)},
-    )  # fmt: skip
+        "surgery", evidence_sets=["review", "reconciled"], rules="no event", **ONE
+    )
     assert set(result.table["evidence_set"]) == {"reconciled"}
     of_review = result.left_out[result.left_out["evidence_set"] == "review"]
-    assert len(of_review)
-    assert of_review["reason"].str.contains("cannot count surgery").all()
+    assert of_review["reason"].tolist() == ["no cohort has counts of surgery"]
+    assert "set review; every; not evaluable every: no cohort" in dfsp.describe_left_out(result)
     with pytest.raises(dfsp.DfspError, match="no combination of choices"):
         dfsp.multiverse("any_adverse_event", evidence_sets=["reconciled"])
-    with pytest.raises(dfsp.DfspError, match="there is no evidence set 'mine'"):
-        dfsp.multiverse(evidence_sets=["mine"])
+    with pytest.raises(dfsp.DfspError, match="a total over unknown cohorts"):
+        dfsp.multiverse("any_adverse_event")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"evidence_sets": ["mine"]}, r"\['mine'\]; use one or more of review, reconciled"),
+        (
+            {"rules": ["bogus"]},
+            r"rules = \['bogus'\]; use one or more of no event, excluded, event",
+        ),
+        ({"rules": []}, r"rules = \[\]"),
+        ({"outcome": "nope"}, "outcome 'nope' is not known; .*objective_response"),
+        ({"taus": {}}, "taus = {}; give a mapping"),
+        ({"taus": {"b": 3}}, r"taus\['b'\]: tau = 3; give one of HalfNormal"),
+        ({"taus": {"b": dfsp.Normal()}}, r"taus\['b'\]: tau = Normal"),
+        ({"mus": {"b": dfsp.HalfNormal(1)}}, r"mus\['b'\]: mu = HalfNormal.*give a Normal"),
+        ({"effects": {"t": "bogus"}}, r"effects\['t'\]: effects 'bogus' are not known"),
+        ({"folder": "/nowhere"}, "evidence_sets.csv: the file cannot be read"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(options, says):
+    with pytest.raises(dfsp.DfspError, match=says):
+        dfsp.multiverse(**options)
+
+
+def test_effects_may_be_named():
+    result = dfsp.multiverse(rules="event", effects={"t": "student-t"}, **ONE)
+    assert set(result.table["not_evaluable"]) == {"event"}
+    assert set(result.table["effects"]) == {"t"}
+
+
+def of_trials(counts):
+    table = counts.table
+    return dfsp.without(counts, table.loc[table["design"].str.contains("retrospective"), "study"])
+
+
+def heavier(model):
+    is_t = isinstance(model.effects, dfsp.StudentT)
+    return dfsp.Model(model.mu, model.tau, dfsp.StudentT(2)) if is_t else None
+
+
+def same(anything):
+    return anything
+
+
+def test_a_user_adds_a_dimension_by_adding_a_line():
+    result = dfsp.multiverse(
+        evidence_sets=["reconciled"],
+        rules=["no event"],
+        effects={name: EFFECTS[name] for name in ("normal", "Student-t, df 4")},
+        **ONE,
+        further=[
+            Dimension("designs", {"all": same, "trials": of_trials}),
+            Dimension("tails", {"as they are": same, "heavier": heavier}, of="model"),
+        ],
+    )
+    table = result.table
+    assert result.choices[-2:] == ("mu", "tails") and "designs" in result.choices
+    assert set(table["designs"]) == {"all", "trials"}
+    of_t = table["effects"] != "normal"
+    assert set(table.loc[of_t, "tails"]) == {"as they are", "heavier"}
+    assert set(table.loc[~of_t, "tails"]) == {"as they are"}
+    assert (table.loc[table["designs"] == "trials", "studies"] < 8).all()
+    assert {"designs", "tails"} <= set(dfsp.which_choice_matters(result).index)
+    with pytest.raises(dfsp.DfspError, match="level 'x': 3 is no function"):
+        Dimension("mine", {"x": 3})
+    with pytest.raises(dfsp.DfspError, match="of = 'evidence'; use counts or model"):
+        Dimension("mine", {"x": same}, of="evidence")
+
+
+def nobody(counts):
+    return dfsp.without(counts, counts.table["study"])
+
+
+def test_a_level_that_leaves_nothing_is_left_out():
+    result = dfsp.multiverse(
+        evidence_sets=["reconciled"], rules=["no event"], effects=NORMAL, **ONE,
+        further=[Dimension("who", {"all": same, "nobody": nobody})],
+    )  # fmt: skip
+    assert set(result.table["who"]) == {"all"}
+    assert "drop: no study is left" in set(result.left_out["reason"])
+
+
+def test_a_table_of_counts_differs_in_the_model_only(make):
+    counts = make([("A", 1, 10), ("B", 5, 10), ("C", 9, 10)])
+    result = dfsp.multiverse(counts)
+    assert result.choices == ("effects", "tau", "mu") and len(result.table) == 55
+    row = result.table.iloc[0]
+    model = dfsp.Model(dfsp.Normal(0, 1), dfsp.HalfNormal(0.5))
+    assert row[NUMBERS].to_numpy(float) == pytest.approx(fitted(counts, model), abs=1e-5)
+    assert set(dfsp.which_choice_matters(result).index) == {"effects", "tau", "mu"}
 
 
 def test_the_curve_marks_every_choice(everything):
     ax = dfsp.plot_specifications(everything)
     lower = ax.figure.axes[1]
     table = everything.table.dropna(subset="typical")
-    varied = [c for c in CHOICES if table[c].nunique() > 1]
-    assert len(lower.get_yticks()) == sum(table[c].nunique() for c in varied)
+    varied = [c for c in everything.choices if table[c].nunique() > 1]
+    texts = [label.get_text() for label in lower.get_yticklabels()]
+    assert len(texts) == sum(1 + table[c].nunique() for c in varied)
+    assert {"evidence set", "patients not evaluable", "prior of tau", POOLED} <= set(texts)
     drawn = ax.lines[0].get_ydata()
     assert np.all(np.diff(drawn) >= 0) and len(drawn) == len(table)
+
+
+def test_the_notebook_takes_a_folder_or_a_table(tmp_path):
+    given = {"study": "B", "threshold": 0.4, "mu_sd": 2.0, "tau_family": "half-normal",
+             "tau_scale": 1.0, "seed": 1}  # fmt: skip
+    own = tmp_path / "own.csv"
+    own.write_text("study,events,total\nA,1,10\nB,5,10\nC,9,10\n", encoding="utf-8")
+    nothing = {"outcome": "", "not_evaluable": ""}
+    source, counts, _, place = dfsp.robustness_analysis(
+        evidence_set="", table=str(own), **nothing, **given
+    )
+    assert source is counts and place is None
+    assert counts.table["events"].tolist() == [1, 5, 9]
+    source, _, _, place = dfsp.robustness_analysis(
+        evidence_set="review", folder=str(dfsp.DATA), outcome="objective_response",
+        not_evaluable="no event", **given | {"study": "Han 2009"},
+    )  # fmt: skip
+    assert source.name == "review" and place == dfsp.DATA
+    with pytest.raises(dfsp.DfspError, match="study = 'B': use one of Ugurel 2014"):
+        dfsp.robustness_analysis(
+            evidence_set="review", outcome="objective_response", not_evaluable="no event", **given
+        )

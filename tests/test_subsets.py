@@ -45,7 +45,29 @@ def test_many_studies_are_sampled(make):
     finally:
         dfsp.subsets.SAMPLED = before
     assert first.equals(again)
-    assert 0 < len(first) <= 200 and (first["studies"] > 0).all()
+    assert 0 < len(first) <= 201 and (first["studies"] > 0).all()
+    # All studies are among them, once, and are what the picture marks.
+    assert first["studies"].iloc[0] == 17 and (first["studies"] == 17).sum() == 1
+    whole = dfsp.fit(counts).summary.loc["typical_rate", "q50"]
+    assert first["typical_rate"].iloc[0] == pytest.approx(whole, abs=1e-5)
+    ax = dfsp.plot_subsets(first, "S3")
+    assert ax.lines[2].get_ydata() == pytest.approx([100 * whole], abs=1e-3)
+    some = dfsp.plot_subsets(first[first["studies"] < 17], "S3")
+    assert len(some.lines[2].get_ydata()) == 0
+
+
+def test_a_small_sample_has_no_subset_twice(make, monkeypatch):
+    counts = make([("A", 1, 5), ("B", 2, 5), ("C", 4, 5)])
+    monkeypatch.setattr("dfsp.subsets.MOST", 2)
+    monkeypatch.setattr("dfsp.subsets.SAMPLED", 100)
+    table = dfsp.all_subsets(counts)
+    assert len(table) == 7 and not table[["A", "B", "C"]].duplicated().any()
+
+
+@pytest.mark.parametrize("name", ["tau", "low", "high", "studies", "typical_rate"])
+def test_a_study_named_as_a_column_is_refused(make, name):
+    with pytest.raises(dfsp.DfspError, match=f"study '{name}': a column of the subsets"):
+        dfsp.all_subsets(make([("A", 1, 5), (name, 2, 5)]))
 
 
 def test_leave_two_out(make):
@@ -55,6 +77,28 @@ def test_leave_two_out(make):
     assert table.loc["A and B", "typical_rate"] == pytest.approx(alone)
     with pytest.raises(dfsp.DfspError, match="needs three or more"):
         dfsp.leave_two_out(make([("A", 1, 10), ("B", 5, 10)]))
+
+
+def test_cohorts_that_share_patients_leave_with_a_pair(review):
+    table = dfsp.leave_two_out(review)
+    assert table.loc["McArthur 2005 and Han 2009", "with_it"] == "Heinrich 2008"
+    assert table.loc["Ugurel 2014 and Han 2009", "with_it"] == "-"
+    out = ["McArthur 2005", "Heinrich 2008", "Han 2009"]
+    rest = review.table[~review.table["study"].isin(out)]
+    alone = solve(rest["events"], rest["total"], dfsp.Model()).typical_rate.quantile(0.5)[0]
+    assert table.loc["McArthur 2005 and Han 2009", "typical_rate"] == pytest.approx(alone)
+    assert table.loc["Heinrich 2008 and Han 2009", "typical_rate"] == pytest.approx(alone)
+
+
+def test_the_study_that_moves_the_rate_most_is_named(make):
+    fit = dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response"))
+    table = dfsp.influence(fit)
+    said = dfsp.describe_influence(table, fit)
+    assert "Kérob 2010 moves the typical rate most" in said
+    assert f"{100 * table.loc['Kérob 2010', 'rate_shift']:+.1f} percentage points" in said
+    assert "no study carries the result alone" in said
+    fit = dfsp.fit(make([("A", 1, 100), ("B", 195, 200)]), dfsp.Model(tau=dfsp.HalfNormal(0.1)))
+    assert "B carries the result alone" in dfsp.describe_influence(dfsp.influence(fit), fit)
 
 
 def test_influence(review, review_fit):

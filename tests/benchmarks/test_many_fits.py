@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.robustness import PRIORS_OF_TAU
+from dfsp.dimensions import PRIORS_OF_TAU
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def test_all_1023_subsets(benchmark, counts):
 
 def test_multiverse_of_5000_analyses(benchmark):
     more = {
+        "HalfNormal(0.25)": dfsp.HalfNormal(0.25),
         "HalfStudentT(4, 0.5)": dfsp.HalfStudentT(4, 0.5),
         "LogNormal(-1, 1)": dfsp.LogNormal(-1, 1),
         "Exponential(0.5)": dfsp.Exponential(0.5),
