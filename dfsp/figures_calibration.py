@@ -109,12 +109,14 @@ def plot_coverage(table: pd.DataFrame, quantity: str = "typical_rate") -> Axes:
             sns.despine(ax=ax)
         column[0].set_title(f"typical rate {100 * rate:g} %", fontsize=FONT + 1)
         column[1].set_xlabel("true tau (logit)", fontsize=FONT)
+    axes[0, 0].set_ylabel("coverage", fontsize=FONT)
+    axes[1, 0].set_ylabel("mean width", fontsize=FONT)
     name = quantity.replace("_", " ").replace("new study", "new-study")
-    axes[0, 0].set_ylabel(f"coverage: {name}", fontsize=FONT)
-    axes[1, 0].set_ylabel("mean width of the interval", fontsize=FONT)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=FONT
-    )
+        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False,
+        fontsize=FONT, title=f"{100 * CI_PROB:g} % intervals of the {name}",
+        title_fontsize=FONT + 1,
+    )  # fmt: skip
     first: Axes = axes[0, 0]
     return first
