@@ -181,7 +181,9 @@ def _select(
     name: str, where: Path, tables: dict[str, pd.DataFrame], files: dict[str, str]
 ) -> Evidence:
     sets, overlaps = tables["evidence_sets"], tables["overlaps"]
-    members = sets.loc[sets["evidence_set"] == name, ["measure", "cohort", "source"]]
+    # One by one: pandas would compare a list with the whole column.
+    chosen = [each == name for each in sets["evidence_set"]]
+    members = sets.loc[chosen, ["measure", "cohort", "source"]]
     if members.empty:
         known = ", ".join(sets["evidence_set"].unique())
         raise DfspError(f"{where}: there is no evidence set {name!r}; known: {known}")

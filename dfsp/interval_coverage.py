@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import coo_array, csr_array
 from scipy.special import betaincinv, logit, ndtr, ndtri
 
-from dfsp.calibration import TOGETHER, Calibration, Table, Truth, draw_counts, logit_mean_rate
+from dfsp.calibration import TOGETHER, Calibration, Table, Truth, draw_counts
 from dfsp.constants import CI_PROB, SEED
+from dfsp.effects import NormalEffects
 from dfsp.errors import DfspError
-from dfsp.exact import cumulate
+from dfsp.exact import cumulate, invert
 from dfsp.integrals import sigmoid
 from dfsp.models import Model
 from dfsp.seeds import generator
@@ -28,6 +30,7 @@ TAIL = (1 - CI_PROB) / 2
 Z = float(ndtri(1 - TAIL))
 NEW = np.linspace(-12, 12, 241)  # logit, where the distribution of a new study's rate is tabulated
 
+SMALLEST, LARGEST = 1e-6, 100.0  # true rate, true tau
 RATES = (0.1, 0.3, 0.6, 0.85)
 TAUS = (0.0, 0.3, 0.6, 1.0, 1.5)
 
@@ -62,8 +65,9 @@ def coverage(
     pandas.DataFrame
         `typical_rate`, `tau` (the truth), `method`, `quantity` (`typical_rate`, `mean_rate`,
         `new_study_rate`), `coverage` (share of data sets; for a new study the probability that
-        its true rate is inside, averaged), `width` (mean, rate scale), `without` (data sets in
-        which the method gives no interval; they count as not covered).
+        its true rate is inside, averaged), `width` (mean over the data sets with an interval, rate
+        scale; NaN if there is none), `without` (data sets in which the method gives no interval;
+        they count as not covered).
 
         Methods: `hierarchical`; `complete pooling` with the Clopper-Pearson interval, used for
         all three; `normal approximation` of the logits with 0.5 added, DerSimonian & Laird
@@ -74,20 +78,27 @@ def coverage(
     Raises
     ------
     DfspError
-        A truth that is not possible, or effects other than normal.
+        A truth or a number of data sets that is not possible, or effects other than normal.
     """
     model = model or Model()
     counts = counts if isinstance(counts, Counts) else check_table(counts)
     model.require_normal("coverage is computed for")
-    if not all(0 < rate < 1 for rate in rates) or not all(tau >= 0 for tau in taus):
-        raise DfspError(f"rates = {rates!r}, taus = {taus!r}; rates in (0, 1), taus 0 or more")
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise DfspError(f"number = {number!r}; give a whole number of 1 or more")
+    possible = _within(rates, SMALLEST, 1 - SMALLEST) and _within(taus, 0, LARGEST)
+    if not possible:
+        raise DfspError(
+            f"rates = {rates!r}, taus = {taus!r}; give one or more of each, rates in (0, 1), taus "
+            f"0 or more (to {LARGEST:g})"
+        )
     table = Table(counts.table["total"].to_numpy(np.intp), model)
     rng = generator(seed, "coverage")
     rows = []
     for rate in rates:
         for tau in taus:
             mu = np.full(number, float(logit(rate)))
-            truth = draw_counts(mu, np.full(number, float(tau)), table.total, rng)
+            spread = np.full(number, float(tau))
+            truth = draw_counts(mu, spread, table.total, NormalEffects(), rng)
             for method, compute in METHODS.items():
                 for name, ends in compute(table, truth.events).items():
                     held, width = _held(name, ends, truth)
@@ -131,37 +142,53 @@ def describe_trust(
     )
 
 
+def _within(values: Sequence[float], low: float, high: float) -> bool:
+    array = np.asarray(values)
+    numbers = array.ndim == 1 and array.size > 0 and array.dtype.kind in "iuf"
+    return bool(numbers and ((array >= low) & (array <= high)).all())
+
+
 def _held(name: str, ends: Array, truth: Truth) -> tuple[float, float]:
     mu, tau = truth.mu[0], truth.tau[0]
     low, high = ends.T
-    width = float(np.nanmean(sigmoid(high) - sigmoid(low)))
+    widths = (sigmoid(high) - sigmoid(low))[~np.isnan(low)]
+    width = float(widths.mean()) if len(widths) else float("nan")
     if name == "new_study_rate" and tau > 0:
         return float(np.nan_to_num(ndtr((high - mu) / tau) - ndtr((low - mu) / tau)).mean()), width
-    value = mu
-    if name == "mean_rate" and tau > 0:
-        value = logit_mean_rate(truth.mu[:1], truth.tau[:1])[0]
+    value = truth.mean[0] if name == "mean_rate" else mu
     return float(np.mean((low <= value) & (value <= high))), width
 
 
 def _hierarchical(table: Table, events: npt.NDArray[np.intp]) -> Intervals:
-    means = table.mean_rates.ravel()
-    order = np.argsort(means)
+    below_mean = _below_mean(table)
     steps = ndtr((NEW - table.points[0][:, None]) / table.points[1][:, None])
     found: dict[str, list[Array]] = {"typical_rate": [], "mean_rate": [], "new_study_rate": []}
     for start in range(0, len(events), TOGETHER):
         weight = table.weights(events[start : start + TOGETHER])
         flat = weight.reshape(len(weight), -1)
-        typical = cumulate(weight.sum(1), np.ones(1))
-        ordered = flat[:, order]
-        mean = np.cumsum(ordered, axis=-1) - ordered / 2
-        found["typical_rate"].append(_ends(typical, table.mu))
-        found["mean_rate"].append(_ends(mean, means[order]))
+        within = cumulate(weight, np.ones(1))
+        mean = within.reshape(len(weight), -1) @ below_mean
+        found["typical_rate"].append(_ends(within.sum(1), table.mu))
+        found["mean_rate"].append(_ends(np.maximum.accumulate(mean, axis=-1), table.mu))
         found["new_study_rate"].append(_ends(flat @ steps, NEW))
     return {name: np.concatenate(ends) for name, ends in found.items()}
 
 
+def _below_mean(table: Table) -> csr_array:
+    """Return what turns masses below the nodes of mu into those below mean rates of `table.mu`.
+
+    Shape (row x mu, mean rate): in each row the mean rate rises with mu, so that the mass below a
+    mean rate is that below one mu.
+    """
+    nodes, basis = table.around(table.cuts(table.mu))
+    mean, row, _ = np.indices(nodes.shape)
+    at = (row * len(table.mu) + nodes).ravel(), mean.ravel()
+    shape = (table.tau.size * table.mu.size, table.mu.size)
+    return coo_array((basis.ravel(), at), shape=shape).tocsr()
+
+
 def _ends(cdf: Array, x: Array) -> Array:
-    return np.stack([np.interp((TAIL, 1 - TAIL), row, x) for row in cdf])
+    return invert(x[None], cdf, np.array([TAIL, 1 - TAIL]))
 
 
 def _complete_pooling(table: Table, events: npt.NDArray[np.intp]) -> Intervals:

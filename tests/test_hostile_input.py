@@ -1,14 +1,23 @@
 """Generated input: only `DfspError` for what is wrong, sane numbers for what is right."""
 
+import ast
 from contextlib import suppress
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dfsp
+from dfsp.batches import read_plan
 from dfsp.exact import solve
+from dfsp.parameters import ANALYSES
+
+DRAW = (Phase.explicit, Phase.generate)  # what fails is printed as drawn, not made smaller
+FOLDER = Path(__file__).parents[1] / "notebooks"
 
 QUIET = settings(
     max_examples=400, deadline=None, derandomize=True, database=None,
@@ -56,17 +65,62 @@ def test_bytes_are_read_or_refused(file, content):
         dfsp.read_table(file)
 
 
-@QUIET
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("evidence_set", "table", "outcome", "not_evaluable", "drop", "mu_sd", "tau_family", "tau_scale", "draws", "seed", "engine", "effects", "folder"), VALUES)))  # fmt: skip
-def test_parameters_are_used_or_refused(changes):
-    parameters = {
-        "evidence_set": "reconciled", "table": "", "outcome": "objective_response",
-        "not_evaluable": "no event", "drop": "", "mu_sd": 2.0, "tau_family": "half-normal",
-        "tau_scale": 1.0, "draws": 2000, "seed": 1, "engine": "exact", "effects": "normal",
-        "folder": "",
-    }  # fmt: skip
+def defaults(notebook):
+    """The parameters of a notebook, as its own cell sets them."""
+    cells = nbformat.read(FOLDER / f"{notebook}.ipynb", 4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    values = {}
+    for node in ast.parse(cell.source).body:
+        values[node.target.id] = ast.literal_eval(node.value)
+    return values
+
+
+@pytest.mark.parametrize("notebook", ANALYSES)
+def test_parameters_are_used_or_refused(notebook):
+    parameters = defaults(notebook)
+    changes = st.fixed_dictionaries({}, optional=dict.fromkeys(parameters, VALUES))
+
+    @settings(QUIET, max_examples=25, phases=DRAW)
+    @given(changes)
+    def judge(changed):
+        with suppress(dfsp.DfspError):
+            ANALYSES[notebook](**parameters | changed)
+
+    judge()
+
+
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.dates(),
+    st.sampled_from(["", "exact", "review", "2.0", "objective_response", "[", "\x07", "../.."]),
+)  # fmt: skip
+KEYS = st.sampled_from(["notebook", "parameters", "include", "exclude", "notebooks", "", 1, None])
+PARAMETERS = st.sampled_from(["evidence_set", "outcome", "mu_sd", "engine", "seed", "nothing", 1])
+ROW = st.dictionaries(PARAMETERS, st.one_of(PLAIN, st.lists(PLAIN, max_size=3)), max_size=3)
+ROWS = st.one_of(ROW, st.lists(st.one_of(ROW, PLAIN), max_size=3))
+TREES = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+NOTEBOOK = st.one_of(
+    st.sampled_from(["notebooks/02_response.ipynb", "none.ipynb", "dfsp", "README.md"]), PLAIN
+)
+ENTRIES = st.fixed_dictionaries(
+    {"notebook": NOTEBOOK},
+    optional={"parameters": ROWS, "include": ROWS, "exclude": ROWS, "more": PLAIN},
+)
+PLANS = st.one_of(
+    TREES.map(yaml.safe_dump),
+    st.lists(ENTRIES | TREES, max_size=3).map(lambda plan: yaml.safe_dump({"notebooks": plan})),
+    st.text(max_size=40),
+)
+
+
+@settings(QUIET, max_examples=150, phases=DRAW)
+@given(PLANS)
+def test_plans_are_read_or_refused(file, text):
+    path = file.with_suffix(".yaml")
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with suppress(dfsp.DfspError):
-        dfsp.response_analysis(**parameters | changes)
+        assert read_plan(path)
 
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -136,15 +190,15 @@ def check_domain(studies, model):
     assert posterior.log_marginal_likelihood < 1e-6
 
 
-@QUIET
-@given(SMALL)
+@settings(QUIET, max_examples=1000)
+@given(st.one_of(SMALL, EDGE, COUNTS))
 def test_pooled_and_stratified_rates_rise_with_events(make, pair):
     events, total = pair
     if events == total:
-        return
+        events -= 1
     tables = [make([("A", e, total), ("B", 1, 3)]) for e in (events, events + 1)]
     for column in ("rate", "low", "high"):
-        less, more = (dfsp.pooled(table)[column] for table in tables)
-        assert less < more or (column == "high" and less == more == 1)
-        less, more = (dfsp.observed(table).loc[0, column] for table in tables)
-        assert less < more or (column == "high" and less == more == 1)
+        for describe in (dfsp.pooled, lambda table: dfsp.observed(table).loc[0]):
+            less, more = (describe(table)[column] for table in tables)
+            assert 0 <= less <= more <= 1
+            assert less < more or (column == "high" and less == more == 1)

@@ -7,6 +7,7 @@ from scipy import special, stats
 
 import dfsp
 from dfsp.calibration import Table
+from dfsp.exact import solve
 from dfsp.interval_coverage import METHODS, coverage
 from dfsp.references import _maximum_likelihood
 
@@ -55,16 +56,45 @@ def test_maximum_likelihood_has_the_likelihoods_curvature(make):
     """One large study without heterogeneity: the variance of a logit is 1/(n p (1 - p))."""
     design = make([("A", 1, 400)])
     model = dfsp.Model(mu=dfsp.Normal(0, 2), tau=dfsp.HalfNormal(0.01))
-    found = coverage(design, model, rates=[0.5], taus=[0.0], number=200)
+    found = coverage(design, model, rates=[0.5], taus=[0.0], number=50)
     width = of(found, 0.0, "maximum likelihood", "typical_rate", "width")
     assert width == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.02)
 
 
-def test_truths_that_are_not_possible(design):
+@pytest.mark.parametrize(
+    ("rates", "taus"),
+    [([1.0], [0.1]), ([0.3], [-1]), ([0.3], [np.inf]), ([0.3], [np.nan]), (0.3, [0.1]), ([], [0.1]),
+     (["0.3"], [0.1]), ([0.3], [])],
+)  # fmt: skip
+def test_truths_that_are_not_possible(design, rates, taus):
     with pytest.raises(dfsp.DfspError, match=r"rates in \(0, 1\), taus 0 or more"):
-        coverage(design, rates=[1.0])
-    with pytest.raises(dfsp.DfspError, match=r"rates in \(0, 1\), taus 0 or more"):
-        coverage(design, taus=[-1])
+        coverage(design, rates=rates, taus=taus)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "x", True])
+def test_numbers_that_are_not_possible(design, number):
+    with pytest.raises(dfsp.DfspError, match="give a whole number of 1 or more"):
+        coverage(design, number=number)
+
+
+def test_a_method_without_any_interval_has_no_width(design):
+    """At a rate of a millionth no study has an event, and the likelihood has no maximum."""
+    found = coverage(design, rates=[1e-6], taus=[0.0], number=20)
+    rows = found[found["method"] == "maximum likelihood"]
+    assert (rows["without"] == 20).all() and (rows["coverage"] == 0).all()
+    assert rows["width"].isna().all()
+
+
+@pytest.mark.parametrize("total", [[8, 12, 5], [3], [100, 100, 100]])
+def test_hierarchical_intervals_are_those_of_the_exact_engine(total):
+    rng = np.random.default_rng(1)
+    events = rng.binomial(total, special.expit(rng.normal(0, 2, (6, len(total)))))
+    found = METHODS["hierarchical"](Table(np.array(total), dfsp.Model()), events)
+    for i, row in enumerate(events):
+        posterior = solve(row, np.array(total), dfsp.Model())
+        for name, ends in found.items():
+            expected = getattr(posterior, name).quantile([0.025, 0.975])
+            assert special.expit(ends[i]) == pytest.approx(expected, abs=1e-4), name
 
 
 def test_maximum_likelihood_on_the_table_is_that_found_directly():

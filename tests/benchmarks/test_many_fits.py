@@ -37,6 +37,18 @@ def test_calibration_of_10000_data_sets(benchmark, counts):
     assert len(result.positions) == 10_000
 
 
+def test_calibration_of_nuts_with_200_data_sets(benchmark, counts):
+    result = benchmark.pedantic(
+        dfsp.calibrate, (counts,), {"number": 200, "engine": "nuts"}, rounds=1
+    )
+    assert len(result.positions) == 200
+
+
+def test_coverage_grid(benchmark, counts):
+    table = benchmark.pedantic(dfsp.coverage, (counts,), rounds=1)
+    assert len(table) == 4 * 5 * 4 * 3  # rates, taus, methods, quantities
+
+
 def test_operating_characteristics_of_400_designs(benchmark, counts):
     posterior = dfsp.fit(counts).exact
     prior = dfsp.fit_mixture(posterior).mixture.robustify(0.2)
