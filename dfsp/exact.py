@@ -26,7 +26,7 @@ from dfsp.grids import (
     refine,
     shares,
 )
-from dfsp.integrals import log_binomial, modes, sigmoid
+from dfsp.integrals import FLOOR, log_binomial, modes, sigmoid
 from dfsp.models import Model
 
 Array = npt.NDArray[np.float64]
@@ -90,6 +90,7 @@ class Nodes:
         wide = np.flatnonzero(excess)
         square, excess = z[:, wide], excess[wide]
         z *= -0.5
+        np.maximum(z, FLOOR, out=z)  # exponentials that underflow take several times as long
         np.exp(z, out=z)
         z[:, wide] *= 1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
         return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ z.T, 0))
@@ -414,7 +415,7 @@ def mix(
     x = np.interp(_levels(points), rough / rough[-1], middles.ravel()[order])
     x = x[np.append(True, np.diff(x) > 0)]
     low, high = values[:, :1], values[:, -1:]
-    inside = np.clip(interpolate(values, within, x), 0, 1)
+    inside = np.minimum(np.maximum(interpolate(values, within, x), 0), 1)
     cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
     return x, np.maximum.accumulate(cdf / weight.sum())
 
@@ -432,10 +433,8 @@ def _nodes(result: Grid, row_weight: Array, log_evidence: float, effects: Effect
     size = np.where(row_weight < 1e-14, SIZES[0], size)
     columns = result.log_joint.shape[1]
     pieces, parts = [], []
-    for number in SIZES:
+    for number in sorted(set(size.tolist())):
         rows = np.flatnonzero(size == number)
-        if not len(rows):
-            continue
         mu, spacing = result.place(shares(number), rows)
         spacing = spacing / (number - 1)
         log_weight = result.log_joint[rows] @ refine(columns, number).T

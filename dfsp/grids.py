@@ -250,8 +250,8 @@ def _look(surface: Surface, scale: float, order: int) -> Look:
     span = (0.0, min(limit, float(np.arcsinh(float(prior.ppf(1 - 1e-15)) / scale))))
     for _ in range(40):
         # Midpoints and not ends: tau = 0 is no density of its own, and 0 is never needed.
-        u = np.linspace(*span, LOOK + 1)
-        u = np.concatenate([[(u[0] * 0.99 + u[1] * 0.01)], u[1:]])
+        u = span[0] + (span[1] - span[0]) * shares(LOOK + 1)
+        u[0] = u[0] * 0.99 + u[1] * 0.01
         tau = scale * np.sinh(u)
         peak, sd, joint, log_l = _peaks(surface, tau)
         mass = joint + np.log(sd) + prior.logpdf(tau) + np.log(np.cosh(u))
