@@ -355,7 +355,11 @@ class BetaBinomial(Effects):
         return np.asarray(a * theta - (a + b) * softplus(theta) - betaln(a, b))
 
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
-        return np.asarray(betainc(*self._shapes(mu, tau), sigmoid(theta)))
+        # From the nearer end, so that a rate that rounds to 1 keeps what lies beyond it
+        a, b = self._shapes(mu, tau)
+        upper = theta > 0
+        tail = betainc(np.where(upper, b, a), np.where(upper, a, b), sigmoid(-np.abs(theta)))
+        return np.where(upper, 1 - tail, tail)
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         return self.draw_given(0, 0, mu, tau, rng)

@@ -22,6 +22,7 @@ from dfsp.fitting import Fit
 from dfsp.integrals import sigmoid
 from dfsp.predictions import events_in_new_study, exact_posterior, rate_points
 from dfsp.priors import Fixed, HalfNormal, Uniform
+from dfsp.summaries import chance
 
 Array = npt.NDArray[np.float64]
 
@@ -673,20 +674,13 @@ def describe_plan(table: pd.DataFrame, sizes: pd.DataFrame, p0: float) -> str:
     needed = "no responder" if least == 0 else f"{least} responder{'' if least == 1 else 's'}"
     return (
         f"{first} A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
-        f"succeeds with probability {_chance(row['success'])}, and with probability "
-        f"{_chance(row['false_success'])} if the true rate is {100 * p0:g} %."
+        f"succeeds with probability {chance(row['success'])}, and with probability "
+        f"{chance(row['false_success'])} if the true rate is {100 * p0:g} %."
     )
 
 
 def _patients(number: float) -> str:
     return f"{number:.1f} patients" if number < 1e6 else f"{number:.2e} patients"
-
-
-def _chance(probability: float) -> str:
-    """Return a probability with three decimals, never as 0 or 1 where it is neither."""
-    if 0 < probability < 0.001:
-        return "below 0.001"
-    return "above 0.999" if 0.999 < probability < 1 else f"{probability:.3f}"
 
 
 def _short(value: float) -> str:

@@ -252,3 +252,10 @@ def describe_evidence(evidence: Evidence) -> str:
         f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
         f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
     )
+
+
+def chance(probability: float) -> str:
+    """Return a probability with three decimals, never as 0 or 1 where it is neither."""
+    if 0 < probability < 0.001:
+        return "below 0.001"
+    return "above 0.999" if 0.999 < probability < 1 else f"{probability:.3f}"

@@ -22,7 +22,7 @@ from dfsp.models import Model
 from dfsp.outcomes import count
 from dfsp.predictions import events_in_new_study, probability_of_events
 from dfsp.priors import Fixed
-from dfsp.summaries import observed
+from dfsp.summaries import chance, observed
 from dfsp.tables import check_table, read_cells
 
 Array = npt.NDArray[np.float64]
@@ -289,7 +289,7 @@ def describe_totals(total: Total, table: pd.DataFrame, label: str, *, patients: 
         f"({total.subsets} sets of the review's cohorts have {total.total} patients). If each set "
         f"is as likely, the mean rate over studies is {100 * mean['mean']:.1f} % "
         f"({100 * mean['q2.5']:.1f} to {100 * mean['q97.5']:.1f} %), above 20 % with probability "
-        f"{mean['above_20']:.2f}; among {patients} new patients {new['low']:.0f} to "
+        f"{chance(mean['above_20'])}; among {patients} new patients {new['low']:.0f} to "
         f"{new['high']:.0f} are expected to have one."
     )
 
