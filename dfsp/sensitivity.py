@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binom
+from scipy.special import xlogy
 
 from dfsp.constants import QUANTILES, SEED
 from dfsp.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
@@ -16,7 +16,7 @@ from dfsp.errors import DfspError
 from dfsp.evidence import Evidence
 from dfsp.exact import invert, solve
 from dfsp.fitting import Fit
-from dfsp.integrals import sigmoid
+from dfsp.integrals import log_choose, sigmoid
 from dfsp.models import Model
 from dfsp.outcomes import Straddling, count
 from dfsp.predictions import draws
@@ -250,7 +250,13 @@ def _mixtures(
     exact = float(np.prod(missing + 1.0)) <= MOST
     if exact:
         had = np.array(list(product(*(range(n + 1) for n in missing))))
-        weights = np.prod(binom.pmf(had, missing, probabilities[:, None, None]), axis=-1)
+        p = probabilities[:, None, None]
+        log_weights = (
+            log_choose(had.astype(float), missing.astype(float))
+            + xlogy(had, p)
+            + xlogy(missing - had, 1 - p)
+        )
+        weights = np.exp(log_weights.sum(-1))
     else:
         # The same uniform numbers at each probability, for a curve without jitter
         uniform = rng.uniform(size=(SAMPLED, len(missing), 1, missing.max()))
