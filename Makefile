@@ -65,7 +65,7 @@ stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
 
 calibrate: $(VENV)/dfsp.stamp
-	$(BIN)/python -c "from dfsp.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
+	$(BIN)/python -c "from dfsp.analyses.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
 figure: $(VENV)/dfsp.stamp
 	$(BIN)/python tests/readme_figure.py

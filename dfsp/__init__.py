@@ -7,10 +7,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from dfsp.averaging import Average, average, describe_average, fit_with_effects
-from dfsp.calibration import Calibration, calibrate, narrower
-from dfsp.calibration_store import describe_store
-from dfsp.categories import (
+from dfsp.analyses.averaging import Average, average, describe_average, fit_with_effects
+from dfsp.analyses.calibration import Calibration, calibrate, narrower
+from dfsp.analyses.calibration_store import describe_store
+from dfsp.analyses.categories import (
     Categories,
     category_draws,
     category_rates,
@@ -24,35 +24,24 @@ from dfsp.categories import (
     tau_sensitivity,
     weighted_categories,
 )
-from dfsp.checks import Check
-from dfsp.claims import compare_claims, describe_claims, describe_later_series, later_series
-from dfsp.cumulative import (
+from dfsp.analyses.dimensions import EFFECTS, Dimension
+from dfsp.analyses.interval_coverage import coverage, describe_trust
+from dfsp.analyses.multiverse import (
+    Multiverse,
+    describe_left_out,
+    describe_multiverse,
+    multiverse,
+    share_above,
+    which_choice_matters,
+)
+from dfsp.analyses.ordinal import (
     compare_response,
     cumulative_rates,
     describe_cumulative,
     fit_cumulative,
     proportional_odds,
 )
-from dfsp.dimensions import EFFECTS, Dimension
-from dfsp.effects import BetaBinomial, Exnex, NormalEffects, StudentT
-from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence import DATA, Evidence, load_evidence
-from dfsp.fitting import Fit, fit
-from dfsp.interval_coverage import coverage, describe_trust
-from dfsp.models import Model
-from dfsp.outcomes import OUTCOMES, count
-from dfsp.parameters import (
-    calibration_analysis,
-    categories_analysis,
-    dose_analysis,
-    evidence_analysis,
-    explorer_analysis,
-    planning_analysis,
-    response_analysis,
-    robustness_analysis,
-    safety_analysis,
-)
-from dfsp.planning import (
+from dfsp.analyses.planning import (
     BetaMixture,
     describe_plan,
     effective_sample_size,
@@ -65,15 +54,50 @@ from dfsp.planning import (
     probability_greater,
     sample_sizes,
 )
-from dfsp.predictions import (
-    draws,
-    events_in_new_study,
-    patient_weighted_rate,
-    predictive_check,
-    prior_of,
-    rates_differ,
+from dfsp.analyses.published import compare_published
+from dfsp.analyses.references import compare_references, describe_sources
+from dfsp.analyses.regression import Regression, bayes_factors, contrast, contrasts, regress
+from dfsp.analyses.regression_design import as_groups, log2_of, share_of
+from dfsp.analyses.regression_reports import (
+    describe_confounding,
+    describe_covariate,
+    describe_dose,
+    describe_identification,
+    describe_regression,
 )
-from dfsp.priors import (
+from dfsp.analyses.review import (
+    compare_claims,
+    describe_claims,
+    describe_later_series,
+    later_series,
+)
+from dfsp.analyses.sensitivity import (
+    describe_missing,
+    describe_power_scaling,
+    missing_outcomes,
+    power_scaling,
+    prior_grid,
+)
+from dfsp.analyses.subsets import all_subsets, describe_influence, influence, leave_two_out
+from dfsp.analyses.totals import (
+    both_known,
+    describe_nested,
+    describe_totals,
+    later_safety,
+    scenarios,
+    severe_in_any,
+    surgery,
+    total_of,
+)
+from dfsp.checks import Check
+from dfsp.errors import DfspError, NotConverged
+from dfsp.evidence.load import DATA, Evidence, load_evidence
+from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.tables import Counts, check_table, read_table, without
+from dfsp.fitting import Fit, fit
+from dfsp.model.effects import BetaBinomial, Exnex, NormalEffects, StudentT
+from dfsp.model.model import Model
+from dfsp.model.priors import (
     Exponential,
     Fixed,
     HalfCauchy,
@@ -85,34 +109,26 @@ from dfsp.priors import (
     Uniform,
     tau_prior,
 )
-from dfsp.published import compare_published
-from dfsp.references import compare_references, describe_sources
-from dfsp.regression import Regression, bayes_factors, contrast, contrasts, regress
-from dfsp.regression_design import as_groups, log2_of, share_of
-from dfsp.regression_reports import (
-    describe_confounding,
-    describe_covariate,
-    describe_dose,
-    describe_identification,
-    describe_regression,
+from dfsp.parameters import (
+    calibration_analysis,
+    categories_analysis,
+    dose_analysis,
+    evidence_analysis,
+    explorer_analysis,
+    planning_analysis,
+    response_analysis,
+    robustness_analysis,
+    safety_analysis,
 )
-from dfsp.robustness import (
-    Multiverse,
-    describe_left_out,
-    describe_multiverse,
-    multiverse,
-    share_above,
-    which_choice_matters,
+from dfsp.predictions import (
+    draws,
+    events_in_new_study,
+    patient_weighted_rate,
+    predictive_check,
+    prior_of,
+    rates_differ,
 )
-from dfsp.runs import record
-from dfsp.sensitivity import (
-    describe_missing,
-    describe_power_scaling,
-    missing_outcomes,
-    power_scaling,
-    prior_grid,
-)
-from dfsp.subsets import all_subsets, describe_influence, influence, leave_two_out
+from dfsp.runs.run import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,
@@ -125,20 +141,9 @@ from dfsp.summaries import (
     shown,
     wrapped,
 )
-from dfsp.tables import Counts, check_table, read_table, without
-from dfsp.totals import (
-    both_known,
-    describe_nested,
-    describe_totals,
-    later_safety,
-    scenarios,
-    severe_in_any,
-    surgery,
-    total_of,
-)
 
 if TYPE_CHECKING:
-    from dfsp.figures import (
+    from dfsp.plots import (
         forest,
         plot_agreement,
         plot_categories,
@@ -149,14 +154,14 @@ if TYPE_CHECKING:
         plot_scenarios,
         save,
     )
-    from dfsp.figures_calibration import plot_coverage, plot_positions
-    from dfsp.figures_planning import plot_plan
-    from dfsp.figures_robustness import plot_missing, plot_specifications, plot_subsets
+    from dfsp.plots_calibration import plot_coverage, plot_positions
+    from dfsp.plots_planning import plot_plan
+    from dfsp.plots_robustness import plot_missing, plot_specifications, plot_subsets
 
 __version__ = version("dfsp")
 
 _LAZY = {
-    "figures": (
+    "plots": (
         "forest",
         "plot_agreement",
         "plot_categories",
@@ -167,9 +172,9 @@ _LAZY = {
         "plot_scenarios",
         "save",
     ),
-    "figures_calibration": ("plot_coverage", "plot_positions"),
-    "figures_planning": ("plot_plan",),
-    "figures_robustness": ("plot_missing", "plot_specifications", "plot_subsets"),
+    "plots_calibration": ("plot_coverage", "plot_positions"),
+    "plots_planning": ("plot_plan",),
+    "plots_robustness": ("plot_missing", "plot_specifications", "plot_subsets"),
 }
 _FIGURES = {name: module for module, names in _LAZY.items() for name in names}
 

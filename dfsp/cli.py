@@ -11,13 +11,13 @@ import click
 import dfsp
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
-from dfsp.effects import Family, concentration_prior, effects_of
 from dfsp.errors import DfspError, NotConverged
 from dfsp.fitting import Engine, Fit
-from dfsp.priors import TAU_FAMILIES
+from dfsp.model.effects import Family, concentration_prior, effects_of
+from dfsp.model.priors import TAU_FAMILIES
 
 if TYPE_CHECKING:
-    from dfsp.batches import Outcome, Progress
+    from dfsp.runs.batch import Outcome, Progress
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -153,7 +153,7 @@ def run_command(
 
     Exit status: 0 done; 1 a cell or a check failed; 2 a parameter cannot be used, nothing started.
     """
-    from dfsp.runs import failed_checks, run_notebook
+    from dfsp.runs.run import failed_checks, run_notebook
 
     names = [name for name, _ in parameters]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -204,8 +204,8 @@ def batch_command(
     Exit status: 0 all complete; 1 a run failed; 2 the plan cannot be used, nothing started; 130
     stopped by Ctrl-C.
     """
-    from dfsp.batches import RESULTS, read_plan, records, run_batch, twins
     from dfsp.parameters import ROOT
+    from dfsp.runs.batch import RESULTS, read_plan, records, run_batch, twins
 
     if jobs and scheduler:
         raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
@@ -232,8 +232,8 @@ def report_command(runs: Path) -> None:
 
     Exit status: 0 done; 2 no runs there.
     """
-    from dfsp.batches import records
-    from dfsp.reporting import write_report
+    from dfsp.runs.batch import records
+    from dfsp.runs.report import write_report
 
     for line in records(runs)[1]:
         click.echo(f"{line}; left out", err=True)

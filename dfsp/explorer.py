@@ -19,19 +19,19 @@ from matplotlib.image import imsave
 from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
-from dfsp.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
+from dfsp.engine.posterior import FARTHEST, NOTHING, Distribution, Posterior, interpolate
 from dfsp.errors import DfspError
-from dfsp.evidence import DATA, Evidence, load_evidence
-from dfsp.exact import FARTHEST, NOTHING, Distribution, Posterior, interpolate
-from dfsp.figures import BLUE, DARK, FONT, ORANGE
+from dfsp.evidence.load import DATA, Evidence, load_evidence
+from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.tables import Counts, read_cells, read_table, without
 from dfsp.fitting import Fit, fit
-from dfsp.models import Model
-from dfsp.outcomes import OUTCOMES, count
+from dfsp.model.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
+from dfsp.model.model import Model
+from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import ROOT, explorer_analysis
+from dfsp.plots import BLUE, DARK, FONT, ORANGE
 from dfsp.predictions import prior_of
-from dfsp.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.summaries import describe_heterogeneity
-from dfsp.tables import Counts, read_cells, read_table, without
 
 if TYPE_CHECKING:
     import ipywidgets

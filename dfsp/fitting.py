@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from dfsp import sampling
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
-from dfsp.effects import BetaBinomial
+from dfsp.engine import nuts as sampling
+from dfsp.engine.posterior import Posterior, moments_of_tau, solve
 from dfsp.errors import DfspError
-from dfsp.exact import Posterior, moments_of_tau, solve
-from dfsp.models import Model
-from dfsp.tables import Counts, check_table
+from dfsp.evidence.tables import Counts, check_table
+from dfsp.model.effects import BetaBinomial
+from dfsp.model.model import Model
 
 if TYPE_CHECKING:
     import xarray as xr

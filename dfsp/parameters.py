@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from dfsp.effects import NormalEffects, effects_of
 from dfsp.errors import DfspError, listed
-from dfsp.evidence import Evidence, load_evidence
+from dfsp.evidence.load import Evidence, load_evidence
+from dfsp.evidence.outcomes import NotEvaluable, count
+from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.fitting import Engine
-from dfsp.models import Model
-from dfsp.outcomes import NotEvaluable, count
-from dfsp.priors import Normal, tau_prior
-from dfsp.tables import Counts, read_table, without
+from dfsp.model.effects import NormalEffects, effects_of
+from dfsp.model.model import Model
+from dfsp.model.priors import Normal, tau_prior
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder; relative paths in a notebook's parameters start here."""

@@ -9,13 +9,13 @@ import pandas as pd
 from scipy.special import logit, ndtr, stdtr, stdtrit
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
-from dfsp.effects import BetaBinomial, Effects, StudentT
+from dfsp.engine.grid import refine
+from dfsp.engine.posterior import Distribution, Posterior, invert, solve
 from dfsp.errors import DfspError
-from dfsp.exact import Distribution, Posterior, invert, solve
 from dfsp.fitting import Fit
-from dfsp.grids import refine
-from dfsp.integrals import log_binomial, sigmoid
-from dfsp.models import Model
+from dfsp.model.effects import BetaBinomial, Effects, StudentT
+from dfsp.model.likelihood import log_binomial, sigmoid
+from dfsp.model.model import Model
 from dfsp.seeds import generator
 
 if TYPE_CHECKING:

@@ -5,17 +5,17 @@ import textwrap
 import pandas as pd
 from scipy.special import betaincinv
 
+from dfsp.analyses.published import compare_published
 from dfsp.checks import failed
 from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
-from dfsp.effects import BetaBinomial, StudentT
+from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence import Evidence
-from dfsp.exact import solve
+from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import CONCENTRATION, EXCHANGEABLE, Fit
+from dfsp.model.effects import BetaBinomial, StudentT
+from dfsp.model.priors import Fixed
 from dfsp.predictions import interval_of_events, rates_differ
-from dfsp.priors import Fixed
-from dfsp.published import compare_published
-from dfsp.tables import Counts
 
 LINE = 112
 """Characters in a line of text; JupyterLab breaks longer ones inside words."""

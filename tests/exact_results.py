@@ -9,7 +9,7 @@ from typing import get_args
 import pandas as pd
 
 import dfsp
-from dfsp.outcomes import NotEvaluable
+from dfsp.evidence.outcomes import NotEvaluable
 
 
 def results(quick=False):

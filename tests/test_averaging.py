@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.models import Model
+from dfsp.model.model import Model
 
 
 @pytest.fixture(scope="module")

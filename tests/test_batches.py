@@ -17,8 +17,11 @@ import yaml
 from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dfsp import batches, runs
-from dfsp.batches import (
+from dfsp.errors import DfspError
+from dfsp.parameters import ROOT
+from dfsp.runs import batch as batches
+from dfsp.runs import run as runs
+from dfsp.runs.batch import (
     BATCH_LOCK,
     RESULTS,
     Progress,
@@ -27,11 +30,9 @@ from dfsp.batches import (
     twins,
     write_results,
 )
-from dfsp.errors import DfspError
-from dfsp.parameters import ROOT
-from dfsp.publishing import LOCK, hold, working
-from dfsp.reporting import write_report
-from dfsp.runs import execute, plan_run, run_notebook
+from dfsp.runs.publish import LOCK, hold, working
+from dfsp.runs.report import write_report
+from dfsp.runs.run import execute, plan_run, run_notebook
 from dfsp.schemas import schema
 
 KILLS = int(os.environ.get("DFSP_KILLS", "2"))
@@ -253,7 +254,7 @@ if kind == "worker":
     time.sleep(60)
 if kind == "gate":
     from types import SimpleNamespace
-    import dfsp.runs, json, pathlib
+    import dfsp.runs.run, json, pathlib
     dfsp.record(headline="refused")
     found = pathlib.Path(os.environ["DFSP_RUN_FOLDER"], "findings.json")
     kept = json.loads(found.read_text())
@@ -420,7 +421,7 @@ def test_a_text_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     script = f"""
 import resource, pathlib
-from dfsp.publishing import replace_text
+from dfsp.runs.publish import replace_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 replace_text(pathlib.Path({str(tmp_path / "a.txt")!r}), "x" * 5000)
 """
@@ -571,7 +572,7 @@ def test_a_finished_folder_without_its_name_is_published_by_who_comes_next(tmp_p
     (tmp_path / ".half").mkdir()
     (tmp_path / ".half" / LOCK).touch()
     (tmp_path / ".held").mkdir()
-    from dfsp.publishing import recover
+    from dfsp.runs.publish import recover
 
     # Killed before the lock was made, and after the folder had its name; a folder of somebody else
     (tmp_path / ".small_x=1-0123abcd").mkdir()

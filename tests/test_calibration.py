@@ -5,9 +5,17 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.calibration import Table, _fitted, calibrate, draw_counts, judged, narrower, simulate
-from dfsp.integrals import sigmoid
-from dfsp.priors import TAU_FAMILIES
+from dfsp.analyses.calibration import (
+    Table,
+    _fitted,
+    calibrate,
+    draw_counts,
+    judged,
+    narrower,
+    simulate,
+)
+from dfsp.model.likelihood import sigmoid
+from dfsp.model.priors import TAU_FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +103,7 @@ def test_the_public_fit_is_what_is_called(small, monkeypatch):
         calls.append(arguments)
         return dfsp.fit(*arguments, **options)
 
-    monkeypatch.setattr("dfsp.calibration.fit", counted)
+    monkeypatch.setattr("dfsp.analyses.calibration.fit", counted)
     calibrate(small, number=100, engine="fit")
     assert len(calls) == 100
 

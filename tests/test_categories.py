@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.categories import CATEGORIES, ORDERS, SCALES, _answers, product_of
-from dfsp.exact import Distribution
+from dfsp.analyses.categories import CATEGORIES, ORDERS, SCALES, _answers, product_of
+from dfsp.engine.posterior import Distribution
 
 RESPONSE, COMPLETE, EVALUABLE, PROGRESSION = ORDERS["response first"]["no event"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 import dfsp
-from dfsp.claims import CATEGORY, CLAIMS, OURS, SETS
+from dfsp.analyses.review import CATEGORY, CLAIMS, OURS, SETS
 
 
 @pytest.fixture(scope="module")

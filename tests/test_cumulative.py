@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 import dfsp
-from dfsp.cumulative import (
+from dfsp.analyses.ordinal import (
     PARAMETERS,
     Cells,
     cells_of,
@@ -52,7 +52,7 @@ def test_probabilities_are_those_of_a_cumulative_logit():
 def test_the_model_has_the_likelihood_of_its_cells():
     """Log probability of the potential at one point, by hand."""
     cells = cells_of(dfsp.load_evidence("reconciled"))
-    model = dfsp.cumulative.build(cells, dfsp.Model())
+    model = dfsp.analyses.ordinal.build(cells, dfsp.Model())
     point = model.initial_point()
     z = np.linspace(-1, 1, len(cells.study))
     point |= {"mu": 0.3, "tau_log__": np.log(0.8), "z": z}
@@ -83,10 +83,10 @@ def test_effects_that_differ_between_steps_are_noticed():
     counts = np.array([extremes, middles] * 4).ravel()
     cells = Cells(
         [f"S{i}" for i in range(8)], np.repeat(np.arange(8), 4), np.tile(np.eye(4), (8, 1)),
-        counts, dfsp.cumulative.pd.DataFrame(columns=["study", "reason"]),
+        counts, dfsp.analyses.ordinal.pd.DataFrame(columns=["study", "reason"]),
     )  # fmt: skip
-    tree = dfsp.sampling.run(dfsp.cumulative.build(cells, dfsp.Model()), 500, 1)
-    result = dfsp.cumulative.Cumulative(cells, dfsp.Model(), tree, ())
+    tree = dfsp.engine.nuts.run(dfsp.analyses.ordinal.build(cells, dfsp.Model()), 500, 1)
+    result = dfsp.analyses.ordinal.Cumulative(cells, dfsp.Model(), tree, ())
     checks = proportional_odds(result)
     assert checks[0].passed is False
     assert "doubtful: spread of categories" in describe_cumulative(result, checks)
@@ -98,10 +98,10 @@ def sampled(patients):
     cells = Cells(
         [f"S{i}" for i in range(studies)], np.repeat(np.arange(studies), 4),
         np.tile(np.eye(4), (studies, 1)), np.asarray(patients).ravel(),
-        dfsp.cumulative.pd.DataFrame(columns=["study", "reason"]),
+        dfsp.analyses.ordinal.pd.DataFrame(columns=["study", "reason"]),
     )  # fmt: skip
-    tree = dfsp.sampling.run(dfsp.cumulative.build(cells, dfsp.Model()), 500, 1)
-    return dfsp.cumulative.Cumulative(cells, dfsp.Model(), tree, ())
+    tree = dfsp.engine.nuts.run(dfsp.analyses.ordinal.build(cells, dfsp.Model()), 500, 1)
+    return dfsp.analyses.ordinal.Cumulative(cells, dfsp.Model(), tree, ())
 
 
 def test_studies_that_cross_are_noticed():
@@ -124,7 +124,7 @@ def test_response_rates_that_contradict_each_other_are_noticed(fitted):
     """Draws of the typical rate moved by two of the binary model's posterior sds."""
     moved = fitted.draws.copy(deep=True)
     moved["posterior"]["typical_rate"] -= 0.2
-    bent = dfsp.cumulative.Cumulative(fitted.cells, fitted.model, moved, fitted.checks)
+    bent = dfsp.analyses.ordinal.Cumulative(fitted.cells, fitted.model, moved, fitted.checks)
     checks = proportional_odds(bent)
     assert checks[3].passed is False
     assert checks[3].value > 1
@@ -138,7 +138,7 @@ def test_coarse_counts_alone_cannot_tell(fitted):
         list("ABCD"), np.repeat(np.arange(4), 2), np.tile(halves, (4, 1)),
         np.array([7, 3, 6, 4, 7, 3, 8, 2]), fitted.cells.dropped,
     )  # fmt: skip
-    coarse = dfsp.cumulative.Cumulative(cells, fitted.model, fitted.draws, ())
+    coarse = dfsp.analyses.ordinal.Cumulative(cells, fitted.model, fitted.draws, ())
     checks = proportional_odds(coarse)
     assert [check.passed for check in checks[:3]] == [None] * 3
     assert "cannot tell" in describe_cumulative(coarse, checks)
@@ -151,7 +151,7 @@ def test_a_fixed_tau_is_not_judged(review):
 
 def test_refused_draws_say_nothing(fitted):
     bad = dfsp.checks.Check("R-hat", False, 2.0, 1.01, "chains disagree")
-    refused = dfsp.cumulative.Cumulative(fitted.cells, fitted.model, fitted.draws, (bad,))
+    refused = dfsp.analyses.ordinal.Cumulative(fitted.cells, fitted.model, fitted.draws, (bad,))
     assert "did not converge" in describe_cumulative(refused, ())
     assert "refused" in repr(refused)
 
@@ -197,16 +197,16 @@ def test_parameters_come_back_from_simulated_counts():
     cells = Cells(
         [f"S{i}" for i in range(8)], np.repeat(np.arange(8), [len(b) for b in blocks]),
         np.concatenate(blocks), np.zeros(sum(len(b) for b in blocks), dtype=np.int64),
-        dfsp.cumulative.pd.DataFrame(columns=["study", "reason"]),
+        dfsp.analyses.ordinal.pd.DataFrame(columns=["study", "reason"]),
     )  # fmt: skip
     model = dfsp.Model()
-    compiled = nutpie.compile_pymc_model(dfsp.cumulative.build(cells, model))
+    compiled = nutpie.compile_pymc_model(dfsp.analyses.ordinal.build(cells, model))
     covered = dict.fromkeys(PARAMETERS, 0)
     for i in range(100):
         truth = {
             "mu": rng.normal(0, 2), "tau": abs(rng.normal()),
-            "complete_step": abs(rng.normal(0, dfsp.cumulative.STEP_SD)),
-            "progression_step": abs(rng.normal(0, dfsp.cumulative.STEP_SD)),
+            "complete_step": abs(rng.normal(0, dfsp.analyses.ordinal.STEP_SD)),
+            "progression_step": abs(rng.normal(0, dfsp.analyses.ordinal.STEP_SD)),
         }  # fmt: skip
         theta = truth["mu"] + truth["tau"] * rng.standard_normal(8)
         shares = probabilities(theta, truth["complete_step"], truth["progression_step"])

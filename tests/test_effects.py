@@ -10,10 +10,10 @@ import pytest
 from scipy import special, stats
 
 import dfsp
-from dfsp.effects import FAMILIES, effects_of
-from dfsp.exact import solve
-from dfsp.models import Model
-from dfsp.references import FOLDER
+from dfsp.analyses.references import FOLDER
+from dfsp.engine.posterior import solve
+from dfsp.model.effects import FAMILIES, effects_of
+from dfsp.model.model import Model
 
 EVENTS = np.array([2.0, 0, 4, 9, 7, 11])
 TOTAL = np.array([15.0, 6, 4, 13, 10, 24])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import dfsp.evidence
+import dfsp.evidence.load
 from dfsp.errors import DfspError
-from dfsp.evidence import DATA, TABLES, load_evidence
+from dfsp.evidence.load import DATA, TABLES, load_evidence
 
 RESPONSE = "ugurel-2014,primary,response,all"
 
@@ -284,7 +284,7 @@ def test_an_unknown_set_lists_the_known_ones():
 def test_a_missing_folder(tmp_path, monkeypatch):
     with pytest.raises(DfspError, match="nowhere does not exist; give a folder of CSVs"):
         load_evidence("review", folder=tmp_path / "nowhere")
-    monkeypatch.setattr(dfsp.evidence, "DATA", tmp_path / "data")
+    monkeypatch.setattr(dfsp.evidence.load, "DATA", tmp_path / "data")
     with pytest.raises(DfspError, match="data does not exist; install the package from its check"):
         load_evidence("review")
 
@@ -508,7 +508,7 @@ def test_tables_are_checked_again_only_when_a_file_has_changed(folder, monkeypat
     first = load_evidence("review", folder=folder)
     first.cohorts["label"] = first.conflicts["label"] = "spoilt"
     with monkeypatch.context() as patch:
-        patch.setattr(dfsp.evidence, "_cell_faults", lambda *_: pytest.fail("checked again"))
+        patch.setattr(dfsp.evidence.load, "_cell_faults", lambda *_: pytest.fail("checked again"))
         again = load_evidence("reconciled", folder=folder)
     assert "spoilt" not in {*again.cohorts["label"], *again.conflicts["label"]}
     edit(folder, "cohorts", "ugurel-2014,cohort", "ugurel-2014,band")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.effects import FAMILIES
 from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer
+from dfsp.model.effects import FAMILIES
 from dfsp.parameters import EXPLORER_START
 from dfsp.predictions import prior_of
 
@@ -118,7 +118,7 @@ def test_other_counts_change_the_names_too():
         assert kept == fresh.png()
 
 
-@pytest.mark.parametrize("family", dfsp.priors.TAU_FAMILIES)
+@pytest.mark.parametrize("family", dfsp.model.priors.TAU_FAMILIES)
 def test_every_prior_of_tau_can_be_drawn(family):
     result = answer(**EXPLORER_START | {"tau_family": family, "tau_scale": 1.5})
     picture = Picture()

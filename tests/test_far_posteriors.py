@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import dfsp
-from dfsp.exact import solve
+from dfsp.engine.posterior import solve
 
 
 def brute_force(events, total, model, mu, tau):

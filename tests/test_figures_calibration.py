@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from dfsp.calibration import Calibration
-from dfsp.figures_calibration import LABELS, POINTS, plot_coverage, plot_positions
+from dfsp.analyses.calibration import Calibration
+from dfsp.plots_calibration import LABELS, POINTS, plot_coverage, plot_positions
 
 
 def test_positions_are_drawn_as_differences_from_uniform():

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp import fitting, sampling
+from dfsp import fitting
 from dfsp.checks import Check
 from dfsp.constants import STATISTICS
+from dfsp.engine import nuts as sampling
 from dfsp.schemas import schema
 
 

@@ -6,10 +6,10 @@ import pytest
 from scipy import special, stats
 
 import dfsp
-from dfsp.calibration import Table
-from dfsp.exact import solve
-from dfsp.interval_coverage import METHODS, coverage
-from dfsp.references import _maximum_likelihood
+from dfsp.analyses.calibration import Table
+from dfsp.analyses.interval_coverage import METHODS, coverage
+from dfsp.analyses.references import _maximum_likelihood
+from dfsp.engine.posterior import solve
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import nbformat
 import pytest
 from papermill import inspect_notebook
 
-from dfsp.batches import read_plan
 from dfsp.parameters import ANALYSES
+from dfsp.runs.batch import read_plan
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -52,7 +52,7 @@ FAR_OUT = [
 
 @pytest.mark.parametrize(("events", "total", "model", "expected", "rel"), FAR_OUT)
 def test_sample_sizes_of_narrow_and_wide_rates(events, total, model, expected, rel):
-    size = dfsp.effective_sample_size(dfsp.exact.solve(events, total, model))
+    size = dfsp.effective_sample_size(dfsp.engine.posterior.solve(events, total, model))
     assert size.value == pytest.approx(expected, rel=rel)
     assert size.error < 2 * rel * expected
 
@@ -60,7 +60,7 @@ def test_sample_sizes_of_narrow_and_wide_rates(events, total, model, expected, r
 @pytest.mark.parametrize("mu_sd", [5, 10])
 def test_a_sample_size_beyond_the_grid_is_not_given(mu_sd):
     model = dfsp.Model(mu=dfsp.Normal(0, mu_sd))
-    size = dfsp.effective_sample_size(dfsp.exact.solve([0, 0], [5, 6], model))
+    size = dfsp.effective_sample_size(dfsp.engine.posterior.solve([0, 0], [5, 6], model))
     assert size.value is None
     assert "its error exceeds a tenth" in size.says
 

@@ -4,7 +4,7 @@ from scipy import stats
 
 import dfsp
 from dfsp import predictions
-from dfsp.exact import solve
+from dfsp.engine.posterior import solve
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
 import dfsp
-from dfsp.published import truncated
+from dfsp.analyses.published import truncated
 
 
 @pytest.mark.parametrize(

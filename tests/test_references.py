@@ -5,7 +5,7 @@ import json
 import pytest
 
 import dfsp
-from dfsp.references import FOLDER, compare_references, describe_sources
+from dfsp.analyses.references import FOLDER, compare_references, describe_sources
 
 
 def test_every_published_value_is_reproduced():

@@ -6,9 +6,9 @@ import pytest
 from scipy.special import gammaln
 
 import dfsp
-from dfsp.regression_design import levels_of
-from dfsp.regression_exact import Lattice
-from dfsp.regression_identified import posterior_moments, weak_partners
+from dfsp.analyses.regression_design import levels_of
+from dfsp.engine.identified import posterior_moments, weak_partners
+from dfsp.engine.linear import Lattice
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_nuts_agrees(both):
 def test_a_lattice_with_more_points_changes_little(dosed, monkeypatch):
     rough = dfsp.regress(*dosed)
     for name, value in (("ALONG", 161), ("STEP", 0.4), ("REACH", 22), ("ROWS", 48)):
-        monkeypatch.setattr(f"dfsp.regression_exact.{name}", value)
+        monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
     fine = dfsp.regress(*dosed)
     assert np.abs(rough.rates - fine.rates).max().max() < 1e-4
     assert np.abs(dfsp.contrasts(rough) - dfsp.contrasts(fine)).max().max() < 1e-4
@@ -179,7 +179,7 @@ def test_posterior_moments_without_a_sampler(dosed, both, monkeypatch):
     rng = np.random.default_rng(1)
     design = rng.normal(size=(len(events), 3))
     few = posterior_moments(events, total, design, *priors)
-    monkeypatch.setattr("dfsp.regression_identified.POINTS", 16384)
+    monkeypatch.setattr("dfsp.engine.identified.POINTS", 16384)
     many = posterior_moments(events, total, design, *priors)
     for one, two in zip(few, many, strict=True):
         assert one == pytest.approx(two, abs=5e-3)

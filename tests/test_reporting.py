@@ -15,8 +15,8 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
-from dfsp.reporting import cleaned, mathml, write_report
-from dfsp.runs import run_notebook
+from dfsp.runs.report import cleaned, mathml, write_report
+from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
 CELLS = (

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.dimensions import DOES_NOT_ARISE, EFFECTS, RULES, Dimension
-from dfsp.overlaps import overlap_options
-from dfsp.robustness import _tables
+from dfsp.analyses.dimensions import DOES_NOT_ARISE, EFFECTS, RULES, Dimension
+from dfsp.analyses.multiverse import _tables
+from dfsp.evidence.overlaps import overlap_options
 
 MCARTHUR = "McArthur 2005 / Heinrich 2008"
 POOLED = "Rutkowski 2017 / Rutkowski 2010 (pooled)"

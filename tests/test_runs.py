@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dfsp.errors import DfspError
-from dfsp.runs import run_notebook
+from dfsp.runs.run import run_notebook
 from dfsp.schemas import schema
 
 

@@ -12,9 +12,9 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 import dfsp
-from dfsp import sampling
 from dfsp.checks import failed
-from dfsp.exact import solve
+from dfsp.engine import nuts as sampling
+from dfsp.engine.posterior import solve
 
 ROWS = pd.DataFrame({"study": ["A", "B", "C"], "events": [0, 4, 9], "total": [5, 10, 9]})
 

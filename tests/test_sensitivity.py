@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binom
 
 import dfsp
-from dfsp.exact import solve
+from dfsp.engine.posterior import solve
 
 
 def test_the_grid_holds_the_default_fit(review, review_fit):
@@ -28,8 +28,8 @@ def test_the_grid_holds_the_default_fit(review, review_fit):
 
 
 def test_the_grid_has_the_effects_and_the_priors_of_the_model(make, monkeypatch):
-    monkeypatch.setattr("dfsp.sensitivity.PRIORS_OF_TAU", {"a": dfsp.HalfNormal(1)})
-    monkeypatch.setattr("dfsp.sensitivity.PRIORS_OF_MU", {"b": dfsp.Normal(0, 2)})
+    monkeypatch.setattr("dfsp.analyses.sensitivity.PRIORS_OF_TAU", {"a": dfsp.HalfNormal(1)})
+    monkeypatch.setattr("dfsp.analyses.sensitivity.PRIORS_OF_MU", {"b": dfsp.Normal(0, 2)})
     counts = make([("A", 18, 20), ("B", 9, 20), ("C", 28, 30)])
     model = dfsp.Model(dfsp.Normal(1, 0.5), dfsp.HalfNormal(0.3), dfsp.StudentT(4))
     table = dfsp.prior_grid(counts, model)
@@ -147,7 +147,7 @@ def test_nine_cohorts_with_one_missing_patient_each_are_gone_through():
 
 def test_more_ways_than_can_be_gone_through_are_drawn(monkeypatch):
     exact = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
-    monkeypatch.setattr("dfsp.sensitivity.MOST", 2)
+    monkeypatch.setattr("dfsp.analyses.sensitivity.MOST", 2)
     drawn = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
     assert exact.attrs["exact"] and not drawn.attrs["exact"]
     for p in (0.0, 1.0):

@@ -5,9 +5,9 @@ import pytest
 from scipy.special import betaln, expit
 
 import dfsp
-from dfsp.exact import solve
-from dfsp.models import Model
-from dfsp.shared_grid import SharedGrid
+from dfsp.engine.many import SharedGrid
+from dfsp.engine.posterior import solve
+from dfsp.model.model import Model
 
 EVENTS, TOTAL = np.array([0.0, 5, 9, 24]), np.array([6.0, 5, 13, 37])
 

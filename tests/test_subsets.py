@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.exact import solve
+from dfsp.engine.posterior import solve
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def test_results_are_those_of_separate_fits(review, subsets, rng):
 
 def test_many_studies_are_sampled(make):
     counts = make([(f"S{i}", 1 + i % 3, 6) for i in range(17)])
-    import dfsp.subsets
+    import dfsp.analyses.subsets
 
-    before = dfsp.subsets.SAMPLED
-    dfsp.subsets.SAMPLED = 200
+    before = dfsp.analyses.subsets.SAMPLED
+    dfsp.analyses.subsets.SAMPLED = 200
     try:
         first, again = dfsp.all_subsets(counts), dfsp.all_subsets(counts)
     finally:
-        dfsp.subsets.SAMPLED = before
+        dfsp.analyses.subsets.SAMPLED = before
     assert first.equals(again)
     assert 0 < len(first) <= 201 and (first["studies"] > 0).all()
     # All studies are among them, once, and are what the picture marks.
@@ -58,8 +58,8 @@ def test_many_studies_are_sampled(make):
 
 def test_a_small_sample_has_no_subset_twice(make, monkeypatch):
     counts = make([("A", 1, 5), ("B", 2, 5), ("C", 4, 5)])
-    monkeypatch.setattr("dfsp.subsets.MOST", 2)
-    monkeypatch.setattr("dfsp.subsets.SAMPLED", 100)
+    monkeypatch.setattr("dfsp.analyses.subsets.MOST", 2)
+    monkeypatch.setattr("dfsp.analyses.subsets.SAMPLED", 100)
     table = dfsp.all_subsets(counts)
     assert len(table) == 7 and not table[["A", "B", "C"]].duplicated().any()
 

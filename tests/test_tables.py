@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 
 from dfsp.errors import DfspError
-from dfsp.tables import MAX_COUNT, Counts, check_table, count_fault, number_fault, read_table
+from dfsp.evidence.tables import (
+    MAX_COUNT,
+    Counts,
+    check_table,
+    count_fault,
+    number_fault,
+    read_table,
+)
 
 GOOD = "study,events,total\nAdams 2001,3,10\nBaker 2002,0,7\n"
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 import dfsp
-from dfsp.integrals import log_likelihood
-from dfsp.totals import Total, log_likelihood_of_total, scenarios
+from dfsp.analyses.totals import Total, log_likelihood_of_total, scenarios
+from dfsp.model.likelihood import log_likelihood
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_wide_priors_are_not_cut_off(review_evidence):
 
 
 def test_a_grid_that_ends_too_early_is_refused(review_evidence, monkeypatch):
-    monkeypatch.setattr("dfsp.totals.DEPTH_OF_MU", 1e-3)
+    monkeypatch.setattr("dfsp.analyses.totals.DEPTH_OF_MU", 1e-3)
     with pytest.raises(dfsp.DfspError, match="lies at the edge of the grid"):
         scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
 

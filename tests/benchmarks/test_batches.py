@@ -7,7 +7,7 @@ import os
 
 import yaml
 
-from dfsp.batches import read_plan, run_batch
+from dfsp.runs.batch import read_plan, run_batch
 
 SECONDS_OF_A_RUN = 8
 

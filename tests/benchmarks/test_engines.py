@@ -12,8 +12,8 @@ import pymc as pm
 import pytest
 
 import dfsp
-from dfsp import sampling
-from dfsp.exact import solve
+from dfsp.engine import nuts as sampling
+from dfsp.engine.posterior import solve
 from dfsp.fitting import QUANTITIES
 
 

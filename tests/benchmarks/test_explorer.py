@@ -4,8 +4,8 @@ from itertools import cycle
 
 import pytest
 
-from dfsp.effects import FAMILIES
 from dfsp.explorer import explorer
+from dfsp.model.effects import FAMILIES
 
 
 @pytest.fixture

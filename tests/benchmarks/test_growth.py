@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.exact import solve
+from dfsp.engine.posterior import solve
 
 
 def drawn(studies, patients):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.dimensions import PRIORS_OF_TAU
+from dfsp.analyses.dimensions import PRIORS_OF_TAU
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfsp.runs import run_notebook
+from dfsp.runs.run import run_notebook
 
 
 @pytest.mark.parametrize("notebook", ["02_response", "06_robustness"])

@@ -1,0 +1,1 @@
+"""One chapter for each further question that the notebooks ask."""

@@ -1,0 +1,153 @@
+"""Several models of the same counts: how probable each is given these, and their average."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfsp.analyses.dimensions import EFFECTS
+from dfsp.constants import STATISTICS
+from dfsp.engine.posterior import Distribution
+from dfsp.errors import DfspError
+from dfsp.evidence.tables import Counts
+from dfsp.fitting import Fit, fit
+from dfsp.model.effects import BetaBinomial, Effects
+from dfsp.model.model import Model
+
+Array = npt.NDArray[np.float64]
+
+QUANTITIES = ("typical_rate", "mean_rate", "new_study_rate")
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """Models weighed by how well they predicted the counts.
+
+    Attributes
+    ----------
+    models : pandas.DataFrame
+        Indexed by `model`: `log_marginal_likelihood`, `prior` and `probability` (posterior).
+    summary : pandas.DataFrame
+        Indexed by `quantity`, columns `STATISTICS`: rates averaged over the models. A rate that a
+        model does not have is averaged over none, and left out.
+    """
+
+    models: pd.DataFrame
+    summary: pd.DataFrame
+
+    def __repr__(self) -> str:
+        probability = self.models["probability"]
+        mean = self.summary.loc["mean_rate"]
+        return (
+            f"Average({len(self.models)} models, {probability.idxmax()} the most probable "
+            f"({probability.max():.2f}): mean rate {mean['mean']:.3f} "
+            f"[{mean['q2.5']:.3f}, {mean['q97.5']:.3f}])"
+        )
+
+
+def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -> Average:
+    """Return posterior probabilities of models, and rates averaged with them.
+
+    The posterior probability of a model is proportional to its prior probability times its marginal
+    likelihood. Marginal likelihoods depend on the priors of each model, and more so the vaguer
+    these are.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Two or more of the same counts, with the exact engine.
+    prior : mapping of str to float, optional
+        Prior probability of each, of any sum; by default all alike.
+
+    Returns
+    -------
+    Average
+
+    Raises
+    ------
+    DfspError
+        Fewer than two fits, counts that differ, or prior probabilities that cannot be used.
+    """
+    if len(fits) < 2:
+        raise DfspError("an average needs two models or more; give a mapping of names to fits")
+    (first, reference), *others = fits.items()
+    for name, each in others:
+        if _counts(each) != _counts(reference):
+            raise DfspError(
+                f"models {first!r} and {name!r} are not of the same counts; marginal likelihoods "
+                "can be compared on identical counts only"
+            )
+    weight = np.array([1.0 if prior is None else prior.get(name, -1.0) for name in fits])
+    named = prior is None or set(prior) == set(fits)
+    if not named or not (weight >= 0).all() or not weight.sum():
+        raise DfspError(
+            f"prior = {dict(prior or {})!r}; give a probability for each of {', '.join(fits)}"
+        )
+    evidence = np.array([each.exact.log_marginal_likelihood for each in fits.values()])
+    probability = weight * np.exp(evidence - evidence.max())
+    probability /= probability.sum()
+    models = pd.DataFrame(
+        {
+            "log_marginal_likelihood": evidence,
+            "prior": weight / weight.sum(),
+            "probability": probability,
+        },
+        index=pd.Index(fits, name="model"),
+    )
+    rows = {}
+    for quantity in QUANTITIES:
+        parts = [getattr(each.exact, quantity) for each in fits.values()]
+        if all(np.isfinite(part.mean) for part in parts):
+            rows[quantity] = _mixture(parts, probability).summary()
+    summary = pd.DataFrame(rows, index=list(STATISTICS)).T.rename_axis("quantity")
+    return Average(models, summary)
+
+
+def fit_with_effects(
+    counts: Counts, model: Model, effects: Mapping[str, Effects] = EFFECTS
+) -> dict[str, Fit]:
+    """Fit the same counts with each family of effects, under the priors of one model.
+
+    Parameters
+    ----------
+    counts : Counts
+    model : Model
+        Its priors of mu and tau; beta-binomial effects have none, and keep their own.
+    effects : mapping of str to Effects
+
+    Returns
+    -------
+    dict of str to Fit
+    """
+    return {
+        name: fit(counts, Model(effects=each))
+        if isinstance(each, BetaBinomial)
+        else fit(counts, Model(model.mu, model.tau, each))
+        for name, each in effects.items()
+    }
+
+
+def describe_average(result: Average) -> str:
+    """Say which model the counts favour, and what all of them together say of the mean rate."""
+    models = result.models.sort_values("probability", ascending=False)
+    shares = ", ".join(f"{name} {p:.2f}" for name, p in models["probability"].items())
+    mean = 100 * result.summary.loc["mean_rate"]
+    return (
+        f"Posterior probabilities: {shares}. Averaged over them the mean rate is "
+        f"{mean['mean']:.1f} % (95% interval {mean['q2.5']:.1f} to {mean['q97.5']:.1f} %)."
+    )
+
+
+def _counts(fit: Fit) -> list[tuple[int, int]]:
+    return sorted(zip(fit.studies["events"].to_list(), fit.studies["total"].to_list(), strict=True))
+
+
+def _mixture(parts: Sequence[Distribution], weight: Array) -> Distribution:
+    x = np.unique(np.concatenate([part.x for part in parts]))
+    cdf = np.stack([part.cdf_at(x) for part in parts])
+    mean = float(weight @ [part.mean for part in parts])
+    square = float(weight @ [part.sd**2 + part.mean**2 for part in parts])
+    whole = np.maximum.accumulate(weight @ cdf)
+    return Distribution(x, whole, mean, float(np.sqrt(square - mean**2)), True)

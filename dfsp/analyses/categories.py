@@ -1,0 +1,584 @@
+"""Complete and partial response, stable disease and progression together, as nested questions.
+
+Each question is a yes or no with a hierarchical model of its own: responded or not; complete given
+a response; progressed given none. The likelihood is the product of theirs, so the exact engine
+answers each, and every category's rate is a product of answers. Study effects of different
+questions are independent; `ORDERS` holds another order of asking, as a sensitivity.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import ndtr
+
+from dfsp.checks import Check
+from dfsp.constants import QUANTILES, SEED, STATISTICS
+from dfsp.engine.posterior import Distribution, Posterior, invert, solve
+from dfsp.errors import DfspError
+from dfsp.evidence.load import Evidence
+from dfsp.fitting import resolved
+from dfsp.model.likelihood import sigmoid
+from dfsp.model.model import Model
+from dfsp.model.priors import HalfNormal
+from dfsp.predictions import draws
+from dfsp.seeds import generator
+
+Array = npt.NDArray[np.float64]
+
+CATEGORIES = {
+    "excluded": ("CR", "PR", "SD", "PD"),
+    "no event": ("CR", "PR", "SD", "PD", "NE"),
+}
+"""The categories whose rates sum to one, by what a not-evaluable patient counts as."""
+
+SCALES = {
+    "typical_rate": "at typical effects",
+    "mean_rate": "mean rate",
+    "new_study_rate": "new-study rate",
+}
+
+
+class Question(NamedTuple):
+    """Which categories answer yes, which no; the others are not asked."""
+
+    name: str
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+
+
+_COMPLETE = Question("complete given response", ("CR",), ("PR",))
+ORDERS: dict[str, dict[str, tuple[Question, ...]]] = {
+    "response first": {
+        "excluded": (
+            Question("response", ("CR", "PR"), ("SD", "PD")),
+            _COMPLETE,
+            Question("progression given no response", ("PD",), ("SD",)),
+        ),
+        "no event": (
+            Question("response", ("CR", "PR"), ("SD", "PD", "NE")),
+            _COMPLETE,
+            Question("evaluable given no response", ("SD", "PD"), ("NE",)),
+            Question("progression given evaluable without response", ("PD",), ("SD",)),
+        ),
+    },
+    "progression first": {
+        "excluded": (
+            Question("progression", ("PD",), ("CR", "PR", "SD")),
+            Question("response given no progression", ("CR", "PR"), ("SD",)),
+            _COMPLETE,
+        ),
+        "no event": (
+            Question("progression", ("PD",), ("CR", "PR", "SD", "NE")),
+            Question("response given no progression", ("CR", "PR"), ("SD", "NE")),
+            _COMPLETE,
+            Question("stable given neither", ("SD",), ("NE",)),
+        ),
+    },
+}
+"""By order and by rule for not-evaluable patients, the questions from first to last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Categories:
+    """What the nested questions say together.
+
+    Attributes
+    ----------
+    questions : tuple of Question
+    informs : pandas.DataFrame
+        One row a cohort and question: `study`, `question`, `events`, `total` (missing where the
+        cohort does not inform it), `reason`.
+    posteriors : dict of str to Posterior
+        By question; that of a question without any patient is the prior.
+    studies : dict of str to list of str
+        By question, the studies behind its posterior, in its order.
+    cells : dict of str to dict of str to int
+        By study, its counts as its source splits them.
+    model : Model
+        Of every question.
+    not_evaluable, evidence_set : str
+    files : dict of str to str
+        SHA-256 of each file read.
+    """
+
+    questions: tuple[Question, ...]
+    informs: pd.DataFrame
+    posteriors: dict[str, Posterior]
+    studies: dict[str, list[str]]
+    cells: dict[str, dict[str, int]]
+    model: Model
+    not_evaluable: str
+    evidence_set: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories whose rates sum to one."""
+        return CATEGORIES[self.not_evaluable]
+
+    def __repr__(self) -> str:
+        asked = "; ".join(
+            f"{name}: {int(p.events.sum())}/{int(p.total.sum())} in {len(p.events)} cohorts"
+            for name, p in self.posteriors.items()
+        )
+        return f"Categories('{self.evidence_set}', not evaluable {self.not_evaluable}: {asked})"
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Whether the grid of each question resolves its posterior."""
+        return tuple(
+            Check(**resolved(p).as_dict() | {"name": f"{resolved(p).name}: {name}"})
+            for name, p in self.posteriors.items()
+        )
+
+
+def fit_categories(
+    evidence: Evidence,
+    *,
+    not_evaluable: str = "no event",
+    order: str = "response first",
+    model: Model | None = None,
+) -> Categories:
+    """Answer the nested questions with the exact engine.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        With response counts. A coarse count informs the questions that all its categories answer
+        alike, and keeps its cohort out of those that they answer differently.
+    not_evaluable : {"no event", "excluded"}
+        `"excluded"`: questions are asked of evaluable patients and four rates sum to one;
+        `"no event"`: of all patients, a further question splits off NE, and five do.
+    order : {"response first", "progression first"}
+    model : Model, optional
+        Priors and effects of every question.
+
+    Returns
+    -------
+    Categories
+
+    Raises
+    ------
+    DfspError
+        Another rule or order, or a set without response counts.
+    """
+    if not_evaluable not in CATEGORIES:
+        raise DfspError(
+            f"not_evaluable {not_evaluable!r} cannot be used for categories: a patient who could "
+            f"not be evaluated is in none of them; use one of {', '.join(CATEGORIES)}"
+        )
+    if order not in ORDERS:
+        raise DfspError(f"order {order!r} is not known; use one of {', '.join(ORDERS)}")
+    rows = evidence.rows[evidence.rows["measure"] == "response"]
+    if rows.empty:
+        raise DfspError(f"evidence set {evidence.name!r} has no response counts")
+    model = model or Model()
+    questions = ORDERS[order][not_evaluable]
+    found = _informs(evidence, rows, questions)
+    posteriors, studies = {}, {}
+    for question in questions:
+        own = [row for row in found if row[1] == question.name and row[3]]
+        names, _, events, total, _ = zip(*own, strict=True) if own else ((),) * 5
+        posteriors[question.name] = solve(events, total, model)
+        studies[question.name] = list(names)
+    columns = ["study", "question", "events", "total", "reason"]
+    informs = pd.DataFrame(found, columns=columns).astype({"events": "Int64", "total": "Int64"})
+    return Categories(
+        questions, informs, posteriors, studies, cells_of_cohorts(rows), model, not_evaluable,
+        evidence.name, dict(evidence.files),
+    )  # fmt: skip
+
+
+def cells_of_cohorts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the counts of each cohort by category, as its source splits them; keys are labels."""
+    cells: dict[str, dict[str, int]] = {}
+    columns = (rows[name].to_list() for name in ("label", "category", "count"))
+    for label, category, patients in zip(*columns, strict=True):
+        cells.setdefault(label, {})[category] = patients
+    return cells
+
+
+def _informs(
+    evidence: Evidence, rows: pd.DataFrame, questions: tuple[Question, ...]
+) -> list[tuple[str, str, int | None, int | None, str]]:
+    """Return study, question, yes, asked and the reason why not, cohort by cohort."""
+    kinds = dict(zip(evidence.cohorts["cohort"], evidence.cohorts["kind"], strict=True))
+    cohorts: dict[tuple[str, str], dict[str, int]] = {}
+    whole: dict[str, bool] = {}
+    columns = (
+        rows[name].to_list() for name in ("cohort", "label", "category", "count", "population")
+    )
+    for cohort, label, category, patients, population in zip(*columns, strict=True):
+        cohorts.setdefault((cohort, label), {})[category] = patients
+        whole[cohort] = whole.get(cohort, True) and population == "all"
+    found = []
+    for (cohort, label), cells in cohorts.items():
+        # Where the row is of all patients, nobody was not evaluable if nobody is recorded as such.
+        if whole[cohort] and not any("NE" in c.split("+") for c in cells):
+            cells["NE"] = 0
+        for question in questions:
+            answer = _answers(cells, question)
+            if kinds[cohort] == "aggregate":
+                answer = None, None, "a total over unknown cohorts"
+            found.append((label, question.name, *answer))
+    return found
+
+
+def _answers(cells: dict[str, int], question: Question) -> tuple[int | None, int | None, str]:
+    """Return yes and asked, or why a cohort does not inform the question."""
+    yes = no = 0
+    recorded: set[str] = set()
+    for category, patients in cells.items():
+        parts = set(category.split("+"))
+        answers = {p in question.yes if p in question.yes + question.no else None for p in parts}
+        if len(answers) > 1 and patients:
+            return None, None, f"{category} {patients} cannot be divided"
+        # Nobody in a coarse cell is nobody in each of its categories.
+        recorded |= parts
+        yes += patients if True in answers else 0
+        no += patients if False in answers else 0
+    for side in (question.yes, question.no):
+        if not recorded & set(side):
+            return None, None, f"no count of {', '.join(side)} is recorded"
+    return yes, yes + no, ""
+
+
+def informed(result: Categories) -> pd.DataFrame:
+    """Return which cohort informs which question, as `events/total` or `-`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a cohort, one column a question.
+    """
+    table = result.informs
+    text = table["events"].astype("string") + "/" + table["total"].astype("string")
+    wide = table.assign(text=text.fillna("-")).pivot_table(
+        index="study", columns="question", values="text", aggfunc="first", sort=False
+    )
+    return wide[[question.name for question in result.questions]]
+
+
+def tau_sensitivity(
+    evidence: Evidence, result: Categories, scales: Sequence[float] = (0.5, 1.0, 2.0)
+) -> pd.DataFrame:
+    """Answer the questions again with other scales of the half-normal prior of tau.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `category`; for each scale its mean rate and the upper end of its interval.
+    """
+    order = next(name for name, rules in ORDERS.items() if result.questions in rules.values())
+    columns = {}
+    for scale in scales:
+        model = replace(result.model, tau=HalfNormal(scale))
+        again = fit_categories(
+            evidence, not_evaluable=result.not_evaluable, order=order, model=model
+        )
+        means = category_rates(again).loc["mean rate"]
+        columns[f"mean, tau scale {scale:g}"] = means["mean"]
+        columns[f"97.5 %, tau scale {scale:g}"] = means["q97.5"]
+    return pd.DataFrame(columns)
+
+
+def compare_orders(
+    evidence: Evidence, result: Categories, order: str = "progression first"
+) -> pd.DataFrame:
+    """Return mean rates in another order of asking, and in this one on the same cohorts.
+
+    A coarse count may inform one order and not the other. What a change of order does is seen on
+    cohorts that inform both only; the rest is what those left out do.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by category: the mean rate in `order`, in the order of `result` on the cohorts
+        that inform both orders (`same cohorts`), and in that of `result` on all. `attrs` has the
+        `order` and the cohorts `left_out` of the comparison.
+    """
+    own = next(name for name, rules in ORDERS.items() if result.questions in rules.values())
+
+    def answered(rows: pd.DataFrame, asked: str) -> Categories:
+        chosen = replace(evidence, rows=rows)
+        rule = result.not_evaluable
+        return fit_categories(chosen, not_evaluable=rule, order=asked, model=result.model)
+
+    rows = evidence.rows
+    both = [
+        set(each.informs.dropna(subset="total")["study"])
+        for each in (result, answered(rows, order))
+    ]
+    same = rows[rows["label"].isin(both[0] & both[1])]
+    columns = {order: answered(same, order), f"{own}, same cohorts": answered(same, own)}
+    columns[f"{own}, all"] = result
+    table = pd.DataFrame(
+        {name: category_rates(each).loc["mean rate", "mean"] for name, each in columns.items()}
+    )
+    gone = [study for study in result.cells if study not in both[0] & both[1]]
+    table.attrs = {"order": order, "left_out": gone}
+    return table
+
+
+def describe_orders(table: pd.DataFrame) -> str:
+    """Say how far another order moves a mean rate, on identical cohorts.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `compare_orders`.
+    """
+    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
+    most = str(shift.abs().idxmax())
+    gone = table.attrs["left_out"]
+    text = (
+        f"On identical cohorts, asking {table.attrs['order']} moves no mean rate by more than "
+        f"{abs(shift[most]):.1f} points ({most}: {shift[most]:+.1f})."
+    )
+    if not gone:
+        return text
+    left = 100 * (table.iloc[:, 1] - table.iloc[:, 2])
+    most = str(left.abs().idxmax())
+    return (
+        f"{text} That order hears nothing from {', '.join(gone)}, whose coarse counts answer its "
+        f"questions both ways; leaving them out moves {most} by {left[most]:+.1f} points, whatever "
+        "the order."
+    )
+
+
+def category_rates(result: Categories) -> pd.DataFrame:
+    """Return the rate of each category, which sum to one in their means.
+
+    A product of typical rates is called 'at typical effects': a study at the median of every
+    question. It is not the median study of the category, since medians do not multiply.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `rate` (at typical effects, mean rate, new-study rate) and `category`; columns
+        `STATISTICS`, rate scale.
+    """
+    rows, index = [], []
+    for quantity, label in SCALES.items():
+        answers = {name: getattr(p, quantity) for name, p in result.posteriors.items()}
+        for category in result.categories:
+            path = [
+                answers[q.name] if category in q.yes else _complement(answers[q.name])
+                for q in result.questions
+                if category in q.yes + q.no
+            ]
+            distribution = path[0]
+            for factor in path[1:]:
+                distribution = product_of(distribution, factor)
+            rows.append(distribution.summary())
+            index.append((label, category))
+    names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
+    return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
+
+
+def _complement(rate: Distribution) -> Distribution:
+    return Distribution(-rate.x[::-1], 1 - rate.cdf[::-1], 1 - rate.mean, rate.sd, True)
+
+
+SCORES = np.linspace(-6, 6, 97)
+
+
+def product_of(first: Distribution, second: Distribution) -> Distribution:
+    """Return the distribution of the product of two independent rates."""
+    # Points of the first, equidistant in normal scores, over the distribution of the second
+    weight = np.exp(-0.5 * SCORES**2)
+    weight /= weight.sum()
+    points = sigmoid(invert(first.x[None], first.cdf[None], ndtr(SCORES))[0])
+    other = sigmoid(invert(second.x[None], second.cdf[None], ndtr(SCORES))[0])
+    products = np.sort((points[:, None] * other[::4]).ravel())
+    z = np.unique(np.quantile(products, ndtr(np.linspace(-5, 5, 121))))
+    z = z[(z > 0) & (z < 1)]
+    with np.errstate(divide="ignore"):
+        ratio = np.minimum(z[:, None] / points, 1)
+        at = np.log(ratio / (1 - ratio))
+    below = np.interp(at, second.x, second.cdf, left=0.0, right=1.0)
+    cdf = np.maximum.accumulate(below @ weight)
+    mean = first.mean * second.mean
+    square = (first.mean**2 + first.sd**2) * (second.mean**2 + second.sd**2)
+    return Distribution(np.log(z / (1 - z)), cdf, mean, float(np.sqrt(square - mean**2)), True)
+
+
+def study_categories(result: Categories) -> pd.DataFrame:
+    """Return observed shares and rates under the model of every cohort, and of a new study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `study`, `category`, `observed` (share of the cohort's patients; missing where its source
+        does not split that far), `rate` (posterior mean; a question that the cohort does not
+        inform is answered as for a new study). The last rows are of a `new study`.
+    """
+    rows = []
+    counted = result.informs.dropna(subset="total")
+    keys = zip(counted["study"], counted["question"], strict=True)
+    pairs = zip(counted["events"].to_list(), counted["total"].to_list(), strict=True)
+    known = dict(zip(keys, pairs, strict=True))
+    for study in [*result.informs["study"].unique(), "new study"]:
+        for category in result.categories:
+            rate, share = 1.0, 1.0
+            for question in result.questions:
+                if category not in question.yes + question.no:
+                    continue
+                yes, seen = _study_answer(result, question.name, study), np.nan
+                if counts := known.get((study, question.name)):
+                    seen = counts[0] / counts[1] if counts[1] else 0.0
+                rate *= yes if category in question.yes else 1 - yes
+                share *= seen if category in question.yes else 1 - seen
+            rows.append([study, category, share, rate])
+    return pd.DataFrame(rows, columns=["study", "category", "observed", "rate"])
+
+
+def _study_answer(result: Categories, question: str, study: str) -> float:
+    posterior = result.posteriors[question]
+    if study in result.studies[question]:
+        return float(posterior.studies[result.studies[question].index(study), 0])
+    return posterior.new_study_rate.mean
+
+
+def weighted_categories(
+    result: Categories, *, number: int = 4000, seed: int = SEED
+) -> pd.DataFrame:
+    """Return sum(n_i p_i) / sum(n_i) of each category: what adding patients up estimates.
+
+    A question that a cohort does not inform is answered as for a new study.
+
+    Parameters
+    ----------
+    result : Categories
+    number : int
+        Independent draws behind the standard deviation and the quantiles; the mean is exact.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by category; columns `STATISTICS`, rate scale.
+    """
+    studies = list(result.cells)
+    patients = np.array(
+        [
+            sum(
+                n
+                for category, n in cells.items()
+                if set(category.split("+")) & {*result.categories}
+            )
+            for cells in result.cells.values()
+        ]
+    )
+    share = patients / patients.sum()
+    effects = result.model.effects
+    answers = {}
+    for place, (name, posterior) in enumerate(result.posteriors.items()):
+        drawn = draws(posterior, number, seed=seed + place)["posterior"]
+        flat = {key: drawn[key].to_numpy().reshape(number, -1) for key in map(str, drawn.data_vars)}
+        if "mu" in flat:
+            mu, tau = flat["mu"][:, 0], flat["tau"][:, 0]
+        else:
+            mean = flat["mean_rate"][:, 0]
+            mu, tau = np.log(mean / (1 - mean)), flat["concentration"][:, 0] ** -0.5
+        rng = generator(seed + place, "studies that a question does not ask")
+        answers[name] = np.stack([
+            flat["rate"][:, result.studies[name].index(study)]
+            if study in result.studies[name]
+            else sigmoid(effects.new.draw(mu, tau, rng))
+            for study in studies
+        ])  # fmt: skip
+    means = study_categories(result).pivot_table(index="study", columns="category", values="rate")
+    rows = []
+    for category in result.categories:
+        rate = np.ones((len(studies), number))
+        for question in result.questions:
+            if category in question.yes + question.no:
+                yes = answers[question.name]
+                rate = rate * (yes if category in question.yes else 1 - yes)
+        weighted = share @ rate
+        mean = float(share @ means.loc[studies, category].to_numpy())
+        rows.append([mean, weighted.std(), *np.quantile(weighted, QUANTILES)])
+    index = pd.Index(result.categories, name="category")
+    return pd.DataFrame(rows, index=index, columns=list(STATISTICS))
+
+
+def category_draws(
+    result: Categories, number: int = 4000, *, seed: int = SEED
+) -> "dict[str, pd.DataFrame]":
+    """Return independent draws of the categories' rates; each row sums to one.
+
+    Parameters
+    ----------
+    result : Categories
+    number : int
+        A multiple of 4.
+    seed : int
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        `at typical effects` and `new-study rate`: one row a draw, one column a category.
+    """
+    # Each question has a seed of its own, since their posteriors are independent.
+    drawn = {
+        name: draws(posterior, number, seed=seed + place)["posterior"]
+        for place, (name, posterior) in enumerate(result.posteriors.items())
+    }
+    found = {}
+    for quantity in ("typical_rate", "new_study_rate"):
+        columns = {}
+        for category in result.categories:
+            rate = np.ones(number)
+            for question in result.questions:
+                if category in question.yes + question.no:
+                    yes = drawn[question.name][quantity].to_numpy().ravel()
+                    rate = rate * (yes if category in question.yes else 1 - yes)
+            columns[category] = rate
+        found[SCALES[quantity]] = pd.DataFrame(columns)
+    return found
+
+
+def question_priors(result: Categories) -> pd.DataFrame:
+    """Return the prior predictive and the posterior new-study rate of each question.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by question: `prior_low`, `prior_high`, `low`, `median`, `high` (interval of a
+        new study's rate), and `tau` (posterior median, logit scale).
+    """
+    prior = solve([], [], result.model).new_study_rate.quantile([0.025, 0.975])
+    rows = []
+    for posterior in result.posteriors.values():
+        low, median, high = posterior.new_study_rate.quantile([0.025, 0.5, 0.975])
+        rows.append([*prior, low, median, high, float(posterior.tau.quantile(0.5)[0])])
+    columns = ["prior_low", "prior_high", "low", "median", "high", "tau"]
+    return pd.DataFrame(rows, index=pd.Index(result.posteriors, name="question"), columns=columns)
+
+
+def describe_categories(result: Categories) -> str:
+    """Return the headline: the mean rates, which sum to one."""
+    means = pd.DataFrame(category_rates(result).loc["mean rate"])
+    names = {
+        "CR": "complete response",
+        "PR": "partial response",
+        "SD": "stable disease",
+        "PD": "progression",
+        "NE": "not evaluable",
+    }
+    parts = [
+        f"{names[category]} {100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
+        for category, mean, low, high in zip(
+            result.categories, means["mean"], means["q2.5"], means["q97.5"], strict=True
+        )
+    ]
+    whom = "evaluable patients" if result.not_evaluable == "excluded" else "all patients"
+    return (
+        f"Mean rates over studies (evidence set '{result.evidence_set}', {whom}): "
+        f"{'; '.join(parts)}."
+    )

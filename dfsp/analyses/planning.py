@@ -1,0 +1,716 @@
+"""What the evidence says about the next trial: its prior, what that is worth, what to expect.
+
+The new-study distribution is approximated by a mixture of beta distributions, which updates in
+closed form and can be handed to R. Everything here is deterministic and on the rate scale.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
+
+from dfsp.engine.posterior import Posterior, invert
+from dfsp.errors import DfspError
+from dfsp.fitting import Fit
+from dfsp.model.effects import BetaBinomial, StudentT
+from dfsp.model.likelihood import sigmoid
+from dfsp.model.priors import Fixed, HalfNormal, Uniform
+from dfsp.predictions import events_in_new_study, exact_posterior, rate_points
+from dfsp.summaries import chance
+
+Array = npt.NDArray[np.float64]
+
+MOST = 4  # beta components tried
+CLOSE = 0.005  # difference of distribution functions that needs no further component
+SUCCESS = 0.975  # posterior probability that a planned trial must exceed
+FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
+NORMAL_SD_LIMIT = 1.0  # HalfNormal scale of tau above which the integral diverges
+STEP = 0.05  # of arcsinh, between points of the information's integral
+REACHES = (30.0, 60.0, 120.0, 240.0, 480.0, 700.0)  # logit; beyond, 1/p(1 - p) overflows
+NEGLIGIBLE = 1e-10  # share of an integral at its ends
+GRID_ERROR = 1e-6  # relative error of the exact engine's density, an upper estimate
+LOOSE = 0.1  # relative error above which a sample size is not given
+RULES = (10, 16)  # Gauss-Legendre points in a panel; their difference estimates the error
+PANEL = 0.25  # length of a panel in arcsinh units of a component's width
+TAIL = 40.0  # exponential decay after which a tail is left out, e^-40
+FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
+
+
+@dataclass(frozen=True)
+class BetaMixture:
+    """A mixture of beta distributions of a rate.
+
+    Attributes
+    ----------
+    weight, a, b : array, shape (component,)
+        Weights that add up to 1, and the parameters of the components, by falling weight.
+
+    Raises
+    ------
+    DfspError
+        The arrays are of different lengths or not all finite and positive, or the weights do not
+        add up to 1.
+    """
+
+    weight: Array
+    a: Array
+    b: Array
+
+    def __post_init__(self) -> None:
+        named = (("weight", self.weight), ("a", self.a), ("b", self.b))
+        parts = [_numbers(name, part) for name, part in named]
+        for (name, _), part in zip(named, parts, strict=True):
+            if part.ndim != 1 or part.shape != parts[0].shape or not len(part):
+                raise DfspError("a beta mixture needs weight, a and b of one length, 1 or more")
+            if not (np.isfinite(part).all() and (part > 0).all()):
+                raise DfspError(f"{name} = {part.tolist()}: give finite numbers above 0")
+            object.__setattr__(self, name, part)
+        if abs(parts[0].sum() - 1) > 1e-6:
+            raise DfspError(f"the weights add up to {parts[0].sum():g}; give weights of sum 1")
+
+    def __repr__(self) -> str:
+        # No more digits than a fitted mixture has; the attributes hold them all
+        parts = zip(self.weight, self.a, self.b, strict=True)
+        return " + ".join(f"{w:.3f} Beta({_short(a)}, {_short(b)})" for w, a, b in parts)
+
+    @property
+    def mean(self) -> float:
+        """Mean rate."""
+        return float(self.weight @ (self.a / (self.a + self.b)))
+
+    @property
+    def variance(self) -> float:
+        """Variance of the rate."""
+        size = self.a + self.b
+        square = self.a * (self.a + 1) / (size * (size + 1))
+        return float(self.weight @ square) - self.mean**2
+
+    def cdf(self, rate: npt.ArrayLike) -> Array:
+        """Return P(rate <= `rate`), for rates from 0 to 1, of any shape.
+
+        Raises
+        ------
+        DfspError
+            A rate outside its range.
+        """
+        at = _numbers("rate", rate)[..., None]
+        if not ((at >= 0) & (at <= 1)).all():
+            raise DfspError(f"rate = {rate!r}: give rates from 0 to 1")
+        return np.asarray(betainc(self.a, self.b, at) @ self.weight, dtype=np.float64)
+
+    def above(self, rate: float) -> float:
+        """Return P(rate > `rate`).
+
+        Raises
+        ------
+        DfspError
+            `rate` is no number from 0 to 1.
+        """
+        if not (_number(rate) and 0 <= rate <= 1):
+            raise DfspError(f"rate = {rate!r}: give a number from 0 to 1")
+        return float(betainc(self.b, self.a, 1 - rate) @ self.weight)
+
+    def predict(self, n: int) -> Array:
+        """Return the probability of each number of events among `n` patients, shape (n + 1,)."""
+        _whole("n", n, 1)
+        return np.exp(logsumexp(self._log_parts(np.arange(n + 1.0), n), axis=1))
+
+    def update(self, events: int, n: int) -> "BetaMixture":
+        """Return the posterior after `events` of `n` patients.
+
+        Raises
+        ------
+        DfspError
+            Not 0 <= events <= n in whole numbers.
+        """
+        _whole("n", n, 0)
+        _whole("events", events, 0)
+        if events > n:
+            raise DfspError(f"events = {events} exceeds n = {n}")
+        log_w = self._log_parts(np.array([float(events)]), n)[0]
+        weight = np.exp(log_w - logsumexp(log_w))
+        keep = weight > 0
+        return BetaMixture(weight[keep], (self.a + events)[keep], (self.b + n - events)[keep])
+
+    def robustify(self, weight: float, mean: float = 0.5) -> "BetaMixture":
+        """Return the mixture with a vague component worth two patients added.
+
+        Schmidli et al. 2014, doi:10.1111/biom.12242.
+
+        Parameters
+        ----------
+        weight : float
+            Prior probability that the next trial is unlike the evidence, 0 <= weight < 1.
+        mean : float
+            Mean rate of the vague component; 0.5 is the uniform distribution.
+
+        Raises
+        ------
+        DfspError
+            A weight or a mean outside its range.
+        """
+        if not (_number(weight) and 0 <= weight < 1):
+            raise DfspError(f"weight = {weight!r}: give a number from 0 to below 1")
+        _inside("mean", mean)
+        if weight == 0:
+            return self
+        return BetaMixture(
+            np.append(self.weight * (1 - weight), weight),
+            np.append(self.a, 2 * mean),
+            np.append(self.b, 2 * (1 - mean)),
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the object that RBesT's `read_mix_json` reads."""
+        names: list[str] | None = [f"comp{k}" for k in range(1, len(self.weight) + 1)]
+        if len(self.weight) == 3:
+            # R's jsonlite would make a matrix of two lists of three names, which are no dimnames
+            names = None
+        return {
+            "meta": {
+                "dim": [3, len(self.weight)],
+                "dimnames": [["w", "a", "b"], names],
+                "class": ["betaMix", "mix"],
+                "link": "identity",
+            },
+            "comp": [self.weight.tolist(), self.a.tolist(), self.b.tolist()],
+        }
+
+    def write(self, file: str | Path) -> None:
+        """Write the mixture as JSON for RBesT's `read_mix_json`.
+
+        Raises
+        ------
+        DfspError
+            The file cannot be written.
+        """
+        try:
+            Path(file).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise DfspError(f"{file} cannot be written: {error.strerror}") from error
+
+    def _log_parts(self, events: Array, n: int) -> Array:
+        """Log of weight times beta-binomial probability, shape (event, component)."""
+        events = events[:, None]
+        choose = gammaln(n + 1) - gammaln(events + 1) - gammaln(n - events + 1)
+        ratio = betaln(self.a + events, self.b + n - events) - betaln(self.a, self.b)
+        return np.asarray(np.log(self.weight) + choose + ratio, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class MixtureFit:
+    """A beta mixture fitted to a new-study distribution.
+
+    Attributes
+    ----------
+    mixture : BetaMixture
+    error : float
+        Largest difference of the two distribution functions.
+    tried : pandas.DataFrame
+        One row a number of components: `components`, `error`, `divergence` (Kullback-Leibler,
+        relative to the best one tried).
+    """
+
+    mixture: BetaMixture
+    error: float
+    tried: pd.DataFrame
+
+
+def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) -> MixtureFit:
+    """Approximate the new-study distribution by a mixture of beta distributions.
+
+    The mixture minimises the Kullback-Leibler divergence from the exact distribution, by a
+    deterministic search; no draws are involved.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        From the exact engine.
+    components : int, optional
+        1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one,
+        or else the closest.
+
+    Returns
+    -------
+    MixtureFit
+
+    Raises
+    ------
+    DfspError
+        `components` is not a whole number from 1 to 4.
+    """
+    if components is not None:
+        _whole("components", components, 1, MOST)
+    exact = exact_posterior(posterior).new_study_rate
+    theta, point_weight = rate_points(exact)
+    # Points of their own: those of the engine's table would miss the largest difference
+    ends = invert(exact.x[None], exact.cdf[None], np.array([1e-6, 1 - 1e-6]))[0]
+    at = np.linspace(ends[0], ends[1], 4001)
+    cdf, rate = exact.cdf_at(at), sigmoid(at)
+    found: list[tuple[BetaMixture, float, float]] = []
+    for number in range(1, MOST + 1) if components is None else [components]:
+        mixture, cross_entropy = _closest(theta, point_weight, number)
+        error = float(np.abs(mixture.cdf(rate) - cdf).max())
+        found.append((mixture, error, cross_entropy))
+        if error <= CLOSE:
+            break
+    best = min(entropy for *_, entropy in found)
+    tried = pd.DataFrame(
+        {
+            "components": [len(mixture.weight) for mixture, *_ in found],
+            "error": [error for _, error, _ in found],
+            "divergence": [entropy - best for *_, entropy in found],
+        }
+    )
+    mixture, error, _ = min(found, key=lambda one: one[1])
+    return MixtureFit(mixture, error, tried)
+
+
+def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, float]:
+    """Minimise the cross-entropy of the mixture relative to weighted logit rates."""
+    log_p, log_q = -np.logaddexp(0, -theta), -np.logaddexp(0, theta)
+    rate = np.exp(log_p)
+    mean = float(weight @ rate)
+    size = mean * (1 - mean) / float(weight @ (rate - mean) ** 2) - 1
+    # Starts: components spread over the quantiles, and components of one mean and unlike sizes
+    middle = np.interp((np.arange(number) + 0.5) / number, np.cumsum(weight), rate)
+    starts = [(middle, np.full(number, number * max(size, 2.0)))]
+    if number > 1:
+        starts.append((np.full(number, mean), size * np.geomspace(0.3, 3, number)))
+        starts.append(((middle + mean) / 2, size * np.geomspace(4, 0.4, number)))
+
+    def loss(x: Array) -> tuple[float, Array]:
+        share, a, b = x[:number], np.exp(x[number : 2 * number]), np.exp(x[2 * number :])
+        log_w = share - logsumexp(share)
+        parts = log_w + np.outer(log_p, a) + np.outer(log_q, b) - betaln(a, b)
+        total = logsumexp(parts, axis=1)
+        duty = np.exp(parts - total[:, None]) * weight[:, None]
+        mass = duty.sum(0)
+        both = psi(a + b)
+        gradient = np.concatenate(
+            [
+                mass - np.exp(log_w),
+                a * (log_p @ duty - mass * (psi(a) - both)),
+                b * (log_q @ duty - mass * (psi(b) - both)),
+            ]
+        )
+        return -float(weight @ total), -gradient
+
+    best = min(
+        (
+            minimize(
+                loss,
+                np.concatenate([np.zeros(number), np.log(m * s), np.log((1 - m) * s)]),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(-12, 12)] * (3 * number),
+                options={"maxiter": 3000, "ftol": 1e-14, "gtol": 1e-9},
+            )
+            for m, s in starts
+        ),
+        key=lambda result: float(result.fun),
+    )
+    share = best.x[:number]
+    mixture_weight = np.exp(share - logsumexp(share))
+    a, b = np.exp(best.x[number : 2 * number]), np.exp(best.x[2 * number :])
+    order = np.argsort(-mixture_weight)
+    return BetaMixture(mixture_weight[order], a[order], b[order]), float(best.fun)
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """What a distribution of a rate is worth in patients.
+
+    Attributes
+    ----------
+    value : float or None
+        None where it does not exist.
+    error : float or None
+        Estimate of the numerical error of `value`.
+    says : str
+        How it was computed, or why it does not exist.
+    """
+
+    value: float | None
+    error: float | None
+    says: str
+
+
+def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
+    """Return the expected local-information-ratio sample size (ELIR) of the new-study rate.
+
+    For a density pi on (0, 1) that vanishes at both ends it is 2 + E[(d log pi / dp)^2 p (1 - p)]
+    (Neuenschwander et al. 2020, doi:10.1111/biom.13252, integrated by parts). No mixture is
+    involved: the density is the exact engine's.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        From the exact engine.
+
+    Returns
+    -------
+    SampleSize
+        Without a value where the integral diverges, which the tail of tau's prior decides, and
+        where it lies so far out that its numerical error exceeds a tenth of it.
+    """
+    posterior = exact_posterior(posterior)
+    tau, effects = posterior.model.tau, posterior.model.effects
+    if isinstance(effects, BetaBinomial):
+        return SampleSize(None, None, "not computed for beta-binomial effects")
+    light = isinstance(tau, (Fixed, Uniform))
+    light = light or (isinstance(tau, HalfNormal) and tau.scale <= NORMAL_SD_LIMIT)
+    light = light and not isinstance(effects, StudentT)
+    if not light:
+        under = f"tau ~ {tau}, {effects}" if isinstance(effects, StudentT) else f"tau ~ {tau}"
+        why = f"diverges: under {under} the new-study rate has heavy logit tails"
+        return SampleSize(None, None, why)
+    fine, coarse, short = (
+        _information(posterior, step, faint)
+        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, FAINT))
+    )
+    value = 2 + fine
+    error = abs(fine - coarse) + abs(fine - short) + GRID_ERROR * value
+    if not error <= LOOSE * value:
+        why = "lies too far out in the tails to be computed: its error exceeds a tenth of it"
+        return SampleSize(None, None, why)
+    return SampleSize(value, error, "exact density")
+
+
+def _information(posterior: Posterior, step: float, faint: float) -> float:
+    """Integrate (d log pi / dp)^2 p (1 - p) over logit rates; infinite where that overflows.
+
+    Nodes of a weight below `faint` are left out.
+    """
+    nodes, grid = posterior.nodes, posterior.grid
+    main = nodes.weight > faint
+    mu, width, excess = nodes.mu[main], nodes.width[main], nodes.excess[main]
+    height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
+    # Equidistant in the inverse hyperbolic sine about the peak, in units of the narrowest row's
+    # standard deviation; rows of little weight may be resolved less well
+    centre = float((height / width) @ mu / (height / width).sum())
+    sd = np.hypot(grid.sd, grid.tau) * np.maximum(posterior.row_weight, 1e-16) ** -0.25
+    unit = float(sd.min())
+
+    def part(u: Array) -> Array:
+        x = centre + unit * np.sinh(u)
+        z = (x[:, None] - mu) / width
+        kernel = np.exp(-0.5 * z * z)
+        # The excess of width over tau taken back as in `Nodes.mixed`, for density and slope
+        half, eighth, square = excess / 2, excess**2 / 8, z * z
+        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
+        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
+        density = (kernel * even) @ height
+        slope = -((kernel * odd) @ (height / width))
+        seen = density > 0
+        over = np.square(2 * np.cosh(x / 2)) * unit * np.cosh(u) * step  # dx / p(1 - p)
+        log_slope = np.divide(slope, density, out=np.zeros_like(x), where=seen)
+        return np.where(seen, density * (log_slope + np.tanh(x / 2)) ** 2 * over, 0)
+
+    for reach in REACHES:
+        most = float(np.arcsinh(reach / unit))
+        u = np.arange(-most, most, step)
+        # In blocks, which fit into the processor's cache
+        parts = np.concatenate([part(u[k : k + 64]) for k in range(0, len(u), 64)])
+        total = float(parts.sum())
+        if max(parts[0], parts[-1]) <= NEGLIGIBLE * total:
+            return total
+    return np.inf
+
+
+def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
+    """Return the ELIR sample size of a beta mixture, defined as in `effective_sample_size`.
+
+    Parameters
+    ----------
+    mixture : BetaMixture
+
+    Returns
+    -------
+    SampleSize
+        Without a value if a component has a or b below 1, where the integral diverges.
+    """
+    a, b = mixture.a, mixture.b
+    if ((a < 1) | (b < 1)).any():
+        return SampleSize(None, None, "a component with a or b below 1 has none")
+    # Where a = 1 the slope vanishes at the end as fast as the rate does
+    left, right = (TAIL / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
+    values = []
+    for number in RULES:
+        x, spacing = _logit_rule(a, b, left, right, number)
+        log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+        # Of the mixture's density over p (1 - p), component by component
+        logs = np.log(mixture.weight) - betaln(a, b)
+        logs = logs + np.outer(log_p, a - 1) + np.outer(log_q, b - 1)
+        log_sum = logsumexp(logs, axis=1)
+        duty = np.exp(logs - log_sum[:, None])
+        # p (1 - p) d log pi / dp
+        slope = np.outer(np.exp(log_q), a - 1) - np.outer(np.exp(log_p), b - 1)
+        values.append(float(((duty * slope).sum(1) ** 2 * np.exp(log_sum)) @ spacing))
+    # The density at 0 and at 1, where only a component with a = 1 or b = 1 does not vanish
+    ends = float(mixture.weight @ (np.where(a == 1, b, 0) + np.where(b == 1, a, 0)))
+    value = 2 - ends + values[1]
+    # Logarithms of the density lose digits where the parameters are large
+    rounding = 1e-9 * max(1.0, value * 1e-6) * abs(value)
+    return SampleSize(value, abs(values[1] - values[0]) + rounding, "beta mixture")
+
+
+def _logit_rule(a: Array, b: Array, left: Array, right: Array, number: int) -> tuple[Array, Array]:
+    """Return points and weights for integrals over logit rates of beta densities.
+
+    Panels of `number` Gauss-Legendre points are short at the mode of every component and about 0,
+    where exponential tails bend, and grow with the distance up to `left` and `right` of them.
+    """
+    width = np.append(np.sqrt(1 / a + 1 / b), 1.0)
+    middle = np.append(np.log(a / b), 0.0)
+    ends = [np.arcsinh(np.append(tail, 0.0) / width + 12) for tail in (left, right)]
+    edges = np.concatenate(
+        [
+            centre + scale * np.sinh(np.arange(-low, high + PANEL, PANEL))
+            for centre, scale, low, high in zip(middle, width, *ends, strict=True)
+        ]
+    )
+    edges = np.unique(edges)
+    point, weight = np.polynomial.legendre.leggauss(number)
+    half = np.diff(edges)[:, None] / 2
+    return (edges[:-1, None] + half * (1 + point)).ravel(), (half * weight).ravel()
+
+
+def moment_sample_size(mean: float, sd: float) -> float:
+    """Return a + b of the beta distribution of this mean and standard deviation of a rate.
+
+    Raises
+    ------
+    DfspError
+        `mean` is not between 0 and 1, or no beta distribution has this `sd`.
+    """
+    _inside("mean", mean)
+    if not _number(sd) or not 0 < sd**2 < mean * (1 - mean):
+        raise DfspError(f"sd = {sd!r}: give a number above 0 and below sqrt(mean (1 - mean))")
+    return mean * (1 - mean) / sd**2 - 1
+
+
+def sample_sizes(posterior: Posterior | Fit, mixture: BetaMixture) -> pd.DataFrame:
+    """Return what the new-study distribution is worth in patients, by each definition.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        From the exact engine.
+    mixture : BetaMixture
+        Its approximation, from `fit_mixture`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a definition: `definition`, `patients` and `error` (NaN where it does not exist or
+        is not estimated), `says`.
+    """
+    posterior = exact_posterior(posterior)
+    rate = posterior.new_study_rate
+    exact, mixed = effective_sample_size(posterior), mixture_sample_size(mixture)
+    moment = moment_sample_size(rate.mean, rate.sd)
+    rows = [
+        ("ELIR", exact.value, exact.error, exact.says),
+        ("ELIR of the mixture", mixed.value, mixed.error, mixed.says),
+        ("moment", moment, None, "exact mean and sd"),
+    ]
+    table = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
+    return table.astype({"patients": float, "error": float})
+
+
+def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
+    """Return the probability that an independent rate `one` exceeds a rate `other`.
+
+    Parameters
+    ----------
+    one, other : BetaMixture
+    """
+    a, b = (np.concatenate(pair) for pair in ((one.a, other.a), (one.b, other.b)))
+    x, spacing = _logit_rule(a, b, TAIL / a, TAIL / b, RULES[1])
+    log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    logs = np.log(one.weight) - betaln(one.a, one.b)
+    density = np.exp(logs + np.outer(log_p, one.a) + np.outer(log_q, one.b)).sum(1)
+    # Where a or b is small, there is mass at rates that are 0 or 1 to double precision
+    tail = np.concatenate([_below(x[x < 0], other.a, other.b), _below(-x[x > 0], other.b, other.a)])
+    below = np.where(x[:, None] < 0, tail, 1 - tail) @ other.weight
+    return float(np.clip((density * below) @ spacing, 0, 1))
+
+
+def _below(x: Array, a: Array, b: Array) -> Array:
+    """Return beta distribution functions at negative logit rates, shape (point, component)."""
+    near = np.asarray(betainc(a, b, sigmoid(x)[:, None]), dtype=np.float64)
+    far = np.exp(np.outer(x, a) - betaln(a, b) - np.log(a))
+    return np.where(x[:, None] < -FAR, far, near)
+
+
+def least_events(prior: BetaMixture, n: int, p0: float) -> int:
+    """Return the fewest events among `n` with P(rate > p0) above 0.975; n + 1 if none suffices.
+
+    Raises
+    ------
+    DfspError
+        `n` or `p0` outside its range.
+    """
+    _whole("n", n, 1)
+    _inside("p0", p0)
+    events = np.arange(n + 1.0)
+    log_w = prior._log_parts(events, n)
+    weight = np.exp(log_w - logsumexp(log_w, axis=1)[:, None])
+    # As the tail of 1 - rate, P(rate > p0) keeps its digits
+    beyond = betainc(prior.b + n - events[:, None], prior.a + events[:, None], 1 - p0)
+    enough = (weight * beyond).sum(1) > SUCCESS
+    return int(enough.argmax()) if enough.any() else n + 1
+
+
+def operating_characteristics(
+    prior: BetaMixture, *, n: Sequence[int], p0: float, rates: Sequence[float]
+) -> pd.DataFrame:
+    """Return how often a single-arm trial succeeds: P(rate > p0) above 0.975 at its end.
+
+    Parameters
+    ----------
+    prior : BetaMixture
+        Of the trial's analysis.
+    n : sequence of int
+        Sample sizes, each 1 or more.
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+    rates : sequence of float
+        True rates, each between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a sample size and true rate: `n`, `least_events` (n + 1 if no number suffices),
+        `true_rate`, `success`.
+
+    Raises
+    ------
+    DfspError
+        A value outside its range.
+    """
+    _several("n", n)
+    _several("rates", rates)
+    for rate in rates:
+        _inside("a true rate", rate)
+    true = np.asarray(rates, dtype=np.float64)
+    pieces = []
+    for size in n:
+        least = least_events(prior, size, p0)
+        success = bdtrc(least - 1, size, true)
+        pieces.append(
+            pd.DataFrame({"n": size, "least_events": least, "true_rate": true, "success": success})
+        )
+    return pd.concat(pieces, ignore_index=True)
+
+
+def plan(
+    posterior: Posterior | Fit, prior: BetaMixture, *, n: Sequence[int], p0: float
+) -> pd.DataFrame:
+    """Return, for each sample size, what a planned single-arm trial should expect.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        Today's evidence, from the exact engine; it says how likely each number of events is.
+    prior : BetaMixture
+        Of the trial's analysis; `BetaMixture([1], [1], [1])` for one without evidence.
+    n : sequence of int
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a sample size: `n`, `least_events` that mean success, `false_success` (the chance
+        of success if the true rate is p0), `success` (its probability under today's evidence).
+
+    Raises
+    ------
+    DfspError
+        A value outside its range.
+    """
+    table = operating_characteristics(prior, n=n, p0=p0, rates=[p0])
+    success = [
+        float(events_in_new_study(posterior, size)[least:].sum())
+        for size, least in zip(table["n"].to_list(), table["least_events"].to_list(), strict=True)
+    ]
+    false = table.rename(columns={"success": "false_success"}).drop(columns="true_rate")
+    return false.assign(success=success)
+
+
+def describe_plan(table: pd.DataFrame, sizes: pd.DataFrame, p0: float) -> str:
+    """Return the headline of the planned trial: what the evidence is worth, and its chances.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `plan`.
+    sizes : pandas.DataFrame
+        From `sample_sizes`.
+    p0 : float
+    """
+    elir, error = sizes.loc[sizes.index[0], ["patients", "error"]].to_list()
+    moment = float(sizes["patients"].iloc[2])
+    worth = "no number of patients (ELIR)"
+    if np.isfinite(elir):
+        worth = f"{_patients(elir)} (ELIR) with a numerical error of {error:.0e}"
+    row = table.iloc[-1]
+    n, least, beyond = int(row["n"]), int(row["least_events"]), f"a rate above {100 * p0:g} %"
+    trial = f"{n} patient{'' if n == 1 else 's'}"
+    first = (
+        f"For the rate of a new study the evidence is worth {worth}, and "
+        f"{_patients(moment)} by moments."
+    )
+    if least > n:
+        return f"{first} No number of responders among {trial} shows {beyond}."
+    needed = "no responder" if least == 0 else f"{least} responder{'' if least == 1 else 's'}"
+    return (
+        f"{first} A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
+        f"succeeds with probability {chance(row['success'])}, and with probability "
+        f"{chance(row['false_success'])} if the true rate is {100 * p0:g} %."
+    )
+
+
+def _patients(number: float) -> str:
+    return f"{number:.1f} patients" if number < 1e6 else f"{number:.2e} patients"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+
+
+def _numbers(name: str, values: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DfspError(f"{name} = {values!r}: give numbers") from None
+
+
+def _several(name: str, values: object) -> None:
+    if np.ndim(values) != 1 or not np.size(values):  # type: ignore[arg-type]
+        raise DfspError(f"{name} = {values!r}: give a list of at least one")
+
+
+def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        top = f" to {most}" if most is not None else " or more"
+        raise DfspError(f"{name} = {value!r}: give a whole number, {least}{top}")
+
+
+def _number(value: object) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating))
+    return real and not isinstance(value, bool)
+
+
+def _inside(name: str, value: float) -> None:
+    if not (_number(value) and 0 < value < 1):
+        raise DfspError(f"{name} = {value!r}: give a number between 0 and 1")

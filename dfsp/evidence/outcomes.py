@@ -1,0 +1,187 @@
+"""Outcomes: which categories count as an event, and what that makes of each cohort."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, get_args
+
+import pandas as pd
+
+from dfsp.errors import DfspError, listed
+from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import Counts, same_trial, shared
+
+NotEvaluable = Literal["no event", "excluded", "event"]
+"""What a patient who could not be evaluated counts as."""
+
+Straddling = Literal["drop", "low", "high"]
+"""What is done with a cohort that has a count whose patients may differ in the outcome."""
+
+
+class Outcome(NamedTuple):
+    """The categories of a measure that are events, and how a sentence calls them."""
+
+    measure: str
+    events: tuple[str, ...]
+    label: str
+
+
+OUTCOMES = {
+    "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
+    "complete_response": Outcome("response", ("CR",), "complete response"),
+    "partial_response": Outcome("response", ("PR",), "partial response"),
+    "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
+    "stable_disease": Outcome("response", ("SD",), "stable disease"),
+    "progression": Outcome("response", ("PD",), "progression"),
+    "any_adverse_event": Outcome("any_adverse_event", ("event",), "any adverse event"),
+    "severe_adverse_event": Outcome("severe_adverse_event", ("event",), "severe adverse event"),
+    "surgery": Outcome("surgery", ("event",), "surgery after imatinib"),
+}
+
+
+def count(
+    evidence: Evidence,
+    outcome: str,
+    *,
+    not_evaluable: NotEvaluable = "no event",
+    straddling: Straddling = "drop",
+    drop: Iterable[str] = (),
+) -> Counts:
+    """Count events and totals of each cohort of an evidence set.
+
+    The total is the sum of the recorded categories, never the number enrolled.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    outcome : str
+        One of `OUTCOMES`.
+    not_evaluable : {"no event", "excluded", "event"}
+        What the category NE counts as.
+    straddling : {"drop", "low", "high"}
+        A coarse count such as `SD+NE 9` straddles the outcome if its parts count differently.
+        `"drop"` leaves the cohort out; `"low"` and `"high"` give all patients of the cell to the
+        part that makes the rate of the cohort lowest or highest: no allocation, mixed ones
+        included, gives a rate beyond these two. A straddling count of 0 harms nothing.
+    drop : iterable of str
+        Cohorts, by name or label, that are left out.
+
+    Returns
+    -------
+    Counts
+        One row a cohort, in the order of the evidence set, with its covariates; `dropped` says
+        which cohorts are not there and why.
+
+    Raises
+    ------
+    DfspError
+        An option is not known, the set has no counts of this outcome, or no cohort is left.
+    """
+    _check("outcome", outcome, OUTCOMES)
+    _check("not_evaluable", not_evaluable, get_args(NotEvaluable))
+    _check("straddling", straddling, get_args(Straddling))
+    measure, events, label = OUTCOMES[outcome]
+    rows = evidence.rows[evidence.rows["measure"] == measure]
+    if rows.empty:
+        found = ", ".join(evidence.rows["measure"].unique())
+        raise DfspError(
+            f"evidence set {evidence.name!r} cannot count {label}: it has no cohort for the "
+            f"measure {measure}; its measures: {found}"
+        )
+    left_out = _left_out(rows, [drop] if isinstance(drop, str) else list(drop))
+    cohorts = evidence.cohorts.set_index("cohort")
+    counted, dropped = [], []
+    for cohort in rows["cohort"].unique():
+        of_cohort = rows[rows["cohort"] == cohort]
+        cells = dict(zip(of_cohort["category"], of_cohort["count"], strict=True))
+        if cohort in left_out:
+            reason = "left out on request"
+        elif cohorts.at[cohort, "kind"] == "aggregate":
+            reason = "a total over unknown cohorts cannot enter a hierarchical fit"
+        else:
+            result = _events_and_total(cells, events, not_evaluable, straddling)
+            if not isinstance(result, str):
+                chosen = of_cohort[["label", "cohort", "source", "population"]].iloc[0]
+                counted.append([*chosen, *result])
+                continue
+            reason = result
+        dropped.append([of_cohort["label"].iloc[0], reason])
+    if not counted:
+        reasons = [f"{study}: {reason}" for study, reason in dropped]
+        what = f"no cohort is left to count {label} (not evaluable: {not_evaluable})"
+        raise listed(f"evidence set {evidence.name!r}", what, reasons)
+    columns = ["study", "cohort", "source", "population", "events", "total"]
+    return Counts(
+        table=_table(pd.DataFrame(counted, columns=columns), evidence),
+        dropped=pd.DataFrame(dropped, columns=["study", "reason"], dtype="str"),
+        outcome=outcome,
+        label=label,
+        not_evaluable=not_evaluable,
+        evidence_set=evidence.name,
+        files=dict(evidence.files),
+    )
+
+
+def _check(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in (choices := list(known)):
+        raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(choices)}")
+
+
+def _left_out(rows: pd.DataFrame, names: list[str]) -> set[str]:
+    by_name = dict(zip(rows["label"], rows["cohort"], strict=True))
+    by_name |= {cohort: cohort for cohort in rows["cohort"]}
+    unknown = ", ".join(repr(name) for name in names if name not in by_name)
+    if unknown:
+        known = ", ".join(rows["cohort"].unique())
+        raise DfspError(f"drop: {unknown} not among the cohorts; known: {known} (or their labels)")
+    return {by_name[name] for name in names}
+
+
+def _events_and_total(
+    cells: dict[str, int], events: tuple[str, ...], not_evaluable: str, straddling: str
+) -> tuple[int, int] | str:
+    """Return events and total, or why they cannot be had."""
+
+    def status(part: str) -> str:
+        if part == "NE":
+            return not_evaluable
+        return "event" if part in events else "no event"
+
+    counted: Counter[str] = Counter()
+    for category, patients in cells.items():
+        possible = {part: status(part) for part in category.split("+")}
+        if patients and len(set(possible.values())) > 1:
+            if straddling == "drop":
+                parts = ", ".join(f"{part} as {means}" for part, means in possible.items())
+                return f"{category} {patients} cannot be divided: {parts}"
+            # In order of the rate that a patient with this status leads to.
+            order = ("no event", "excluded", "event")
+            pick = min if straddling == "low" else max
+            counted[pick(possible.values(), key=order.index)] += patients
+        else:
+            counted[status(category.split("+")[0])] += patients
+    recorded = {part for category in cells for part in category.split("+")}
+    if not recorded & set(events):
+        return f"no count of {', '.join(events)} is recorded"
+    if recorded <= set(events):
+        return f"only {', '.join(cells)} is recorded, so the total is not known"
+    total = counted["event"] + counted["no event"]
+    return (counted["event"], total) if total else "no patient is left to count"
+
+
+def _table(counted: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    first = ["study", "events", "total", "cohort", "dose_mg", "setting", "design", "year"]
+    cohorts = evidence.cohorts.rename(columns={"start_dose_mg": "dose_mg"})
+    table = counted.merge(cohorts.drop(columns="label"), on="cohort", how="left")
+    studies = dict(zip(table["cohort"], table["study"], strict=True))
+    pairs = [
+        (studies[row.cohort], studies[row.other_cohort])
+        for row in evidence.overlaps.itertuples()
+        if row.judgement != "possible" and {row.cohort, row.other_cohort} <= set(studies)
+    ]
+    pairs += same_trial(table["study"].to_list(), table["trial"])
+    table = table[[*first, *table.columns.difference(first, sort=False)]]
+    # Whole numbers read beside a missing one are fractions to pandas; the missing may be gone.
+    numbers = table.select_dtypes("float").dropna(axis="columns")
+    whole = [column for column in numbers if (numbers[column] % 1 == 0).all()]
+    table = table.astype(dict.fromkeys(whole, int))
+    return table.assign(shares_patients_with=shared(table["study"].to_list(), pairs))

@@ -1,0 +1,1 @@
+"""What is assumed, as data that both engines read."""

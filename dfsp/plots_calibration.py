@@ -1,0 +1,122 @@
+"""Pictures of calibration: positions of true values, and coverage at fixed truths."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
+from matplotlib.axes import Axes
+
+from dfsp.analyses.calibration import ENGINES, Calibration
+from dfsp.analyses.interval_coverage import METHODS
+from dfsp.constants import CI_PROB, SEED
+from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE
+from dfsp.seeds import generator
+
+LABELS = {
+    "mu": "mu (and typical rate)",
+    "tau": "tau",
+    "concentration": "concentration",
+    "mean_rate": "mean rate",
+    "new_study_rate": "new-study rate",
+}
+POINTS = 60  # of the distribution function that are compared
+SIMULATIONS = 500  # behind the band
+STYLES = dict(
+    zip(METHODS, ((DARK, "o", "-"), (GREY, "s", ":"), (ORANGE, "^", "--"), (BLUE, "D", "-.")),
+        strict=True)
+)  # fmt: skip
+
+
+def plot_positions(calibration: Calibration) -> Axes:
+    """Draw for each quantity how far the positions of true values are from uniform.
+
+    The grey band, computed by ArviZ, holds all of a uniform sample's curve with probability
+    `CI_PROB` (Saeilynoja, Buerkner & Vehtari 2022, doi:10.1007/s11222-022-10090-6).
+
+    Parameters
+    ----------
+    calibration : Calibration
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first panel.
+    """
+    positions = calibration.positions
+    number = len(positions)
+    x = np.arange(1, POINTS) / POINTS
+    rng = generator(SEED, "band")
+    prob = simulate_confidence_bands(number, 1, x, CI_PROB, SIMULATIONS, rng)  # type: ignore[no-untyped-call]
+    low, high = get_pointwise_confidence_band(prob, number, x)  # type: ignore[no-untyped-call]
+    # All curves and the band begin and end at 0.
+    ends = np.concatenate([[0], x, [1]])
+    low, high = (np.concatenate([[0], each - x, [0]]) for each in (low, high))
+    with sns.axes_style("ticks"):
+        figure, axes = plt.subplots(
+            1, positions.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
+        )
+    for ax, name in zip(axes, map(str, positions), strict=True):
+        share = np.searchsorted(np.sort(positions[name].to_numpy()), ends, side="right") / number
+        ax.fill_between(ends, low, high, color="#d9d9d9", lw=0)
+        ax.axhline(0, color=GREY, lw=0.8)
+        ax.plot(ends, share - ends, color=DARK, lw=1.3)
+        ax.set_title(LABELS[name], fontsize=FONT + 1)
+        ax.set_xlabel("position of the true value", fontsize=FONT)
+        ax.tick_params(labelsize=FONT)
+        sns.despine(ax=ax)
+    axes[0].set_ylabel("observed minus uniform share", fontsize=FONT)
+    figure.suptitle(
+        f"{number:,} simulated data sets, {ENGINES[calibration.engine]}", fontsize=FONT + 1
+    )
+    first: Axes = axes[0]
+    return first
+
+
+def plot_coverage(table: pd.DataFrame, quantity: str = "typical_rate") -> Axes:
+    """Draw coverage and width of each method over tau, a column for each true typical rate.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `coverage`.
+    quantity : {"typical_rate", "mean_rate", "new_study_rate"}
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first panel.
+    """
+    chosen = table[table["quantity"] == quantity]
+    rates = chosen["typical_rate"].unique()
+    with sns.axes_style("ticks"):
+        figure, axes = plt.subplots(
+            2, len(rates), figsize=(8.4, 3.9), sharex=True, sharey="row", squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+    for column, rate in zip(axes.T, rates, strict=True):
+        panel = chosen[chosen["typical_rate"] == rate]
+        column[0].axhline(CI_PROB, color=GREY, lw=0.8)
+        for ax, shown in zip(column, ("coverage", "width"), strict=True):
+            for method, (colour, marker, line) in STYLES.items():
+                of_method = panel[panel["method"] == method]
+                ax.plot(
+                    of_method["tau"], of_method[shown], color=colour, marker=marker, ls=line,
+                    lw=1.3, ms=4.5, label=method,
+                )  # fmt: skip
+            ax.set_ylim(0, 1.02)
+            ax.tick_params(labelsize=FONT)
+            sns.despine(ax=ax)
+        column[0].set_title(f"typical rate {100 * rate:g} %", fontsize=FONT + 1)
+        column[1].set_xlabel("true tau (logit)", fontsize=FONT)
+    axes[0, 0].set_ylabel("coverage", fontsize=FONT)
+    axes[1, 0].set_ylabel("mean width", fontsize=FONT)
+    name = quantity.replace("_", " ").replace("new study", "new-study")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False,
+        fontsize=FONT, title=f"{100 * CI_PROB:g} % intervals of the {name}",
+        title_fontsize=FONT + 1,
+    )  # fmt: skip
+    first: Axes = axes[0, 0]
+    return first

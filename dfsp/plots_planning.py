@@ -1,0 +1,62 @@
+"""The picture of a planned trial: responders expected, and when it succeeds."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from dfsp.analyses.planning import BetaMixture, least_events, operating_characteristics
+from dfsp.engine.posterior import Posterior
+from dfsp.fitting import Fit
+from dfsp.plots import BLUE, DARK, FONT, GREY
+from dfsp.predictions import events_in_new_study
+
+
+def plot_plan(posterior: Posterior | Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
+    """Draw the responders expected among n patients, and the chance of success by true rate.
+
+    Parameters
+    ----------
+    posterior : Posterior or Fit
+        Today's evidence, from the exact engine.
+    prior : BetaMixture
+        Of the planned trial's analysis.
+    n : int
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The left of two panels.
+
+    Raises
+    ------
+    DfspError
+        A value outside its range.
+    """
+    probability = events_in_new_study(posterior, n)
+    least = least_events(prior, n, p0)
+    rates = np.linspace(0.005, 0.995, 199)
+    table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
+    left: Axes
+    right: Axes
+    with sns.axes_style("ticks"):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
+    events = np.arange(n + 1)
+    wins = events >= least
+    left.bar(events[~wins], probability[~wins], color="#d0d0d0", label="no success")
+    left.bar(events[wins], probability[wins], color=BLUE, label="success")
+    left.set_xlabel(f"responders among {n} patients", fontsize=FONT)
+    left.set_ylabel("probability", fontsize=FONT)
+    left.legend(frameon=False, fontsize=FONT)
+    right.plot(rates, table["success"], color=DARK)
+    right.axvline(p0, color=GREY, lw=0.8, ls="--", label="rate to be exceeded")
+    right.set(xlim=(0, 1), ylim=(0, 1.02))
+    right.set_xlabel("true rate", fontsize=FONT)
+    right.set_ylabel("probability of success", fontsize=FONT)
+    right.legend(frameon=False, fontsize=FONT, loc="lower right")
+    for ax in (left, right):
+        ax.tick_params(labelsize=FONT)
+    sns.despine(figure)
+    return left

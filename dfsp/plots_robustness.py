@@ -1,0 +1,123 @@
+"""Pictures of robustness: all analyses, all subsets, missing outcomes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from dfsp.analyses.multiverse import QUANTITIES, TITLES, Multiverse, central
+from dfsp.errors import DfspError
+from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE, _axes, _shorten
+
+
+def plot_specifications(result: Multiverse) -> Axes:
+    """Draw the rate of every analysis, in order, and its choices beneath.
+
+    The typical rate; where no analysis has one, the mean rate.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The upper panel.
+    """
+    quantity = central(result)
+    table = result.table.dropna(subset=quantity).sort_values(quantity, kind="stable")
+    rows: list[tuple[str, str, str]] = []
+    for choice in result.choices:
+        if table[choice].nunique() > 1:
+            rows.append((TITLES.get(choice, choice), choice, ""))
+            levels = [each for each in result.table[choice].unique() if each in set(table[choice])]
+            rows += [(level, choice, level) for level in levels]
+    height = 0.155 * len(rows)
+    _, (upper, lower) = plt.subplots(
+        2, 1, figsize=(9.5, 3.2 + height), sharex=True, layout="constrained",
+        height_ratios=[3.0, max(height, 0.5)],
+    )  # fmt: skip
+    x = np.arange(len(table))
+    low, high = (100 * table[f"{quantity}_{end}"] for end in ("low", "high"))
+    upper.fill_between(x, low, high, color="#d9d9d9")
+    upper.plot(x, 100 * table[quantity], color=DARK, lw=1.4)
+    upper.set_ylim(0, 100)
+    upper.set_ylabel(f"{QUANTITIES[quantity]}, 95 % interval (%)", fontsize=FONT)
+    for y, (_, choice, level) in enumerate(rows):
+        if level:
+            here = x[(table[choice] == level).to_numpy()]
+            lower.plot(here, np.full(len(here), y), "|", color=DARK, ms=3.5, mew=0.5)
+        elif y:
+            lower.axhline(y - 0.5, color=GREY, lw=0.6)
+    lower.set_yticks(range(len(rows)), [_shorten(text, 60) for text, *_ in rows], fontsize=6.5)
+    for label, (*_, level) in zip(lower.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if level else "bold")
+    lower.tick_params(axis="y", length=0)
+    lower.set_ylim(len(rows) - 0.4, -0.6)
+    lower.set_xlabel("analyses, in order of the rate", fontsize=FONT)
+    for ax in (upper, lower):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(axis="x", labelsize=FONT)
+    first: Axes = upper
+    return first
+
+
+def plot_subsets(subsets: pd.DataFrame, study: str) -> Axes:
+    """Draw the typical rate of every subset over its tau, by whether a study is in it.
+
+    Parameters
+    ----------
+    subsets : pandas.DataFrame
+        From `all_subsets`.
+    study : str
+
+    Raises
+    ------
+    DfspError
+        The study is not there.
+    """
+    if study not in subsets:
+        raise DfspError(f"{study!r} is none of the studies of these subsets")
+    ax = _axes(7.0, 4.4)
+    ax.spines["left"].set_visible(True)
+    for inside, marker, colour, label in (
+        (False, "o", GREY, f"without {study}"), (True, "x", BLUE, f"with {study}"),
+    ):  # fmt: skip
+        own = subsets[subsets[study] == inside]
+        ax.plot(
+            own["tau"], 100 * own["typical_rate"], marker, color=colour, ms=3.2, mew=0.8, ls="",
+            mfc="none", label=label, alpha=0.8,
+        )  # fmt: skip
+    k = subsets.select_dtypes("bool").shape[1]
+    whole = subsets[subsets["studies"] == k]
+    ax.plot(
+        whole["tau"], 100 * whole["typical_rate"], "s", color=ORANGE, mec=DARK, ms=8, ls="",
+        label="all studies",
+    )  # fmt: skip
+    ax.set_xlabel("tau (median, logit scale)", fontsize=FONT)
+    ax.set_ylabel("typical rate (median, %)", fontsize=FONT)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=FONT)
+    return ax
+
+
+def plot_missing(sweep: pd.DataFrame) -> Axes:
+    """Draw the typical rate over the probability of an event among patients not evaluable.
+
+    Parameters
+    ----------
+    sweep : pandas.DataFrame
+        From `missing_outcomes`.
+    """
+    ax = _axes(6.0, 3.4)
+    ax.spines["left"].set_visible(True)
+    x = 100 * sweep.index.to_numpy(float)
+    ax.fill_between(x, 100 * sweep["low"], 100 * sweep["high"], color="#d9d9d9")
+    ax.plot(x, 100 * sweep["typical"], color=DARK, lw=1.5, label="typical rate, 95 % interval")
+    ax.plot(x, 100 * sweep["mean"], color=DARK, lw=1.2, ls="--", label="mean rate")
+    if "typical_most" in sweep:
+        ax.plot(
+            x, 100 * sweep["typical_most"], color=BLUE, lw=1.2, ls=":",
+            label="typical rate if all that may be not evaluable are",
+        )  # fmt: skip
+    ax.set(xlim=(0, 100), ylim=(0, 100))
+    label = sweep.attrs["label"]
+    ax.set_xlabel(f"probability of {label} among patients not evaluable (%)", fontsize=FONT)
+    ax.set_ylabel(f"{label}, rate (%)", fontsize=FONT)
+    ax.legend(loc="lower left", frameon=False, fontsize=FONT)
+    return ax

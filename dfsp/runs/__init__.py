@@ -1,0 +1,1 @@
+"""Notebooks executed headless: records, batches, reports."""

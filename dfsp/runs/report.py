@@ -1,0 +1,264 @@
+"""One HTML page a run, and an index; each opens without a network and runs nothing of a notebook.
+
+Equations become MathML and figures are embedded. What a notebook or a table brings along is escaped
+or cleaned, and the pages' content security policy forbids the rest.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from dfsp.errors import DfspError
+from dfsp.runs.batch import records
+from dfsp.runs.checklist import fill_checklist
+from dfsp.runs.publish import remove_parts, replace_text
+from dfsp.runs.run import parameters_of
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+REPORT = "report"
+HEADLINE = (("typical_rate", "q50"), ("mean_rate", "mean"), ("new_study_rate", "mean"))
+"""Quantities of the index and their point estimates: those that the forest plot draws."""
+
+_HTML_TAGS = (
+    "a abbr b blockquote br caption code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre s small span "
+    "strong sub sup table tbody td tfoot th thead tr u ul"
+)
+
+
+def write_report(where: str | Path) -> Path:
+    """Write a page for every run in a folder, and an index.
+
+    Parameters
+    ----------
+    where : path
+        The folder of run folders; the pages are written to `report` in it.
+
+    Returns
+    -------
+    Path
+        Of the index.
+
+    Raises
+    ------
+    DfspError
+        No run is in the folder, or the report cannot be written.
+    """
+    where = Path(where)
+    found, _ = records(where)
+    if not found:
+        raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
+    target = where / REPORT
+    pages = {name: f"{name}.html" for name in found}
+    try:
+        target.mkdir(exist_ok=True)
+        remove_parts(target)
+        for name, record in found.items():
+            replace_text(target / pages[name], page(where / name, record))
+        replace_text(target / "index.html", _index(found, pages))
+    except OSError as error:
+        raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
+    for stale in {path.name for path in target.glob("*.html")} - {*pages.values(), "index.html"}:
+        (target / stale).unlink()
+    return target / "index.html"
+
+
+def page(folder: Path, record: Mapping[str, Any]) -> str:
+    """Return the page of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        With the executed notebook.
+    record : mapping
+        Of the run.
+    """
+    import nbformat
+
+    body, cells, failed_cell = "", [], None
+    try:
+        notebook = nbformat.read(folder / record["notebook"], as_version=4)
+    except (OSError, ValueError):  # a failed run may have left none, or half of one
+        pass
+    else:
+        cells = notebook.cells
+        bad = [
+            cell for cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
+        ]
+        failed_cell = bad[0].get("id") if bad else None
+        body = _body(notebook)
+    return _render(
+        "page.html.j2",
+        name=folder.name,
+        record=record,
+        others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
+        body=body,
+        failed_cell=failed_cell,
+        checklist=fill_checklist(cells, record).to_dict("records"),
+    )
+
+
+def _body(notebook: "NotebookNode") -> str:
+    """Convert the cells; each figure is described by the heading above it."""
+    from nbconvert.preprocessors import TagRemovePreprocessor
+
+    heading = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            titles = re.findall(r"(?m)^#+ (.+)$", cell.source)
+            heading = titles[-1] if titles else heading
+        elif heading:
+            cell.metadata["alt"] = f"Figure: {heading}"
+    exporter = _exporter()
+    # papermill's banner over a failed cell is raw HTML; the page has one of its own.
+    tags = TagRemovePreprocessor(
+        enabled=True,
+        remove_cell_tags={"remove-cell", "papermill-error-cell-tag"},
+        remove_input_tags={"remove-input"},
+        remove_all_outputs_tags={"remove-output"},
+    )
+    exporter.register_preprocessor(tags, enabled=True)
+    html, resources = exporter.from_notebook_node(notebook)
+    css = "".join(f"<style>{each}</style>" for each in resources["inlining"]["css"])
+    return css + str(html)
+
+
+def _exporter() -> Any:
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def block_math(self, body: str) -> str:
+            return mathml(body, "block")
+
+        def inline_math(self, body: str) -> str:
+            return mathml(body, "inline")
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+        def image(self, text: str, url: str, title: str | None = None) -> str:
+            url = self._embed_image_or_attachment(url)
+            if not url.startswith("data:"):
+                return self.text(f"[{text}: {url}]")
+            return str(super().image(text, url, title))
+
+    class Exporter(HTMLExporter):
+        def markdown2html(self, context: Any, source: str) -> str:
+            del context
+            renderer = Renderer(
+                escape=True, allow_harmful_protocols=False, embed_images=False, anchor_link_text=""
+            )
+            return str(MarkdownWithMath(renderer=renderer).render(source))
+
+    from jinja2 import pass_context
+
+    Exporter.markdown2html = pass_context(Exporter.markdown2html)  # type: ignore[method-assign]
+    return Exporter(  # type: ignore[no-untyped-call]
+        extra_template_basedirs=[str(TEMPLATES)],
+        template_name="notebook",
+        filters={"clean_html": cleaned},
+    )
+
+
+def mathml(tex: str, display: str) -> str:
+    """Return an equation as MathML, which browsers draw themselves; as its TeX if need be."""
+    from html import escape
+
+    from latex2mathml.converter import convert
+
+    try:
+        # The package writes the relation "is distributed as" as a name.
+        return str(convert(tex, display=display)).replace(
+            "<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"
+        )
+    except Exception:  # the package raises many kinds of errors at TeX it does not know
+        return f"<code>{escape(tex)}</code>"
+
+
+def cleaned(html: str) -> str:
+    """Return HTML of an output without anything that runs, loads or restyles the page."""
+    import bleach
+
+    bare = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|\Z)", "", str(html))
+    tags = frozenset(_HTML_TAGS.split())
+    allowed = {"a": ["href", "title"], "*": ["class", "colspan", "rowspan"]}
+    return str(bleach.clean(bare, tags=tags, attributes=allowed, strip=True))
+
+
+# ---------------------------------------------------------------- the index
+
+
+def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> str:
+    rows = []
+    for name, record in found.items():
+        every = {key: str(value) for key, value in parameters_of(record).items()}
+        rows.append(
+            {
+                "page": quote(pages[name], safe="="),
+                "status": record["status"],
+                "notebook": record["notebook"],
+                "parameters": every,
+                "numbers": [_rate(record, *each) for each in HEADLINE] + [_tau(record)],
+                "says": record["reason"] or record["headline"] or "",
+            }
+        )
+    rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
+    values = {key: sorted({row[key] for row in rows}) for key in ("status", "notebook")}
+    columns = _varying([row["parameters"] for row in rows])
+    names = {key: f"{key} (parameter)" if key in values else key for key in columns}
+    for row in rows:
+        own = {names[key]: row["parameters"][key] for key in columns if key in row["parameters"]}
+        row["filters"] = {"status": row["status"], "notebook": row["notebook"], **own}
+    for key in names.values():
+        values[key] = sorted({row["filters"][key] for row in rows if key in row["filters"]})
+    script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    failed = sum(row["status"] == "failed" for row in rows)
+    return _render(
+        "index.html.j2", rows=rows, filters=values, parameters=list(names.values()), failed=failed,
+        script=script, script_sha256=digest,
+    )  # fmt: skip
+
+
+def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the parameters that are not the same in all runs that have them."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.items():
+            values.setdefault(key, set()).add(value)
+    return sorted(key for key, each in values.items() if len(each) > 1)
+
+
+def _rate(record: Mapping[str, Any], quantity: str, centre: str) -> str:
+    found = record["numbers"].get(quantity)
+    if not found or found[centre] is None:
+        return "–"
+    middle, low, high = (100 * found[name] for name in (centre, "q2.5", "q97.5"))
+    return f"{middle:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _tau(record: Mapping[str, Any]) -> str:
+    found = record["numbers"].get("tau")
+    if not found or found["q50"] is None:
+        return "–"
+    return f"{found['q50']:.2f} [{found['q2.5']:.2f}, {found['q97.5']:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    environment.filters["number"] = _number
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=style, **values)
