@@ -19,7 +19,8 @@ from matplotlib.image import imsave
 from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
-from dfsp.engine.posterior import FARTHEST, NOTHING, Distribution, Posterior, interpolate
+from dfsp.engine.distributions import NOTHING, Distribution, interpolate
+from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.load import DATA, Evidence, load_evidence
 from dfsp.evidence.outcomes import OUTCOMES, count

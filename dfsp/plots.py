@@ -20,7 +20,8 @@ from matplotlib.patches import Patch
 from dfsp.analyses.categories import Categories, study_categories
 from dfsp.analyses.regression import Regression
 from dfsp.engine import nuts as sampling
-from dfsp.engine.posterior import Distribution, Posterior
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
 from dfsp.evidence.load import Evidence
@@ -582,5 +583,5 @@ def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[f
 def _density(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
     """Return rates in percent and density per point, on an even grid of rates."""
     edges = np.linspace(0, 1, 201)
-    below = np.array([1 - distribution.above(edge) for edge in edges])
+    below = np.array([1 - distribution.prob_above(edge) for edge in edges])
     return 50 * (edges[1:] + edges[:-1]), np.diff(below) / np.diff(100 * edges)

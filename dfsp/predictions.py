@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.special import logit, ndtr, stdtr, stdtrit
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
-from dfsp.engine.grid import refine
-from dfsp.engine.posterior import Distribution, Posterior, invert, solve
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
 from dfsp.model.effects import BetaBinomial, Effects, StudentT
@@ -25,7 +25,6 @@ Array = npt.NDArray[np.float64]
 
 CHAINS = 4
 POINTS = 241
-FINE = 1601
 
 
 def prior_of(model: Model) -> Posterior:
@@ -63,7 +62,7 @@ def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
     score = np.linspace(-6, 6, POINTS)
-    x = invert(distribution.x[None], distribution.cdf[None], ndtr(score))[0]
+    x = distribution.points(ndtr(score))
     weight = np.exp(-0.5 * score**2)
     return x, weight / weight.sum()
 
@@ -215,7 +214,7 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
     if not isinstance(number, int) or number < CHAINS or number % CHAINS:
         raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
     rng = generator(seed, "exact draws")
-    mu, tau = _draw_population(posterior, number, rng)
+    mu, tau = posterior.draw(number, rng)
     effects = posterior.model.effects
     pairs = zip(posterior.events.tolist(), posterior.total.tolist(), strict=True)
     studies = [effects.draw_given(*pair, mu, tau, rng) for pair in pairs]
@@ -237,36 +236,6 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
         },
     )
     return xr.DataTree.from_dict({"posterior": group})
-
-
-def _draw_population(
-    posterior: Posterior, number: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles."""
-    grid = posterior.grid
-    if len(grid.tau) == 1:
-        tau = np.full(number, grid.tau[0])
-    else:
-        u = rng.uniform(size=number)
-        tau = grid.scale * np.sinh(
-            np.interp(u, posterior.scale.cdf, np.arcsinh(posterior.scale.x / grid.scale))
-        )
-    # Beyond the outermost rows the nearest one stands in.
-    position = np.interp(np.arcsinh(tau / grid.scale), grid.u, np.arange(len(grid.u)))
-    level = rng.uniform(size=number)
-    mu = np.zeros(number)
-    fine = refine(grid.log_joint.shape[1], FINE)
-    places, widths = grid.place(np.linspace(0, 1, FINE))
-    for row in range(len(grid.tau)):
-        share = np.maximum(1 - np.abs(position - row), 0)
-        chosen = share > 0
-        if not chosen.any():
-            continue
-        log_density = grid.log_joint[row] @ fine.T + np.log(widths[row])
-        density = np.exp(log_density - log_density.max())
-        cdf = np.cumsum(density) - density / 2
-        mu[chosen] += share[chosen] * np.interp(level[chosen], cdf / density.sum(), places[row])
-    return mu, tau
 
 
 def patient_weighted_rate(

@@ -298,9 +298,9 @@ def test_tail_probabilities_are_the_inverse_of_quantiles():
         distribution = getattr(p, name)
         for q in (0.025, 0.5, 0.9):
             at = float(distribution.quantile(q)[0])
-            assert distribution.above(at) == pytest.approx(1 - q, abs=1e-5)
-    assert p.typical_rate.above(0) == 1
-    assert p.typical_rate.above(1) == 0
+            assert distribution.prob_above(at) == pytest.approx(1 - q, abs=1e-5)
+    assert p.typical_rate.prob_above(0) == 1
+    assert p.typical_rate.prob_above(1) == 0
 
 
 def test_many_studies_equal_their_distinct_counts_repeated(rng):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dfsp.analyses.dimensions import EFFECTS
 from dfsp.constants import STATISTICS
-from dfsp.engine.posterior import Distribution
+from dfsp.engine.distributions import Distribution
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit, fit

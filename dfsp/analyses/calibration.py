@@ -17,8 +17,8 @@ from scipy.special import chdtrc, logit
 
 from dfsp.checks import Check
 from dfsp.constants import SEED
+from dfsp.engine.distributions import Distribution, cumulate
 from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.fitting import fit
@@ -389,7 +389,7 @@ def _fitted(
 def _position(posterior: Distribution, value: float, share: float) -> float:
     """Return P(quantity <= value); rates that round to 0 or to 1 are taken apart by `share`."""
     low, high = float(posterior.cdf[0]), float(posterior.cdf[-1])
-    below = 1 - posterior.above(value)
+    below = 1 - posterior.prob_above(value)
     return share * low if below < low else high + share * (1 - high) if below > high else below
 
 

@@ -14,7 +14,7 @@ from scipy.special import betaincinv, logit, ndtr, ndtri
 
 from dfsp.analyses.calibration import TOGETHER, Calibration, Table, Truth, draw_counts
 from dfsp.constants import CI_PROB, SEED
-from dfsp.engine.posterior import cumulate, invert
+from dfsp.engine.distributions import cumulate, invert
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.model.effects import NormalEffects

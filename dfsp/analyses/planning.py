@@ -15,7 +15,8 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
 
-from dfsp.engine.posterior import Posterior, invert
+from dfsp.engine.distributions import invert
+from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
 from dfsp.model.effects import BetaBinomial, StudentT

@@ -356,7 +356,7 @@ def contrast(
     if isinstance(result.posterior, Lattice):
         gap = result.posterior.difference(one[0], two[0])
         numbers = gap.summary()
-        above, equal = gap.above(0.0), gap.above(-margin) - gap.above(margin)
+        above, equal = gap.prob_above(0.0), gap.prob_above(-margin) - gap.prob_above(margin)
     else:
         drawn = result.posterior
         apart = sigmoid(drawn.mu + drawn.b @ two) - sigmoid(drawn.mu + drawn.b @ one)

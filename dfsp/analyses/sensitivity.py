@@ -12,7 +12,8 @@ from scipy.special import xlogy
 
 from dfsp.analyses.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
 from dfsp.constants import QUANTILES, SEED
-from dfsp.engine.posterior import invert, solve
+from dfsp.engine.distributions import invert
+from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.outcomes import Straddling, count

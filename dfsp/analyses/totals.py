@@ -11,10 +11,11 @@ import pandas as pd
 from scipy.special import betainc, betaincinv, betaln, gammaln, ndtr
 
 from dfsp.analyses.calibration import logit_mean_rate
-from dfsp.analyses.categories import SCALES, product_of
+from dfsp.analyses.categories import SCALES
 from dfsp.constants import CI_PROB, STATISTICS
+from dfsp.engine.distributions import Distribution, cumulate, mix, product
 from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate, mix, solve
+from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.load import DATA, Evidence
 from dfsp.evidence.outcomes import count
@@ -174,7 +175,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
             ("new-study rate", new, _counts(predicted)),
         ):
             numbers = [distribution.mean, *distribution.quantile([TAIL, 0.5, 1 - TAIL])]
-            rows.append([name, rate, *numbers, distribution.above(0.2), *counts])
+            rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
     return frame.set_index(["scenario", "rate"])
@@ -378,7 +379,7 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFra
         for event, rate in (
             ("any", first),
             ("severe given any", second),
-            ("severe", product_of(first, second)),
+            ("severe", product(first, second)),
         ):
             rows.append(rate.summary())
             index.append((label, event))

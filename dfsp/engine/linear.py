@@ -14,8 +14,9 @@ import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 from scipy.special import ndtr
 
-from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate, mix, moments_of_tau, tau_distribution
+from dfsp.engine.distributions import Distribution, cumulate, mix, of_tau
+from dfsp.engine.grid import Rows, legendre_rule
+from dfsp.engine.posterior import moments_of_tau
 from dfsp.model.likelihood import LOG_ROOT_2PI, log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Fixed, Normal
@@ -223,10 +224,10 @@ def solve_slope(
     log_evidence = top + float(np.log(np.exp(row - top).sum()))
     row_weight = np.exp(row - log_evidence)
     exist = moments_of_tau(events, total, model)
-    of_tau = tau_distribution(u, scale, row_weight / weights, row_weight, exist)
+    tau_distribution = of_tau(Rows(u, weights, scale), row_weight, exist)
     log_p = square - square.max((1, 2), keepdims=True)
     steps = np.asarray(t, dtype=np.float64)
-    return Lattice(mode, root, tau, row_weight, log_p, steps, of_tau, log_evidence, edge)
+    return Lattice(mode, root, tau, row_weight, log_p, steps, tau_distribution, log_evidence, edge)
 
 
 class _Surface:

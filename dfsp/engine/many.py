@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy.interpolate import make_interp_spline
 from scipy.special import ndtr
 
+from dfsp.engine.distributions import increments, invert, polynomial
 from dfsp.engine.grid import chebyshev_nodes, legendre_rule, refine
-from dfsp.engine.posterior import FARTHEST, increments, invert, polynomial
+from dfsp.engine.posterior import FARTHEST
 from dfsp.errors import DfspError
 from dfsp.model.effects import BetaBinomial
 from dfsp.model.likelihood import sigmoid

@@ -255,6 +255,12 @@ def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) ->
     return np.asarray(_log_sum(height, rule) + np.log(scale * total))
 
 
+def log_sum(values: Array) -> Array:
+    """Return the log of the sum of exponentials along the last axis; quicker than SciPy's."""
+    top = values.max(-1, keepdims=True)
+    return np.asarray(np.log(np.exp(values - top).sum(-1)) + top[..., 0], dtype=np.float64)
+
+
 def _log_sum(height: Array, rule: Rule) -> Array:
     height += rule.log_weights
     top = height.max(-1)
