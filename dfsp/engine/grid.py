@@ -17,7 +17,6 @@ from numpy.polynomial import chebyshev, legendre
 
 from dfsp.model.likelihood import COARSE, LEVELS
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed, LogNormal
 
 Array = npt.NDArray[np.float64]
 
@@ -229,10 +228,10 @@ def _more_columns(columns: int, error: float) -> int:
 
 def _scale(data: Data, model: Model) -> float:
     """Return c of tau = c sinh(u): the smallest tau at which anything changes."""
-    prior = model.scale
-    if isinstance(prior, Fixed):
+    prior = model.spread_prior
+    if prior.known is not None:
         return 1.0
-    smallest = float(prior.ppf(0.01 if isinstance(prior, LogNormal) else 0.5))
+    smallest = prior.near
     if len(data.total):
         p = (data.events + 0.5) / (data.total + 1)
         smallest = min(smallest, float(1 / np.sqrt(np.max(data.total * p * (1 - p)))))
@@ -241,13 +240,13 @@ def _scale(data: Data, model: Model) -> float:
 
 def _look(surface: Surface, scale: float, order: int) -> Look:
     model, data = surface.model, surface.data
-    if isinstance(model.scale, Fixed):
-        u = np.array([np.arcsinh(model.scale.scale / scale)])
+    prior = model.spread_prior
+    if prior.known is not None:
+        u = np.array([np.arcsinh(prior.known / scale)])
         return _reach(surface, u, scale * np.sinh(u), *_peaks(surface, scale * np.sinh(u)))
-    # The prior's far quantile is where to begin: counts in conflict with it can lie beyond.
-    prior = model.scale
+    # `far` is where to begin: counts in conflict with the prior can lie beyond.
     limit = float(np.arcsinh(min(prior.upper, FARTHEST) / scale))
-    span = (0.0, min(limit, float(np.arcsinh(float(prior.ppf(1 - 1e-15)) / scale))))
+    span = (0.0, min(limit, float(np.arcsinh(prior.far / scale))))
     for _ in range(40):
         # Midpoints and not ends: tau = 0 is no density of its own, and 0 is never needed.
         u = span[0] + (span[1] - span[0]) * shares(LOOK + 1)
