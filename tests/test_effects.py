@@ -364,7 +364,7 @@ def test_results_as_data_and_text(table, family):
     assert family in repr(result)
 
 
-@pytest.mark.parametrize("tau", [1e-9, 0.01, 0.9, 1.1, 5.0, 30.0])
+@pytest.mark.parametrize("tau", [1e-9, 0.01, 0.9, 1.1, 5.0])
 def test_moments_of_a_rate_by_quadrature(tau):
     # SciPy's adaptive rule over the standard normal effect
     for mu in (-4.0, 0.3):

@@ -45,7 +45,15 @@ from scipy.special import (
 )
 
 from dfsp.errors import DfspError
-from dfsp.model.likelihood import LOG_ROOT_2PI, log_choose, log_likelihood, modes, sigmoid, softplus
+from dfsp.model.likelihood import (
+    LEVELS,
+    LOG_ROOT_2PI,
+    log_choose,
+    log_likelihood,
+    modes,
+    sigmoid,
+    softplus,
+)
 from dfsp.model.priors import (
     LARGE,
     SMALL,
@@ -82,8 +90,8 @@ MOST_SCALES = 160
 # interpolated, to 1e-5 or better; larger studies have narrower likelihoods and are not.
 IN_LOG_TAU = 200
 MOST_PATIENTS = 400
-# Trapezoidal rule over a standard normal. The integrand, a logistic function of tau z, has its
-# nearest pole pi / tau off the real axis: to tau = 1 the rule of this spacing is exact to 1e-12.
+# Trapezoidal rule over a standard normal. The integrand, logit^-1(mu + tau z), has its nearest
+# poles pi / tau off the real axis: up to tau = 1 the rule of this spacing is exact to 1e-12.
 Z = np.arange(-12, 13) * 0.7
 PHI = 0.7 * np.exp(-0.5 * Z * Z) / np.sqrt(2 * np.pi)
 # Standardised effects of one study at equidistant normal scores, against another's tails
@@ -280,7 +288,8 @@ class Effects:
         Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2.
         """
         both = np.array([1.0, 2.0])
-        first, second = np.exp(self.log_likelihood(both, both, mu, tau))
+        # The finest rule: so small a study at a tau beyond 1 is the hardest for the others
+        first, second = np.exp(self.log_likelihood(both, both, mu, tau, len(LEVELS) - 1))
         return first, second
 
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
