@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
@@ -13,13 +13,25 @@ from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
 from dfsp.fitting import Engine, Fit
-from dfsp.model.effects import Family, concentration_prior, effects_of
+from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.priors import TAU_FAMILIES
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+class _Known(click.Choice[str]):
+    """One of the names of a mapping, as it stands when the command runs."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        self.case_sensitive = True
+        self.known = known
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.known)
 
 
 @click.group(context_settings=_SETTINGS)
@@ -35,17 +47,21 @@ def cli() -> None:
 @click.option("--total", default="total", help="Column with the patients counted.")
 @click.option("--mu-mean", type=float, default=0.0, help="Prior mean of mu (logit).")
 @click.option("--mu-sd", type=float, default=2.0, help="Prior sd of mu (logit).")
-@click.option("--tau-family", type=click.Choice(list(TAU_FAMILIES)), default="half-normal")
+@click.option("--tau-family", type=_Known(TAU_FAMILIES), default="half-normal")
 @click.option(
     "--tau-scale",
     type=float,
-    show_default="1; uniform 2",
+    show_default="1; uniform 2; inverse-gamma 0.001",
     help="Scale of the prior of tau (logit): half-normal, half-cauchy and half-student-t scale, "
-    "exponential mean, uniform upper end, log-normal sd of log(tau), fixed value.",
+    "exponential mean, uniform upper end, log-normal sd of log(tau), inverse-gamma rate of the "
+    "gamma of 1/tau^2, fixed value.",
+)
+@click.option(
+    "--tau-shape", type=float, help="Shape of the gamma of 1/tau^2 (inverse-gamma only).  [0.001]"
 )
 @click.option("--tau-df", type=float, help="Degrees of freedom (half-student-t only).  [4]")
 @click.option("--tau-location", type=float, help="Mean of log(tau) (log-normal only).  [-1]")
-@click.option("--effects", type=click.Choice(get_args(Family)), default="normal")
+@click.option("--effects", type=_Known(FAMILIES), default="normal")
 @click.option("--effects-df", type=float, help="Degrees of freedom (student-t only).  [4]")
 @click.option(
     "--exchangeable", type=float, help="Prior probability of each study (exnex only).  [0.5]"
@@ -79,9 +95,10 @@ def fit_command(
     mu_sd: float,
     tau_family: str,
     tau_scale: float | None,
+    tau_shape: float | None,
     tau_df: float | None,
     tau_location: float | None,
-    effects: Family,
+    effects: str,
     effects_df: float | None,
     exchangeable: float | None,
     alone_mean: float | None,
@@ -99,7 +116,9 @@ def fit_command(
 
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
-    tau = dfsp.tau_prior(tau_family, scale=tau_scale, df=tau_df, location=tau_location)
+    tau = dfsp.tau_prior(
+        tau_family, scale=tau_scale, shape=tau_shape, df=tau_df, location=tau_location
+    )
     concentration = (concentration_location, concentration_scale)
     own = effects_of(
         effects,

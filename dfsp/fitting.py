@@ -11,7 +11,7 @@ import pandas as pd
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
-from dfsp.engine.posterior import Posterior, moments_of_tau, solve
+from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.model.effects import BetaBinomial
@@ -203,7 +203,9 @@ def fit(
             sampling.require_converged(sampled)
         if posterior is None:
             summary = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
-            exist = moments_of_tau(table["events"].to_numpy(), table["total"].to_numpy(), model)
+            exist = model.effects.tau_moments(
+                table["events"].to_numpy(), table["total"].to_numpy(), model.tau
+            )
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             summary.loc["tau", missing] = float("nan")

@@ -7,7 +7,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 import dfsp
 from dfsp.analyses.references import FOLDER
@@ -362,3 +362,16 @@ def test_results_as_data_and_text(table, family):
     assert f"{found['mean_rate']['mean']:.4f}" in text
     assert "nan" not in dfsp.describe_heterogeneity(result)
     assert family in repr(result)
+
+
+@pytest.mark.parametrize("tau", [1e-9, 0.01, 0.9, 1.1, 5.0])
+def test_moments_of_a_rate_by_quadrature(tau):
+    # SciPy's adaptive rule over the standard normal effect
+    for mu in (-4.0, 0.3):
+        found = dfsp.model.effects.NormalEffects().moments(np.full(1, mu), np.full(1, tau))
+        for power, moment in zip((1, 2), found, strict=True):
+            value, _ = integrate.quad(
+                lambda z, mu=mu, power=power: special.expit(mu + tau * z) ** power * stats.norm.pdf(z),
+                -12, 12, points=[-mu / tau] if tau > 0.5 else None, epsabs=1e-12, limit=200,
+            )  # fmt: skip
+            assert moment[0] == pytest.approx(value, abs=1e-8)

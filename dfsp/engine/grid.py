@@ -24,10 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev, legendre
 
-from dfsp.model.effects import Spread
 from dfsp.model.likelihood import COARSE, LEVELS
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed, LogNormal, Prior
+from dfsp.model.priors import SpreadPrior
 
 Array = npt.NDArray[np.float64]
 Some = npt.NDArray[np.intp] | slice
@@ -159,7 +158,7 @@ class Rows:
         """The between-study standard deviations, shape (row,), logit scale."""
         return self.c * np.sinh(self.u)
 
-    def log_mass(self, prior: Prior | Spread) -> Array:
+    def log_mass(self, prior: SpreadPrior) -> Array:
         """Return the log prior mass of each row: prior(tau) dtau/du times the weight."""
         if self.known:
             return np.zeros(1)
@@ -271,7 +270,7 @@ class Surface:
     def __call__(self, mu: Array, tau: Array, level: int) -> tuple[Array, Array]:
         """Return log joint (without the prior of tau) and log L by study, shaped like mu."""
         flat = self.log_likelihood(mu.ravel(), tau.ravel(), level)
-        joint = self.data.times @ flat + self.model.location.logpdf(mu.ravel())
+        joint = self.data.times @ flat + self.model.location_prior.logpdf(mu.ravel())
         return joint.reshape(mu.shape), flat.reshape(-1, *mu.shape)
 
 
@@ -327,9 +326,9 @@ def _more_columns(columns: int, error: float) -> int:
     return max(columns + 1, int(np.searchsorted(COLUMNS[:-1], wanted)))
 
 
-def unit_of_tau(data: Data, prior: Prior | Spread) -> float:
+def unit_of_tau(data: Data, prior: SpreadPrior) -> float:
     """Return c of tau = c sinh(u): the smallest tau at which anything changes."""
-    smallest = float(prior.ppf(0.01 if isinstance(prior, LogNormal) else 0.5))
+    smallest = prior.near
     if len(data.total):
         p = (data.events + 0.5) / (data.total + 1)
         smallest = min(smallest, float(1 / np.sqrt(np.max(data.total * p * (1 - p)))))
@@ -337,20 +336,20 @@ def unit_of_tau(data: Data, prior: Prior | Spread) -> float:
 
 
 def _unit(surface: Surface) -> float:
-    prior = surface.model.scale
-    return prior.scale if isinstance(prior, Fixed) else unit_of_tau(surface.data, prior)
+    prior = surface.model.spread_prior
+    return unit_of_tau(surface.data, prior) if prior.known is None else prior.known
 
 
 def _look(surface: Surface, c: float, order: int) -> Look:
     """Find the rows of u that hold the posterior, by halving or doubling the range looked at."""
     model, data = surface.model, surface.data
-    if isinstance(model.scale, Fixed):
+    prior = model.spread_prior
+    if prior.known is not None:
         known = Rows.at(c)
         return _reach(surface, known.u, known.tau, *_modes(surface, known.tau))
-    # The prior's far quantile is where to begin: counts in conflict with it can lie beyond.
-    prior = model.scale
+    # `far` is where to begin: counts in conflict with the prior can lie beyond.
     limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
-    span = (0.0, min(limit, float(np.arcsinh(float(prior.ppf(1 - 1e-15)) / c))))
+    span = (0.0, min(limit, float(np.arcsinh(prior.far / c))))
     for _ in range(40):
         u = span[0] + (span[1] - span[0]) * shares(LOOK + 1)
         # Not tau = 0 itself, at which the effects have no density
@@ -383,7 +382,7 @@ def _look(surface: Surface, c: float, order: int) -> Look:
 
 def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
     """Return mode and sd of mu given tau if empirical logits were normal: where to start."""
-    data, prior = surface.data, surface.model.location
+    data, prior = surface.data, surface.model.location_prior
     p = (data.events + 0.5) / (data.total + 1)
     weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
     precision = weight.sum(-1) + prior.sd**-2
@@ -424,7 +423,7 @@ def _reach(
     least = np.zeros((2, 1))
     if surface.several_modes:
         p = (surface.data.events + 0.5) / (surface.data.total + 1)
-        own = np.append(np.log(p / (1 - p)), surface.model.location.mean)
+        own = np.append(np.log(p / (1 - p)), surface.model.location_prior.mean)
         least = np.maximum(np.stack([mode - own.min(), own.max() - mode]), 0)
         reach = np.maximum(reach, least)
     for _ in range(60):
@@ -463,7 +462,7 @@ def _evaluate(
     stretched = surface.several_modes or bool(far.any())
     mu, _ = _place(chebyshev_shares(columns), low, high, mode, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(rows.tau[:, None], mu.shape), level)
-    log_row = rows.log_mass(surface.model.scale)
+    log_row = rows.log_mass(surface.model.spread_prior)
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)
 
 

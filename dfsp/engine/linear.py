@@ -16,7 +16,6 @@ from scipy.special import ndtr
 
 from dfsp.engine.distributions import Distribution, cumulate, mix, of_tau
 from dfsp.engine.grid import Rows, legendre_rule
-from dfsp.engine.posterior import moments_of_tau
 from dfsp.model.likelihood import LOG_ROOT_2PI, log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Fixed, Normal
@@ -223,7 +222,7 @@ def solve_slope(
     top = float(row.max())
     log_evidence = top + float(np.log(np.exp(row - top).sum()))
     row_weight = np.exp(row - log_evidence)
-    exist = moments_of_tau(events, total, model)
+    exist = model.effects.tau_moments(events, total, model.tau)
     tau_distribution = of_tau(Rows(u, weights, scale), row_weight, exist)
     log_p = square - square.max((1, 2), keepdims=True)
     steps = np.asarray(t, dtype=np.float64)

@@ -55,7 +55,7 @@ from dfsp.engine.grid import (
     refine,
     shares,
 )
-from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects
+from dfsp.model.effects import Effects, NormalEffects
 from dfsp.model.likelihood import FLOOR, log_binomial, log_sum, modes, sigmoid
 from dfsp.model.model import Model
 
@@ -111,7 +111,7 @@ class Nodes:
     ) -> Array:
         """Return the density of an effect at `theta`, (..., theta), with `weight` (..., node)."""
         mu, width, excess = self.mu[main], self.width[main], self.excess[main]
-        if not isinstance(effects, NormalEffects):
+        if not effects.normal_kernel:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
         z = theta[:, None] * (1 / width)
         z -= mu / width
@@ -134,13 +134,14 @@ class Population:
     ----------
     model : Model
     grid : Grid
-    tau_moments : tuple of bool
-        Whether tau has a posterior mean and a standard deviation.
+    tau_moments, spread_moments : tuple of bool
+        Whether tau, and what it is reported as, have a posterior mean and a standard deviation.
     """
 
     model: Model
     grid: Grid = field(repr=False)
     tau_moments: tuple[bool, bool] = (True, True)
+    spread_moments: tuple[bool, bool] = (True, True)
 
     @cached_property
     def _rows(self) -> "_Conditional":
@@ -182,7 +183,7 @@ class Population:
     def _mixed(self, values: Array) -> tuple[Array, Array]:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
-        heavy = bool(np.isfinite(self.model.scale.tail_power))
+        heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
         points = POINTS[self.grid.stretched or heavy]
         return mix(values, self._rows.within, self.row_weight, points)
 
@@ -190,14 +191,10 @@ class Population:
     def _of_mu(self) -> tuple[Array, Array]:
         return self._mixed(self._rows.mu)
 
-    @property
-    def _has_mu(self) -> bool:
-        return not isinstance(self.model.effects, BetaBinomial)
-
     @cached_property
     def mu(self) -> Distribution:
         """Population mean, logit scale; `NOTHING` where the effects have none."""
-        if not self._has_mu:
+        if "mu" not in self.model.quantities:
             return NOTHING
         mean = float(self.nodes.weight @ self.nodes.mu)
         sd = float(np.sqrt(self.nodes.weight @ (self.nodes.mu - mean) ** 2))
@@ -211,27 +208,28 @@ class Population:
     @property
     def tau(self) -> Distribution:
         """Between-study standard deviation, logit scale; `NOTHING` where the effects have none."""
-        return self.spread if self._has_mu else NOTHING
+        return self.spread if "tau" in self.model.quantities else NOTHING
 
     @cached_property
     def concentration(self) -> Distribution:
-        """Of beta-binomial effects; `NOTHING` for others."""
+        """What the second coordinate is reported as, where that is not tau; `NOTHING` elsewhere."""
         effects = self.model.effects
-        if not isinstance(effects, BetaBinomial):
+        if effects.spread == "tau":
             return NOTHING
         keep = self.spread.x > 0
-        x, cdf = self.spread.x[keep][::-1] ** -2.0, 1 - self.spread.cdf[keep][::-1]
-        # The counts say nothing against a huge concentration: its moments are the prior's.
-        values, weight = self.nodes.tau**-2.0, self.nodes.weight
-        exist = effects.concentration.tail_power
-        mean = float(weight @ values) if exist > 1 else np.nan
-        sd = float(np.sqrt(weight @ (values - mean) ** 2)) if exist > 2 else np.nan
+        x, cdf = effects.reported(self.spread.x[keep]), self.spread.cdf[keep]
+        if x[0] > x[-1]:
+            x, cdf = x[::-1], 1 - cdf[::-1]
+        values, weight = effects.reported(self.nodes.tau), self.nodes.weight
+        exist = self.spread_moments
+        mean = float(weight @ values) if exist[0] else np.nan
+        sd = float(np.sqrt(weight @ (values - mean) ** 2)) if exist[1] else np.nan
         return Distribution(x, cdf, mean, sd, False)
 
     @cached_property
     def typical_rate(self) -> Distribution:
         """Rate of the median study; `NOTHING` where the effects have none."""
-        if not self._has_mu:
+        if "typical_rate" not in self.model.quantities:
             return NOTHING
         rate = sigmoid(self.nodes.mu)
         return Distribution(*self._of_mu, *moments(self.nodes.weight, rate, rate**2), True)
@@ -340,7 +338,7 @@ class Posterior(Population):
     def exchangeable(self) -> Array | None:
         """Probability that each study is exchangeable, shape (study,); None unless EXNEX."""
         effects = self.model.effects
-        if not isinstance(effects, Exnex):
+        if not effects.judges_exchangeability:
             return None
         return 1 - _share_alone(self.data, self.grid, self.nodes, effects)[self.data.inverse]
 
@@ -377,26 +375,10 @@ def solve(
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
     data = Data.of(events, total)
-    exist = moments_of_tau(events, total, model)
+    exist = model.effects.tau_moments(events, total, model.tau)
+    reported = model.effects.spread_moments(events, total, model.tau)
     grid = place(Surface(data, model), order=sum(exist))
-    return Posterior(model, grid, exist, events, total, data, together)
-
-
-def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
-    """Say whether tau has a posterior mean and a standard deviation.
-
-    Far out the likelihood of a study with 0 < events < total falls as 1/tau, that of any other
-    study, or of one that need not be exchangeable, tends to a constant, and a Student-t prior falls
-    as tau^-(df + 1).
-    """
-    effects = model.effects
-    if isinstance(effects, BetaBinomial):
-        return False, False
-    inner = int(np.sum((events > 0) & (events < total)))
-    if isinstance(effects, Exnex) and effects.exchangeable < 1:
-        inner = 0
-    power = model.tau.tail_power + inner
-    return bool(power > 1), bool(power > 2)
+    return Posterior(model, grid, exist, reported, events, total, data, together)
 
 
 def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) -> Nodes:
@@ -405,7 +387,7 @@ def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) 
     reach = result.high - result.low
     reach = np.minimum(reach, 100 * result.sd) if result.stretched else reach
     # Rows of little weight may be smoothed, the more the better the kernel corrects for it.
-    smoothed, order = (3e-7, 6) if isinstance(effects, NormalEffects) else (1e-6, 2)
+    smoothed, order = (3e-7, 6) if effects.normal_kernel else (1e-6, 2)
     narrow = result.sd * (smoothed / np.maximum(row_weight, 1e-12)) ** (1 / order)
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
     size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
@@ -432,9 +414,9 @@ def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) 
     return Nodes(mu, tau, width, excess, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
-def _share_alone(data: Data, result: Grid, nodes: Nodes, effects: Exnex) -> Array:
+def _share_alone(data: Data, result: Grid, nodes: Nodes, effects: Effects) -> Array:
     """Return the posterior probability that each distinct study is not exchangeable."""
-    if effects.exchangeable == 0:
+    if effects.alone and effects.alone.share == 1:
         return np.ones(len(data.total))
     log_alone = effects.log_alone(data.events, data.total)[:, None, None]
     return nodes.spread(np.exp(log_alone - result.log_l)) @ nodes.weight
@@ -469,7 +451,7 @@ def _left_out(
     """Return the log predictive density of each study given those that are not left out with it."""
     alone = np.empty(len(data.total))
     astray = np.zeros(len(alone), dtype=bool)
-    open_above = result.tau[-1] < 0.9 * model.scale.upper
+    open_above = result.tau[-1] < 0.9 * model.spread_prior.upper
     open_below = result.rows.u[0] > 1e-2 * result.rows.u[-1]
     edge = nodes.is_end.copy()
     if not result.rows.known:
@@ -570,8 +552,8 @@ def _ranges(
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
         pairs.append((ends, np.full(len(ends), FARTHEST), *pairs[0][2:]))
-    if isinstance(effects, Exnex):
-        pairs.append(tuple(np.full(1, x) for x in (effects.mean, effects.sd, 0.0, 1.0)))
+    if alone := effects.alone:
+        pairs.append(tuple(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0)))
     for mu, width, sd, tolerance in pairs:
         mode, scale = modes(events, total, mu, width)
         tails, reach = 9 * scale, effects.reach * width
@@ -606,13 +588,12 @@ def _rates(
     own = log_binomial(events, total, theta)
     is_new = (total == 0)[:, 0]
     mixed = nodes.mixed(theta, effects.new, main, ratio)
-    if isinstance(effects, Exnex):
-        alone = NormalEffects().log_density(theta, np.full(1, effects.mean), np.full(1, effects.sd))
-        with np.errstate(divide="ignore"):
-            share = np.log([effects.exchangeable, 1 - effects.exchangeable])
+    if alone := effects.alone:
+        log_alone = NormalEffects().log_density(theta, np.full(1, alone.mean), np.full(1, alone.sd))
+        log_alone += np.log(alone.share)
         old = ~is_new
-        mixed[old] *= effects.exchangeable
-        mixed[old] += ratio[old].sum(-1, keepdims=True) * np.exp(share[1] + alone)
+        mixed[old] *= 1 - alone.share
+        mixed[old] += ratio[old].sum(-1, keepdims=True) * np.exp(log_alone)
     with np.errstate(divide="ignore", over="ignore"):
         density = np.exp(own + np.log(mixed) + top)
     mass = density @ spacing
@@ -626,8 +607,10 @@ def _rates(
         # Counts so far from what the others say that the sums above underflow
         log_kernel = effects.new.log_density(theta[:, None], nodes.mu[main], nodes.width[main])
         logs = log_sum(log_ratio[study] + log_kernel)
-        if isinstance(effects, Exnex):
-            logs = np.logaddexp(logs + share[0], alone + share[1] + log_sum(log_ratio[study]))
+        if alone:
+            with np.errstate(divide="ignore"):
+                logs = logs + np.log1p(-alone.share)
+            logs = np.logaddexp(logs, log_alone + log_sum(log_ratio[study]))
         density[study] = np.exp(own[study] + logs)
         mass[study] = density[study] @ spacing
     density /= np.where(open_end, 1.0, mass)[:, None]
@@ -647,7 +630,7 @@ def _rates(
         # A new study's rate can be 0 or 1 to double precision, each with some probability. Its
         # density does not vanish at the ends then, and the sums hold from an inner point on.
         weight = nodes.weight[main] / nodes.weight[main].sum()
-        smooth = isinstance(effects.new, NormalEffects)
+        smooth = effects.new.normal_kernel
         at = theta[INNER : INNER + 1] if smooth else theta
         below = effects.new.cdf(at[:, None], nodes.mu[main], nodes.width[main]) @ weight
         cdf[is_new] = cdf[is_new] - cdf[is_new, INNER] + below if smooth else below
