@@ -231,8 +231,9 @@ def solve(
     """
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
+    model.require_tail(events, total)
     data = Data.of(events, total)
-    mean_exists, sd_exists = moments_of_tau(events, total, model)
+    mean_exists, sd_exists = model.effects.tau_moments(events, total, model.tau)
     result = grid(data, model, order=int(mean_exists) + int(sd_exists))
     columns = result.log_joint.shape[1]
 
@@ -360,20 +361,8 @@ def _moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
 
 
 def moments_of_tau(events: Array, total: Array, model: Model) -> tuple[bool, bool]:
-    """Say whether tau has a posterior mean and a standard deviation.
-
-    Far out the likelihood of a study with 0 < events < total falls as 1/tau, that of any other
-    study, or of one that need not be exchangeable, tends to a constant, and a Student-t prior falls
-    as tau^-(df + 1).
-    """
-    effects = model.effects
-    if isinstance(effects, BetaBinomial):
-        return False, False
-    inner = int(np.sum((events > 0) & (events < total)))
-    if isinstance(effects, Exnex) and effects.exchangeable < 1:
-        inner = 0
-    power = model.tau.tail_power + inner
-    return bool(power > 1), bool(power > 2)
+    """Say whether tau has a posterior mean and a standard deviation."""
+    return model.effects.tau_moments(events, total, model.tau)
 
 
 def increments(density: Array) -> Array:
