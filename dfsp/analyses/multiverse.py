@@ -30,7 +30,7 @@ from dfsp.evidence.load import DATA, Evidence, load_evidence
 from dfsp.evidence.outcomes import OUTCOMES, NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
 from dfsp.evidence.tables import Counts, read_cells, without
-from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT
+from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
 
@@ -44,8 +44,6 @@ TITLES = {
     "mu": "prior of mu",
 }
 """How choices are called; any other by its own name."""
-SLOWEST = (StudentT, Exnex, BetaBinomial, NormalEffects)
-"""Families in the order in which they start, so that the cores end together."""
 _NUMBERS = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
 _SIZES = ["studies", "events", "total", "dropped"]
 _Pairs = tuple[tuple[int, int], ...]
@@ -144,7 +142,7 @@ def multiverse(
         tables, pairs = _tables(outcome, evidence_sets, rules, folder, refuse)
     tables = [each for table in tables for each in _further(*table, of_counts, refuse)]
     for labels, model in models:
-        if isinstance(model.effects, BetaBinomial):
+        if model.effects.own_priors:
             reason = "no tau and mu: one analysis for all priors of these"
             refuse(EVERY, f"effects: {labels['effects']}", EVERY, reason)
     left_out = pd.DataFrame(
@@ -328,9 +326,16 @@ def _analyses(tables: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, M
     sharing: dict[tuple[object, ...], list[Model]] = {}
     for model in dict.fromkeys(models):
         # Priors that end at the same place, and have tails alike, share a grid.
-        key = (model.effects, model.scale.upper, bool(np.isfinite(model.scale.tail_power)))
+        prior = model.spread_prior
+        key = (model.effects, prior.upper, bool(np.isfinite(prior.tail_power)))
         sharing.setdefault(key, []).append(model)
-    groups = sorted(sharing.values(), key=lambda group: SLOWEST.index(type(group[0].effects)))
+    # Effects that take longest start first, so that the cores end together: those that give mu
+    # several modes, and of these, and of the others, those with heavy tails
+    groups = sorted(
+        sharing.values(),
+        key=lambda group: (group[0].effects.several_modes, group[0].effects.reach),
+        reverse=True,
+    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda group: _share(distinct, group), groups)
     return {key: numbers for each in found for key, numbers in each.items()}

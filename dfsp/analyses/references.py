@@ -25,7 +25,7 @@ from dfsp.errors import DfspError
 from dfsp.evidence.load import DATA
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.fitting import Fit, fit
-from dfsp.model.effects import BetaBinomial, effects_of
+from dfsp.model.effects import effects_of
 from dfsp.model.likelihood import LEVELS, log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Pareto, tau_prior
@@ -95,23 +95,26 @@ def _hierarchical(counts: Counts, **model: Any) -> dict[tuple[str, str], float]:
     result = _fit(counts, **model)
     found = _by_name(result.summary) | _by_name(result.studies.set_index("study"))
     found["log_marginal_likelihood", "value"] = result.exact.log_marginal_likelihood
-    if isinstance(result.model.effects, BetaBinomial):
+    if result.model.effects.own_priors:
         found |= _mode(counts, result.model)
     return found
 
 
 def _mode(counts: Counts, model: Model) -> dict[tuple[str, str], float]:
-    """Return where the joint density of logit(mean) and log(concentration) is highest."""
+    """Return where the joint density of the centre's logit and the spread's log is highest."""
+    effects = model.effects
     events, total = counts.table[["events", "total"]].to_numpy(float).T
 
     def height(x: Array) -> float:
-        mu, log_size = x[:1], x[1:]
-        tau = np.exp(-log_size / 2)
-        log_prior = model.location.logpdf(mu) + model.scale.logpdf(tau) + np.log(tau / 2)
-        return float(-(model.effects.log_likelihood(events, total, mu, tau).sum() + log_prior[0]))
+        mu, tau = x[:1], np.exp(x[1:])
+        # The density of log(tau), and of the logarithm of any power of it up to a constant
+        log_prior = model.location_prior.logpdf(mu) + model.spread_prior.logpdf(tau) + x[1:]
+        return float(-(effects.log_likelihood(events, total, mu, tau).sum() + log_prior[0]))
 
-    at = _lowest(height, [0.0, 1.0])
-    return {("logit(mean_rate)", "mode"): at[0], ("log(concentration)", "mode"): at[1]}
+    at = _lowest(height, [0.0, -0.5])
+    spread = float(np.log(effects.reported(np.exp(at[1:])))[0])
+    names = f"logit({effects.centre})", f"log({effects.spread})"
+    return {(names[0], "mode"): float(at[0]), (names[1], "mode"): spread}
 
 
 def _lowest(height: Callable[[Array], float], start: list[float]) -> Array:

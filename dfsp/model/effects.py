@@ -853,6 +853,11 @@ class InverseRoot:
         return np.asarray(self.of.sample(size, rng) ** -0.5)
 
 
+def known_quantities() -> tuple[str, ...]:
+    """Return the quantities of all families, in the order in which tables show them."""
+    return tuple(dict.fromkeys(name for kind in FAMILIES.values() for name in kind.quantities))
+
+
 def concentration_prior(location: float | None, scale: float | None) -> LogNormal | None:
     """Return the log-normal prior of a concentration; None if nothing is given."""
     if location is None and scale is None:

@@ -103,9 +103,9 @@ class Prior:
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"df": (0.1, LARGE)}
     """By parameter, what makes sense and can be computed; `SMALL` to `LARGE` if not here."""
     no_picture: ClassVar[str] = ""
-    """Why no picture of it can be drawn; empty if one can."""
+    """Why it can be neither drawn nor drawn from; empty if it can."""
     no_comparison: ClassVar[str] = ""
-    """Why log marginal likelihoods under it cannot be compared; empty if they can."""
+    """Why log marginal likelihoods under it cannot be compared; empty if they can be."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -421,14 +421,8 @@ class InverseGamma(Prior):
     family = "inverse-gamma"
     # The standard deviation of log(tau) is about 1 / (2 sqrt(shape)), of a log-normal 1e-3 or more
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"shape": (SMALL, 1e5)}
-    no_picture = (
-        "an inverse-gamma prior of tau^2 has no picture: where its shape is small, its quantiles "
-        "lie beyond 1e100"
-    )
-    no_comparison = (
-        "an inverse-gamma prior of tau^2 lets no marginal likelihoods be compared: they follow its "
-        "two constants, and vanish as the shape does, whatever the counts"
-    )
+    no_picture = "its quantiles lie beyond 1e100 where the shape is small"
+    no_comparison = "they vanish as its shape does, whatever the counts"
     shape: float = 1e-3
     scale: float = 1e-3
 
