@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from dfsp.fitting import Fit, fit
 from dfsp.model.effects import effects_of
 from dfsp.model.likelihood import LEVELS, log_likelihood, sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Normal, Pareto, tau_prior
+from dfsp.model.priors import Normal, Prior, tau_prior
 from dfsp.summaries import observed
 
 Array = npt.NDArray[np.float64]
@@ -36,6 +37,35 @@ Array = npt.NDArray[np.float64]
 FOLDER = DATA / "reference"
 
 _COLUMNS = ["case", "quantity", "statistic", "kind", "value", "ours", "tolerance", "reproduced"]
+
+
+@dataclass(frozen=True)
+class Pareto(Prior):
+    """Density falling as x^-(shape + 1) from `scale` on: for concentrations, never for tau."""
+
+    family = "pareto"
+    for_tau = False
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"shape": (0.1, 100.0)}
+    shape: float = 0.5
+    scale: float = 1.0
+
+    @property
+    def lower(self) -> float:  # type: ignore[override]
+        return self.scale
+
+    @property
+    def tail_power(self) -> float:
+        return self.shape
+
+    def pymc(self, pm: Any, name: str) -> Any:
+        return pm.Pareto(name, self.shape, self.scale)
+
+    def _log_density(self, x: Array) -> Any:
+        log_x = np.log(np.maximum(x, 1e-300))
+        return np.log(self.shape) + self.shape * np.log(self.scale) - (self.shape + 1) * log_x
+
+    def _quantile(self, q: Array) -> Any:
+        return self.scale * (1 - q) ** (-1 / self.shape)
 
 
 def compare_references(folder: str | Path = FOLDER) -> pd.DataFrame:

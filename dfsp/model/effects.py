@@ -605,7 +605,12 @@ class BetaBinomial(Effects):
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.concentration
-        if not isinstance(kind, Prior) or kind.lower < 0 or kind.known is not None:
+        if (
+            not isinstance(kind, Prior)
+            or kind.lower < 0
+            or kind.known is not None
+            or kind.no_picture
+        ):
             raise DfspError(
                 f"BetaBinomial: concentration = {kind!r}; give a prior of a positive number, such "
                 "as LogNormal(location, scale)"
