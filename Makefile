@@ -11,11 +11,12 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test stress calibrate figure bench lab lint lock clean
+.PHONY: help run test test-slow test-all stress calibrate figure bench lab lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
-	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
+	@echo "make test   linters, types, fast tests, and the notebooks against their saved outputs"
+	@echo "make test-slow  the tests that take long; make test-all is both"
 	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
 	@echo "make calibrate  make data/calibration.json anew"
@@ -50,16 +51,21 @@ run: $(VENV)/dfsp.stamp
 	@echo "Each folder under runs/ holds the executed notebook, its tables and figures, and record.json."
 
 lint: $(VENV)/dfsp.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@.ci/timed lint sh -ec '$(BIN)/ruff check . && $(BIN)/ruff format --check . && \
+		$(BIN)/lint-imports --no-logo --no-cache'
+	@.ci/timed types $(BIN)/mypy
 
 # Files of tests go to two processes. The notebooks' kernels warn about matters of their own, so
 # warnings are no errors there.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
+	@.ci/timed "fast tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	@.ci/timed notebooks $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
+
+test-slow: $(VENV)/dfsp.stamp
+	@.ci/timed "slow tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+
+test-all: test test-slow
 
 stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
