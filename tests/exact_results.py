@@ -1,4 +1,4 @@
-"""Exact results of the notebooks, by the functions they call; `exact_results.json` keeps them.
+"""Exact results of the notebooks' functions on the tests' evidence; `exact_results.json` keeps them.
 
 python tests/exact_results.py > tests/exact_results.json makes that file anew.
 """
@@ -7,9 +7,12 @@ import json
 from typing import get_args
 
 import pandas as pd
+from frozen import freeze
 
 import dfsp
 from dfsp.evidence.outcomes import NotEvaluable
+
+freeze()
 
 
 def results(quick=False):

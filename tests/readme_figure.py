@@ -10,6 +10,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from frozen import REAL
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -21,7 +22,8 @@ KEY = "drawn"
 
 def draw():
     """Draw the forest plot of the primary analysis."""
-    return dfsp.forest(dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response")))
+    evidence = dfsp.load_evidence("reconciled", folder=REAL)
+    return dfsp.forest(dfsp.fit(dfsp.count(evidence, "objective_response")))
 
 
 def drawn(ax):
