@@ -11,7 +11,7 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test test-slow test-all stress calibrate figure bench lab lint lock clean
+.PHONY: help run test test-slow test-all notebooks stress calibrate bench lab lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
@@ -19,8 +19,9 @@ help:
 	@echo "make test-slow  the tests that take long; make test-all is both"
 	@echo "make stress kill a batch at 50 random moments and compare its results"
 	@echo "make bench  time the engines"
-	@echo "make calibrate  make data/calibration.json anew"
-	@echo "make figure  draw the README's figure anew"
+	@echo "make notebooks  make anew what is kept and made from data/: the notebooks' outputs, the"
+	@echo "            README's figure, results; says what changed"
+	@echo "make calibrate  make data/calibration.json anew even if nothing asks for it"
 	@echo "make lab    every notebook in JupyterLab in a browser; screenshots in build/lab"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
@@ -73,8 +74,8 @@ stress: $(VENV)/dfsp.stamp
 calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.analyses.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
-figure: $(VENV)/dfsp.stamp
-	$(BIN)/python tests/readme_figure.py
+notebooks: $(VENV)/dfsp.stamp
+	$(BIN)/python tests/remake.py
 
 bench: $(VENV)/dfsp.stamp
 	@mkdir -p build

@@ -1,4 +1,4 @@
-"""The README's figure: `make figure` draws it anew, with what it shows kept inside the file."""
+"""The README's figure: `make notebooks` draws it anew, with what it shows kept inside the file."""
 
 import json
 import tempfile
@@ -57,7 +57,3 @@ def remake():
             dpi = image.info["dpi"]
             image.save(FIGURE, pnginfo=data, dpi=dpi, optimize=True)
     plt.close(ax.get_figure())
-
-
-if __name__ == "__main__":
-    remake()
