@@ -18,7 +18,7 @@ help:
 	@echo "make test   linters, types, fast tests, and the notebooks against their saved outputs"
 	@echo "make test-slow  the tests that take long; make test-all is both"
 	@echo "make stress kill a batch at 50 random moments and compare its results"
-	@echo "make bench  time the engines"
+	@echo "make bench  time the engines; with BASE=REVISION beside an older revision, in the same run"
 	@echo "make notebooks  make anew what is kept and made from data/: the notebooks' outputs, the"
 	@echo "            README's figure, results; says what changed"
 	@echo "make calibrate  make data/calibration.json anew even if nothing asks for it"
@@ -77,10 +77,11 @@ calibrate: $(VENV)/dfsp.stamp
 notebooks: $(VENV)/dfsp.stamp
 	$(BIN)/python tests/remake.py
 
+# An older revision to compare with, for example main or HEAD~3.
+BASE =
+
 bench: $(VENV)/dfsp.stamp
-	@mkdir -p build
-	$(BIN)/python -m pytest -q --benchmark-only --benchmark-json=build/bench.json tests/benchmarks
-	@$(BIN)/python tests/benchmarks/table.py build/bench.json
+	@$(BIN)/python tests/benchmarks/run.py $(BASE)
 
 # make test does so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp
