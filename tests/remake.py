@@ -6,6 +6,7 @@ on the time or on chance.
 
 import json
 import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -36,23 +37,30 @@ def execute(notebook):
         done, kernel_name="python3", timeout=1800, record_timing=False, coalesce_streams=True,
         resources={"metadata": {"path": str(ROOT / "notebooks")}},
     )  # fmt: skip
-    client.execute()
+    client.execute(stderr=subprocess.DEVNULL)  # where kernels warn of how they talk to us
     return normalised(done)
 
 
 def normalised(notebook):
     """Return the notebook without what differs between two executions of the same code."""
     text = nbformat.writes(notebook)
-    widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
-    # Ids are drawn at random; their order is that in which the widgets were made.
-    for number, name in enumerate(widgets):
+    # Widgets' ids are drawn at random; their order is that in which the widgets were made.
+    for number, name in enumerate(states(notebook)):
         text = text.replace(name, f"{number:032x}")
-    text = re.sub(r"Updated in \d[^<\"]*", "", text)
     found = nbformat.reads(text, as_version=4)
+    for widget in states(found).values():
+        for key, value in widget["state"].items():
+            if isinstance(value, str):
+                widget["state"][key] = re.sub(r"Updated in [\d.]+ ms[^<]*", "", value)
     found.metadata.get("language_info", {}).pop("version", None)
     for cell in found.cells:
         cell.metadata.pop("execution", None)
     return found
+
+
+def states(notebook):
+    """Return the kept states of widgets by id."""
+    return notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
 
 
 def lines_of(cell):
@@ -68,9 +76,9 @@ def lines_of(cell):
 def changes_of_notebook(before, after):
     """Yield what changed, a line each: the number of the cell and some lines of its output."""
     for number, (old, new) in enumerate(zip(before.cells, after.cells, strict=True)):
-        if old == new:
-            continue
         was, now = lines_of(old), lines_of(new)
+        if was == now:
+            continue
         pairs = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
         yield f"cell {number}: {len(pairs) + abs(len(was) - len(now))} lines of output"
         for pair in pairs[:SHOWN]:
@@ -123,10 +131,13 @@ def remake_notebook(path):
     try:
         after = execute(before)
     except CellExecutionError as error:
-        return f"{path.relative_to(ROOT)}: left as it was: {error}"
-    if nbformat.writes(after) != path.read_text("utf-8").removesuffix("\n"):
-        nbformat.write(after, path)
-    say(path.relative_to(ROOT), changes_of_notebook(normalised(before), after))
+        return f"{path.name}: left as it was: {error}"
+    text = nbformat.writes(after) + "\n"
+    changes = list(changes_of_notebook(normalised(before), after))
+    if text != path.read_text("utf-8"):
+        path.write_text(text, "utf-8")
+        changes = changes or ["the same outputs, kept in another form"]
+    say(path.name, changes)
     return ""
 
 
