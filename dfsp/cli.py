@@ -3,18 +3,21 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
-import dfsp
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
+from dfsp.evidence.tables import read_table
 from dfsp.fitting import Engine, Fit
+from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
-from dfsp.model.priors import TAU_FAMILIES
+from dfsp.model.model import Model
+from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -35,7 +38,7 @@ class _Known(click.Choice[str]):
 
 
 @click.group(context_settings=_SETTINGS)
-@click.version_option(dfsp.__version__, prog_name="dfsp")
+@click.version_option(version("dfsp"), prog_name="dfsp")
 def cli() -> None:
     """Response rates of small single-arm studies, and how far to trust them."""
 
@@ -116,23 +119,21 @@ def fit_command(
 
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
-    tau = dfsp.tau_prior(
-        tau_family, scale=tau_scale, shape=tau_shape, df=tau_df, location=tau_location
-    )
+    tau = tau_prior(tau_family, scale=tau_scale, shape=tau_shape, df=tau_df, location=tau_location)
     concentration = (concentration_location, concentration_scale)
     own = effects_of(
         effects,
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
         concentration=concentration_prior(*concentration),
     )  # fmt: skip
-    model = dfsp.Model(mu=dfsp.Normal(mu_mean, mu_sd), tau=tau, effects=own)
-    counts = dfsp.read_table(file, study=study, events=events, total=total)
-    fit = dfsp.fit(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
+    model = Model(mu=Normal(mu_mean, mu_sd), tau=tau, effects=own)
+    counts = read_table(file, study=study, events=events, total=total)
+    result = fit_counts(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
     if as_json:
-        click.echo(json.dumps(fit.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
     else:
-        click.echo(_page(fit))
-    if failed(fit.checks):
+        click.echo(_page(result))
+    if failed(result.checks):
         sys.exit(1)
 
 

@@ -496,14 +496,6 @@ def test_ragged_rows_and_wrong_encodings_name_the_file(folder):
     ]
 
 
-def test_the_dictionary_describes_every_column():
-    dictionary = (DATA / "README.md").read_text(encoding="utf-8")
-    for table in TABLES:
-        section = dictionary.split(f"## `{table}.csv`")[1].split("\n## ")[0]
-        header = (DATA / f"{table}.csv").read_text(encoding="utf-8").splitlines()[0]
-        assert [name for name in header.split(",") if f"`{name}`" not in section] == []
-
-
 def test_tables_are_checked_again_only_when_a_file_has_changed(folder, monkeypatch):
     first = load_evidence("review", folder=folder)
     first.cohorts["label"] = first.conflicts["label"] = "spoilt"

@@ -20,7 +20,7 @@ def found():
 
 
 def test_results_are_those_kept(found):
-    """To 6 decimals; `exact_results.py` says how the file is made anew."""
+    """To 6 decimals; `make notebooks` makes the file anew."""
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
     assert set(found) == set(kept)
     differ = {
