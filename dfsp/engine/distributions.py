@@ -29,6 +29,7 @@ GOLDEN = (np.sqrt(5) - 1) / 2
 CELLS = 160  # of one factor of a product, each with its share of the mass
 FINE = 1280  # of the other factor, whose distribution function is integrated
 IN_PRODUCT = 161  # points of a product's own table
+NARROW = 1e-4  # cells: 1e-16 / 1e-4^2 is what cancellation leaves, 1e-4^2 what the linear F does
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
 
@@ -283,10 +284,12 @@ def product(first: Distribution, second: Distribution) -> Distribution:
     even = once[:, :-1] - once[:, 1:]
     # The integral of (a - middle) F(s - a) over a cell, by parts
     odd = twice[:, :-1] - twice[:, 1:] - width / 2 * (once[:, 1:] + once[:, :-1])
-    narrow = width <= 1e-12 * (1 + a[:-1])
-    width = np.where(narrow, 1.0, width)
-    mean_value = (even + 2 * tilt * odd / width) / width
-    cdf_of_sum = np.where(narrow, value[:, :-1], mean_value) @ mass
+    # In a cell that is narrow beside s - a the antiderivatives cancel, and F is all but linear.
+    narrow = width <= NARROW * np.abs(shifted[:, 1:] + shifted[:, :-1]) / 2
+    width = np.maximum(width, 1e-300)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean_value = (even + 2 * tilt * odd / width) / width
+    cdf_of_sum = np.where(narrow, (value[:, 1:] + value[:, :-1]) / 2, mean_value) @ mass
     cdf = np.maximum.accumulate(np.clip(1 - cdf_of_sum, 0, 1)[::-1])
     mean = first.mean * second.mean
     square = (first.mean**2 + first.sd**2) * (second.mean**2 + second.sd**2)
