@@ -75,7 +75,11 @@ def shown(table: "pd.DataFrame | pd.Series[float]", digits: int = 6) -> str:
     Columns beyond the width of a notebook follow below the others.
     """
     frame = table.to_frame() if isinstance(table, pd.Series) else table
-    return frame.to_string(float_format=lambda value: f"{value:.{digits}f}", line_width=LINE)
+
+    def text(value: float) -> str:
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.000 for what rounds to 0
+
+    return frame.to_string(float_format=text, line_width=LINE)
 
 
 def wrapped(text: str) -> str:

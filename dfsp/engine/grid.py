@@ -156,7 +156,8 @@ class Rows:
     @cached_property
     def tau(self) -> Array:
         """The between-study standard deviations, shape (row,), logit scale."""
-        return self.c * np.sinh(self.u)
+        # sinh and arcsinh are not inverse to the last digit on every processor.
+        return np.array([self.c]) if self.known else self.c * np.sinh(self.u)
 
     def log_mass(self, prior: SpreadPrior) -> Array:
         """Return the log prior mass of each row: prior(tau) dtau/du times the weight."""
