@@ -117,6 +117,32 @@ def test_no_effect_is_the_plain_hierarchy(dosed, review):
     assert factors.loc[1e-4, "bayes_factor"] == pytest.approx(1, abs=1e-5)
     assert factors.loc[1.0, "bayes_factor"] < 1
 
+NO_EFFECT = {
+    "all or none": ([0, 10, 0, 12, 0, 11], [10, 10, 12, 12, 11, 11], dfsp.HalfCauchy(1)),
+    "one event in 10": ([0, 1, 0], [10, 10, 10], dfsp.HalfNormal(1)),
+    "large and small": ([300, 2, 0, 40], [1000, 3, 5, 70], dfsp.Exponential(0.5)),
+    "tau known": ([3, 5, 9, 1], [12, 12, 20, 8], dfsp.Fixed(0.7)),
+}
+
+
+@pytest.mark.parametrize("case", NO_EFFECT)
+def test_a_coefficient_without_room_leaves_the_single_fit(case, make):
+    """A prior of sd 1e-6: every quantile and moment is that of `fit`, whose own tests are dense."""
+    events, total, tau = NO_EFFECT[case]
+    rows = [(f"S{i}", r, n) for i, (r, n) in enumerate(zip(events, total, strict=True))]
+    counts = dfsp.check_table(make(rows).table.assign(x=np.arange(len(events)) % 2 - 0.5))
+    model = dfsp.Model(tau=tau)
+    found = dfsp.regress(counts, "x", model=model, coefficient=dfsp.Normal(0, 1e-6))
+    plain = dfsp.fit(counts, model).exact
+    assert found.log_marginal_likelihood == pytest.approx(plain.log_marginal_likelihood, abs=2e-5)
+    for (_, rate), row in found.rates.iterrows():
+        own = getattr(plain, rate.replace(" ", "_").replace("-", "_")).summary()
+        assert row.to_numpy(float) == pytest.approx(own, abs=2e-5)
+    for name, quantity in (("intercept", "mu"), ("tau", "tau")):
+        own = getattr(plain, quantity).summary()
+        row = found.coefficients.loc[name, list(found.rates)].to_numpy(float)
+        assert row == pytest.approx(own, rel=2e-5, abs=2e-5, nan_ok=True)
+
 
 def test_the_reviews_groups(review):
     sums = review.table.groupby("dose_mg")[["events", "total"]].sum()

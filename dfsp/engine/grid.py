@@ -17,6 +17,7 @@ they are dense about the mode.
 them all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -227,7 +228,7 @@ class Grid:
         Shapes (row, share); dmu/dx (row, 1) where it is the same all along a row.
         """
         low, high, centre, sd = (each[rows] for each in (self.low, self.high, self.centre, self.sd))
-        return _place(x, low, high, centre, sd, self.stretched)
+        return spaced(x, low, high, centre, sd, self.stretched)
 
     def fine(self, number: int, rows: Some = slice(None)) -> tuple[Array, Array]:
         """Return mu and log of density times dmu/dx at `number` equidistant shares of `rows`."""
@@ -235,9 +236,10 @@ class Grid:
         return mu, self.log_joint[rows] @ refine(self.columns, number).T + np.log(width)
 
 
-def _place(
+def spaced(
     x: Array, low: Array, high: Array, centre: Array, sd: Array, stretched: bool
 ) -> tuple[Array, Array]:
+    """Return points at shares `x` of the range of each row, and their derivatives: `Grid.place`."""
     if not stretched:
         reach = (high - low)[:, None]
         return low[:, None] + reach * x, reach
@@ -305,20 +307,20 @@ def place(surface: Surface, order: int = 0) -> Grid:
     rows, columns, level = 0, 4 * surface.several_modes, COARSE + 1
     while True:
         result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns], level)
-        row_error, column_error = _errors(result)
+        row_error, tails = _errors(result)
         integral_error = _integral_error(surface, result, level) if level < len(LEVELS) - 1 else 0.0
         finer = (
             rows + (row_error > ROW_TOLERANCE and rows < len(ROWS) - 1 and not result.rows.known),
-            _more_columns(columns, column_error),
+            more_columns(columns, tails),
             level + (integral_error > TOLERANCE),
         )
         if finer == (rows, columns, level):
             # Gauss's rule is exact to twice the degree of the polynomial that the rows hold.
-            return replace(result, error=max(row_error**2, column_error, integral_error))
+            return replace(result, error=max(row_error**2, tails, integral_error))
         rows, columns, level = finer
 
 
-def _more_columns(columns: int, error: float) -> int:
+def more_columns(columns: int, error: float) -> int:
     """Return the index of the columns to try next: each takes a factor off the error."""
     if error <= TOLERANCE or columns == len(COLUMNS) - 1:
         return columns
@@ -342,12 +344,54 @@ def _unit(surface: Surface) -> float:
 
 
 def _look(surface: Surface, c: float, order: int) -> Look:
-    """Find the rows of u that hold the posterior, by halving or doubling the range looked at."""
-    model, data = surface.model, surface.data
-    prior = model.spread_prior
+    """Find the rows of u that hold the posterior."""
+    prior = surface.model.spread_prior
     if prior.known is not None:
         known = Rows.at(c)
         return _reach(surface, known.u, known.tau, *_modes(surface, known.tau))
+    found: tuple[Array, ...] = ()
+
+    def masses(tau: Array) -> tuple[Array, Array]:
+        nonlocal found
+        found = _modes(surface, tau)
+        _, sd, joint, log_l = found
+        mass = joint + np.log(sd)
+        return mass, mass - surface.data.left_out(log_l)
+
+    u, span, (first, last) = held(prior, c, order, masses)
+    mode, sd, joint, log_l = found
+    rows = slice(max(first - 1, 0), last + 2)
+    at_rows = mode[rows], sd[rows], joint[rows], log_l[:, rows]
+    look = _reach(surface, u[rows], c * np.sinh(u[rows]), *at_rows)
+    look.u[0] = span[0]
+    return look
+
+
+def held(
+    prior: SpreadPrior, c: float, order: int, masses: Callable[[Array], tuple[Array, Array]]
+) -> tuple[Array, tuple[float, float], tuple[int, int]]:
+    """Find the range of u that holds a posterior, by halving or doubling the range looked at.
+
+    Parameters
+    ----------
+    prior : SpreadPrior
+        Of tau = c sinh(u).
+    c : float
+    order : int
+        The highest moment of tau that exists.
+    masses : callable
+        Returns for values of tau (row,) the log density of the counts, (row,), and what else is to
+        be held, (other, row): that of the counts with a study left out.
+
+    Returns
+    -------
+    u : array, shape (row,)
+        Where `masses` was computed last.
+    span : tuple of float
+        The range.
+    ends : tuple of int
+        The first and the last row of `u` that are inside.
+    """
     # `far` is where to begin: counts in conflict with the prior can lie beyond.
     limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
     span = (0.0, min(limit, float(np.arcsinh(prior.far / c))))
@@ -356,9 +400,8 @@ def _look(surface: Surface, c: float, order: int) -> Look:
         # Not tau = 0 itself, at which the effects have no density
         u[0] = u[0] * 0.99 + u[1] * 0.01
         tau = c * np.sinh(u)
-        mode, sd, joint, log_l = _modes(surface, tau)
-        mass = joint + np.log(sd) + prior.logpdf(tau) + np.log(np.cosh(u))
-        without = mass - data.left_out(log_l)
+        in_u = prior.logpdf(tau) + np.log(np.cosh(u))
+        mass, without = (each + in_u for each in masses(tau))
         mass = mass + order * np.log(tau)
         near = (mass > mass.max() - DROP) | np.any(
             without > without.max(-1, keepdims=True) - DROP_WITHOUT, axis=0
@@ -374,11 +417,7 @@ def _look(surface: Surface, c: float, order: int) -> Look:
         span = narrower
         if done:
             break
-    rows = slice(max(first - 1, 0), last + 2)
-    found = mode[rows], sd[rows], joint[rows], log_l[:, rows]
-    look = _reach(surface, u[rows], tau[rows], *found)
-    look.u[0] = span[0]
-    return look
+    return u, span, (int(first), int(last))
 
 
 def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
@@ -427,24 +466,48 @@ def _reach(
         own = np.append(np.log(p / (1 - p)), surface.model.location_prior.mean)
         least = np.maximum(np.stack([mode - own.min(), own.max() - mode]), 0)
         reach = np.maximum(reach, least)
-    for _ in range(60):
+
+    def drop(reach: Array) -> Array:
         mu = mode + side * reach
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
-        drop = (top - joint) / DROP
+        value = (top - joint) / DROP
         out = surface.data.left_out(log_l)
         if len(out):
             without = (top - joint) - (top_out[:, None] - out)
-            drop = np.minimum(drop, without.min(0) / DROP_WITHOUT)
-        done = (drop >= 1) & ((drop < 2.5) | (reach <= least))
+            value = np.minimum(value, without.min(0) / DROP_WITHOUT)
+        return value
+
+    below, above = reach_to(drop, reach, least)
+    return Look(u, mode, sd, below, above)
+
+
+def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Array:
+    """Find how far to go until log densities have dropped as far as wanted.
+
+    Parameters
+    ----------
+    drop : callable
+        Returns for distances, any shape, the drop there in units of the one that is wanted.
+    reach : array
+        Distances at which to begin.
+    least : array
+        Distances below which none may be.
+
+    Returns
+    -------
+    array, shaped like `reach`
+    """
+    for _ in range(60):
+        dropped = drop(reach)
+        done = (dropped >= 1) & ((dropped < 2.5) | (reach <= least))
         if np.all(done):
             break
         # The drop grows with a power of the distance between 1 (a tail) and 2 (a peak); 1/0.65 is
         # between. It aims at 1.25 of what is wanted, in steps that cannot run away.
-        factor = np.clip((np.maximum(drop, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
+        factor = np.clip((np.maximum(dropped, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
         reach = np.where(done, reach, np.maximum(reach * factor, least))
     # The log density falls at most as the square of the distance.
-    reach = np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(drop, 1)), 1), least)
-    return Look(u, mode, sd, reach[0], reach[1])
+    return np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(dropped, 1)), 1), least)
 
 
 def _evaluate(
@@ -461,7 +524,7 @@ def _evaluate(
     # Also where mu reaches far to hold what is left when a large study is left out
     far = np.maximum(below, above) > FAR * sd
     stretched = surface.several_modes or bool(far.any())
-    mu, _ = _place(chebyshev_shares(columns), low, high, mode, sd, stretched)
+    mu, _ = spaced(chebyshev_shares(columns), low, high, mode, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(rows.tau[:, None], mu.shape), level)
     log_row = rows.log_mass(surface.model.spread_prior)
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)
@@ -476,10 +539,24 @@ def _errors(result: Grid) -> tuple[float, float]:
     row_error = 0.0
     density = mass / result.rows.weights
     if not result.rows.known:
-        coefficients = np.abs(result.rows.coefficients(mass))
-        row_error = float(coefficients[-2:].max() / coefficients.max())
-    tails = np.abs(result.log_joint @ chebyshev_coefficients(result.columns)[-2:].T).max(-1)
-    return row_error, float(np.max(tails * density / density.max()))
+        row_error = last_coefficients(result.rows, mass)
+    return row_error, column_error(result.log_joint, density)
+
+
+def last_coefficients(rows: Rows, mass: Array) -> float:
+    """Return the relative size of the last coefficients along tau of the masses of rows."""
+    coefficients = np.abs(rows.coefficients(mass))
+    return float(coefficients[-2:].max() / coefficients.max())
+
+
+def column_error(log_joint: Array, density: Array) -> float:
+    """Return the size of the last coefficients along mu, in rows as much as their density counts.
+
+    Shapes: `log_joint` (row, column), `density` (row,).
+    """
+    last = chebyshev_coefficients(log_joint.shape[-1])[-2:]
+    tails = np.abs(log_joint @ last.T).max(-1)
+    return float(np.max(tails * density / density.max()))
 
 
 def _integral_error(surface: Surface, result: Grid, level: int) -> float:
