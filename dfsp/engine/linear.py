@@ -172,13 +172,11 @@ class _Profile:
 
     def fine(self, number: int) -> tuple[Array, Array]:
         """Return b and log of density times db/dx at equidistant shares, (line, share)."""
-        b, width = spaced(
-            shares(number), self.low, self.high, self.centre, self.sd, self.stretched
-        )
+        b, width = spaced(shares(number), self.low, self.high, self.centre, self.sd, self.stretched)
         return b, self.log_p @ refine(self.log_p.shape[-1], number).T + np.log(width)
 
 
-class Regression:
+class LinearPosterior:
     """The posterior of beta and tau.
 
     Parameters
@@ -198,7 +196,7 @@ class Regression:
     >>> from dfsp.model.priors import Normal
     >>> counts = np.array([7.0, 4.0, 9.0, 2.0]), np.array([15.0, 22.0, 18.0, 20.0])
     >>> dose = np.array([[1.0], [0.0], [1.0], [0.0]])
-    >>> found = Regression(*counts, dose, Model(), Normal(0, 1))
+    >>> found = LinearPosterior(*counts, dose, Model(), Normal(0, 1))
     >>> found.population([1, 1]).typical_rate.quantile([0.025, 0.5, 0.975]).round(3)
     array([0.26 , 0.469, 0.685])
     """
@@ -365,7 +363,8 @@ class Regression:
     def _start(self, lines: _Lines, b: Array) -> Array:
         """Return beta at the points `b` (line, point) of lines, (line, point, dimension)."""
         s = lines.origin[:, None] + b[..., None] * lines.direction[:, None]
-        return self.mode[lines.row, None] + np.einsum("lij,lnj->lni", self.root[lines.row], s)
+        shift = np.einsum("lij,lnj->lni", self.root[lines.row], s)
+        return np.asarray(self.mode[lines.row, None] + shift)
 
     def _conditional(self, lines: _Lines, b: Array) -> tuple[Array, Array, _Peak]:
         """Return beta, the directions across there, and the conditional modes among them."""
@@ -554,7 +553,7 @@ class Regression:
     @property
     def is_exact(self) -> bool:
         """Whether a lattice holds beta; if not, there are moments only, to three digits."""
-        return self.dimensions <= MOST + 1
+        return bool(self.dimensions <= MOST + 1)
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -612,7 +611,7 @@ class _Tables:
     def summed(self, rows: Index, predictor: Array) -> Array:
         """Return the sum over r for `predictor` (point, row of the design, ...): (point, ...)."""
         number = self.low.shape[1]
-        value = 0.0
+        value = np.zeros(())
         for i in range(number):
             scale = ((CELLS - 1) / (self.high - self.low))[rows, i]
             place = (predictor[:, i] - self.low[rows, i, None]) * scale[:, None]
@@ -630,18 +629,18 @@ class _Tables:
         for piece in self.pieces[2::-1]:
             value *= place
             value += piece.take(cell)
-        return value
+        return np.asarray(value)
 
 
 @lru_cache(maxsize=8)
 def _taylor(number: int) -> Array:
     """Return the matrix from Chebyshev values to Taylor's coefficients, (4, cell, value)."""
     x = np.linspace(-1, 1, CELLS)
-    coefficients = chebyshev_coefficients(number)
+    coefficients: Array = chebyshev_coefficients(number)
     step, factor, matrices = 2 / (CELLS - 1), 1.0, []
     for degree in range(4):
         if degree:
-            coefficients = chebyshev.chebder(coefficients)
+            coefficients = np.asarray(chebyshev.chebder(coefficients), dtype=np.float64)
             factor *= step / degree
         matrices.append(factor * chebyshev.chebvander(x, len(coefficients) - 1) @ coefficients)
     return np.stack(matrices)
@@ -684,7 +683,7 @@ def _root(precision: Array) -> Array:
     # Scaled to ones on the diagonal, whatever the units of the coefficients
     scale = 1 / np.sqrt(np.einsum("...ii->...i", precision))
     scaled = precision * scale[..., :, None] * scale[..., None, :]
-    return scale[..., None] * np.linalg.cholesky(np.linalg.inv(scaled))
+    return np.asarray(scale[..., None] * np.linalg.cholesky(np.linalg.inv(scaled)))
 
 
 def _log_det(root: Array) -> Array:
@@ -695,6 +694,6 @@ def _log_det(root: Array) -> Array:
 
 
 def _complement(given: Array) -> Array:
-    """Return orthonormal vectors orthogonal to orthonormal ones: (..., some, n) to (..., n, rest)."""
+    """Return orthonormal vectors orthogonal to given ones: (..., some, n) to (..., n, rest)."""
     full = np.linalg.qr(np.swapaxes(given, -1, -2), mode="complete")[0]
     return np.asarray(full[..., given.shape[-2] :])
