@@ -29,6 +29,15 @@ MEASURES = {
 TABLES = ("cohorts", "counts", "evidence_sets", "overlaps", "published", "references")
 DATA = Path(__file__).parents[2] / "data"
 
+NEVER_BOTH = "never both"
+KEEP_BOTH = "keep both"
+KEEP_BOTH_IN_REVIEW = "keep both in review"
+DROP_COHORT = "drop cohort"
+DROP_OTHER = "drop other_cohort"
+SWAP = "swap"
+HANDLINGS = (NEVER_BOTH, KEEP_BOTH, KEEP_BOTH_IN_REVIEW, DROP_COHORT, DROP_OTHER, SWAP)
+"""What may be done with a pair of cohorts that may share patients."""
+
 Rule = Callable[[str], str]
 """Says what is wrong with the text of a cell; `""` if nothing is."""
 
@@ -270,7 +279,7 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "cohort": cohort,
             "other_cohort": cohort,
             "judgement": _one_of("same patients", "very likely nested", "possible"),
-            "handling": _named,
+            "handling": _handling,
             "evidence": _anything,
         },
         "published": {
@@ -290,6 +299,22 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "pmid": _anything,
         },
     }
+
+
+def handlings(cell: str) -> list[str]:
+    """Return what a cell of the column `handling` allows, one value an entry."""
+    return [value.strip() for value in cell.split(";") if value.strip()]
+
+
+def _handling(cell: str) -> str:
+    values = handlings(cell)
+    unknown = [value for value in values if value not in HANDLINGS]
+    if unknown or not values:
+        found = f"{', '.join(map(repr, unknown))} is not known" if unknown else "the cell is empty"
+        return f"{found}; use one or several of {'; '.join(HANDLINGS)}"
+    if NEVER_BOTH in values and len(values) > 1:
+        return f"{NEVER_BOTH!r} leaves nothing else to do; give it alone or leave it out"
+    return ""
 
 
 def _anything(cell: str) -> str:
@@ -315,29 +340,17 @@ def _or_blank(rule: Rule) -> Rule:
 
 
 def _cell_faults(tables: dict[str, pd.DataFrame], rules: dict[str, dict[str, Rule]]) -> list[str]:
-    """Hold every table against its schema; pandera finds the cells, the rules say what is wrong."""
-    import pandera.pandas as pa  # takes half a second, which `import dfsp` should not cost
-
-    def check(rule: Rule) -> pa.Check:
-        return pa.Check(lambda cells: cells.map(rule).eq(""))
-
+    """Say which columns are missing, and row by row which cells their rule refuses."""
     faults = []
     for table, frame in tables.items():
-        schema = {name: pa.Column(str, check(rule)) for name, rule in rules[table].items()}
-        try:
-            pa.DataFrameSchema(schema).validate(frame, lazy=True)
-        except pa.errors.SchemaErrors as errors:
-            cases = errors.failure_cases
-            absent = cases.loc[cases["check"] == "column_in_dataframe", "failure_case"]
-            for name in absent:
-                found = ", ".join(frame.columns)
-                faults.append(f"{table}.csv: the column {name!r} is missing; found: {found}")
-            cells = cases.drop(index=absent.index).sort_values("index", kind="stable")
-            for row, name, cell in zip(
-                cells["index"], cells["column"], cells["failure_case"], strict=True
-            ):
-                says = rules[table][name](cell)
-                faults.append(f"{table}.csv: row {row}, column {name!r}: {says}")
+        found = ", ".join(frame.columns)
+        missing = [name for name in rules[table] if name not in frame]
+        faults += [f"{table}.csv: the column {n!r} is missing; found: {found}" for n in missing]
+        present = {name: rule for name, rule in rules[table].items() if name in frame}
+        for row, *cells in frame[list(present)].itertuples():
+            for (name, rule), cell in zip(present.items(), cells, strict=True):
+                if says := rule(cell):
+                    faults.append(f"{table}.csv: row {row}, column {name!r}: {says}")
     return faults
 
 
@@ -409,7 +422,7 @@ def _set_faults(tables: dict[str, pd.DataFrame]) -> list[str]:
         if len(populations) > 1:
             says = f"has several populations for {row.measure} ({', '.join(populations)}); "
             faults.append(f"{where} {says}name them as sources of their own in counts.csv")
-    never = tables["overlaps"][tables["overlaps"]["handling"].str.startswith("never both")]
+    never = tables["overlaps"][tables["overlaps"]["handling"] == NEVER_BOTH]
     for (name, measure), members in sets.groupby(["evidence_set", "measure"], sort=False):
         for one, other in zip(never["cohort"], never["other_cohort"], strict=True):
             both = members.index[members["cohort"].isin([one, other])]
