@@ -21,8 +21,8 @@ from threadpoolctl import ThreadpoolController
 
 from dfsp.engine.posterior import FARTHEST, NOTHING, Distribution, Posterior, interpolate
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_cells, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of

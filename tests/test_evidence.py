@@ -409,7 +409,7 @@ def test_a_row_counted_twice_names_both_rows(folder):
         ),
         ("cohorts", "wang,cohort,Wang 2015,,,,,,,,,,,,,,wang2015", "label = Wang 2015 is repeated"),
         ("references", "wang2015,Wang,,", "reference = wang2015 is repeated"),
-        ("published", "patients,152,,,yes,yes,wang2015,", "quantity = patients is repeated"),
+        ("published", "patients,152,,,yes,yes,,,wang2015,", "quantity = patients is repeated"),
         (
             "evidence_sets",
             "review,response,wang-2015,primary,",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from dfsp.analyses.dimensions import (
 from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, NotEvaluable, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
 from dfsp.evidence.tables import Counts, read_cells, without
 from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT

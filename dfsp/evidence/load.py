@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -25,6 +26,30 @@ MEASURES = {
     "surgery": ("event", "no event", "NE"),
 }
 """What is measured, and its categories; a coarse category joins some of them by `+`."""
+
+
+class Outcome(NamedTuple):
+    """The categories of a measure that are events, and how a sentence calls them."""
+
+    measure: str
+    events: tuple[str, ...]
+    label: str
+
+
+OUTCOMES = {
+    "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
+    "complete_response": Outcome("response", ("CR",), "complete response"),
+    "partial_response": Outcome("response", ("PR",), "partial response"),
+    "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
+    "stable_disease": Outcome("response", ("SD",), "stable disease"),
+    "progression": Outcome("response", ("PD",), "progression"),
+    "any_adverse_event": Outcome("any_adverse_event", ("event",), "any adverse event"),
+    "severe_adverse_event": Outcome("severe_adverse_event", ("event",), "severe adverse event"),
+    "surgery": Outcome("surgery", ("event",), "surgery after imatinib"),
+}
+
+PRINTED = ("studies", "patients", "not evaluable", "fusion")
+"""What a review prints and the counts can give, beside outcomes."""
 
 TABLES = ("cohorts", "counts", "evidence_sets", "overlaps", "published", "references")
 DATA = Path(__file__).parents[2] / "data"
@@ -52,7 +77,7 @@ _MONTHS = ("treatment_months_median", "followup_months_median")
 _NUMBERS = {
     "cohorts": ["year", "start_dose_mg", *_PATIENTS, *_MONTHS],
     "counts": ["count"],
-    "published": ["numerator", "denominator"],
+    "published": ["numerator", "denominator", "dose_mg"],
 }
 _KEYS = {
     "cohorts": [["cohort"], ["label"]],
@@ -89,7 +114,8 @@ class Evidence:
         Where the categories of a whole cohort do not add up to those enrolled: cohort, label,
         source, measure, recorded, enrolled.
     published, references : pandas.DataFrame
-        What the review prints (`printed` is text: its decimals matter); the citations.
+        What the review prints (`printed` is text: its decimals matter) and which outcome it is
+        about, at which dose; the citations.
     files : dict of str to str
         SHA-256 of each file read.
     """
@@ -170,6 +196,9 @@ def _checked(
             faults.append(f"{table}.csv: {error}")
         else:
             faults += [f"{table}.csv: row {row}: {says}" for row, says in wrong.items()]
+    if "published" in tables:
+        blank = {n: "" for n in ("outcome", "dose_mg") if n not in tables["published"]}
+        tables["published"] = tables["published"].assign(**blank)
     rules = _rules(tables)
     faults += _cell_faults(tables, rules)
     complete = {t: frame for t, frame in tables.items() if set(rules[t]) <= set(frame)}
@@ -289,6 +318,8 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "denominator": _or_blank(count_fault),
             "arithmetic": yes_no,
             "traceable": yes_no,
+            "outcome": _or_blank(_one_of(*OUTCOMES, *PRINTED)),
+            "dose_mg": _or_blank(number_fault),
             "reference": reference,
             "note": _anything,
         },

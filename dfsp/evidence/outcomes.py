@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
 from dfsp.errors import DfspError, listed
-from dfsp.evidence.load import Evidence
+from dfsp.evidence.load import OUTCOMES, Evidence
 from dfsp.evidence.tables import Counts, same_trial, shared
 
 NotEvaluable = Literal["no event", "excluded", "event"]
@@ -15,27 +15,6 @@ NotEvaluable = Literal["no event", "excluded", "event"]
 
 Straddling = Literal["drop", "low", "high"]
 """What is done with a cohort that has a count whose patients may differ in the outcome."""
-
-
-class Outcome(NamedTuple):
-    """The categories of a measure that are events, and how a sentence calls them."""
-
-    measure: str
-    events: tuple[str, ...]
-    label: str
-
-
-OUTCOMES = {
-    "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
-    "complete_response": Outcome("response", ("CR",), "complete response"),
-    "partial_response": Outcome("response", ("PR",), "partial response"),
-    "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
-    "stable_disease": Outcome("response", ("SD",), "stable disease"),
-    "progression": Outcome("response", ("PD",), "progression"),
-    "any_adverse_event": Outcome("any_adverse_event", ("event",), "any adverse event"),
-    "severe_adverse_event": Outcome("severe_adverse_event", ("event",), "severe adverse event"),
-    "surgery": Outcome("surgery", ("event",), "surgery after imatinib"),
-}
 
 
 def count(
