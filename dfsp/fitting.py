@@ -13,7 +13,7 @@ from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.posterior import Posterior, moments_of_tau, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts, as_counts
 from dfsp.model.effects import BetaBinomial
 from dfsp.model.model import Model
 
@@ -186,8 +186,7 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    if not isinstance(counts, Counts):
-        counts = check_table(counts)
+    counts = as_counts(counts)
     table = counts.table
     checks: list[Check] = []
     posterior = sampled = None

@@ -16,9 +16,10 @@ from dfsp.constants import CI_PROB, STATISTICS
 from dfsp.engine.grid import legendre_rule
 from dfsp.engine.posterior import Distribution, cumulate, mix, solve
 from dfsp.errors import DfspError, listed
+from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import DATA, Evidence
 from dfsp.evidence.outcomes import count
-from dfsp.evidence.tables import check_table, read_cells
+from dfsp.evidence.tables import check_table
 from dfsp.model.likelihood import log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Fixed
@@ -422,7 +423,7 @@ def later_safety() -> pd.DataFrame:
         Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
         (Clopper-Pearson).
     """
-    cells, _ = read_cells((DATA / "later_series.csv").read_bytes())
+    cells, *_ = read_cells((DATA / "later_series.csv").read_bytes())
     rows = []
     for series in cells.to_dict("records"):
         seen = {name: int(series[name]) for name in (ANY, SEVERE, "surgery", "treated")}

@@ -17,7 +17,8 @@ import pandas as pd
 
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
-from dfsp.evidence.tables import count_fault, number_fault, read_cells, typed
+from dfsp.evidence.cells import count_fault, number_fault, typed
+from dfsp.evidence.files import read_cells
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -118,6 +119,8 @@ class Evidence:
         about, at which dose; the citations.
     files : dict of str to str
         SHA-256 of each file read.
+    notes : tuple of str
+        What was done to read the files that a user should know.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Evidence:
     published: pd.DataFrame
     references: pd.DataFrame
     files: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()
@@ -167,16 +171,19 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
         found = f"the folder {place} does not exist"
         raise DfspError(f"{found}; {hint}" if folder is None else f"{found}; give a folder of CSVs")
     contents, missing = _read(place)
-    tables, files = _checked(where, tuple(contents.items()), tuple(missing))
+    tables, files, notes = _checked(where, tuple(contents.items()), tuple(missing))
     # Whoever asked for them before may have changed theirs.
-    return _select(name, where, {table: frame.copy() for table, frame in tables.items()}, {**files})
+    own = {table: frame.copy() for table, frame in tables.items()}
+    return _select(name, where, own, {**files}, notes)
 
 
 @lru_cache(maxsize=4)
 def _checked(
     where: Path, contents: tuple[tuple[str, bytes], ...], missing: tuple[str, ...]
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the tables of some bytes, checked and compared, and their SHA-256: the slow part.
+) -> tuple[dict[str, pd.DataFrame], dict[str, str], tuple[str, ...]]:
+    """Return the tables of some bytes, checked and compared, their SHA-256 and the notes on them.
+
+    This is the slow part.
 
     Parameters
     ----------
@@ -188,14 +195,16 @@ def _checked(
         What is wrong with the other files.
     """
     tables, files, faults = {}, {}, list(missing)
+    notes: list[str] = []
     for table, data in contents:
         files[str(where / f"{table}.csv")] = hashlib.sha256(data).hexdigest()
         try:
-            tables[table], wrong = read_cells(data)
+            tables[table], wrong, said = read_cells(data, _KEYS[table][0])
         except DfspError as error:
             faults.append(f"{table}.csv: {error}")
         else:
             faults += [f"{table}.csv: row {row}: {says}" for row, says in wrong.items()]
+            notes += [f"{table}.csv: {each}" for each in said]
     if "published" in tables:
         blank = {n: "" for n in ("outcome", "dose_mg") if n not in tables["published"]}
         tables["published"] = tables["published"].assign(**blank)
@@ -212,11 +221,15 @@ def _checked(
     further = tables["cohorts"].columns.difference(list(rules["cohorts"]))
     tables["cohorts"][further] = tables["cohorts"][further].apply(typed)
     tables = {table: frame.reset_index(drop=True) for table, frame in tables.items()}
-    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files
+    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files, tuple(notes)
 
 
 def _select(
-    name: str, where: Path, tables: dict[str, pd.DataFrame], files: dict[str, str]
+    name: str,
+    where: Path,
+    tables: dict[str, pd.DataFrame],
+    files: dict[str, str],
+    notes: tuple[str, ...],
 ) -> Evidence:
     sets, overlaps = tables["evidence_sets"], tables["overlaps"]
     # One by one: pandas would compare a list with the whole column.
@@ -242,6 +255,7 @@ def _select(
         published=tables["published"],
         references=tables["references"],
         files=files,
+        notes=notes,
     )
 
 

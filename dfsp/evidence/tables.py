@@ -473,7 +473,9 @@ def _counts(
     names = _joined(cells, columns.study)
     names = names if columns.study else [str(i + 1) for i in range(len(cells))]
     rows = dict(zip(cells.index.to_list(), names, strict=True))
-    texts = {role: dict(cells[i].items()) for role, i in columns.counts.items()}
+    texts = {
+        role: dict(zip(rows, cells[i].to_list(), strict=True)) for role, i in columns.counts.items()
+    }
     called = {role: header[i] for role, i in columns.counts.items()}
 
     gone = _without_counts(texts, called) if asked.missing == "drop" else {}
@@ -657,7 +659,7 @@ def _named_pairs(
     faults: dict[int, list[str]] = {}
     known, left = set(rows.values()), set(kept.values())
     for row, study in kept.items() if shares else ():
-        for other in filter(None, map(plain, cells.at[row, shares[0]].split(";"))):
+        for other in filter(None, map(plain, str(cells.at[row, shares[0]]).split(";"))):
             if other not in known or other == study:
                 says = f"{SHARES}: {other!r} is no other study of this table"
                 faults.setdefault(row, []).append(says)
