@@ -104,7 +104,7 @@ def command_line(**state: Any) -> str:
     **state
         As in `code_line`.
     """
-    values = state | {"drop": ", ".join(state["drop"])}
+    values = state | {"drop": " | ".join(state["drop"])}
     if state["effects"] == BetaBinomial.family:
         values |= {"mu_sd": "", "tau_family": "", "tau_scale": ""}
     if state["table"]:

@@ -21,7 +21,7 @@ from dfsp.engine.identified import LIMIT, posterior_moments, weak_partners
 from dfsp.engine.linear import Lattice, mean_and_square, solve_slope
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, as_counts
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import Engine
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
@@ -160,7 +160,7 @@ def regress(
     NotConverged
         The gate refused the NUTS draws.
     """
-    counts = as_counts(counts)
+    counts = Counts.of(counts)
     model = model or Model()
     coefficient = coefficient or Normal(0, 1)
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))

@@ -73,6 +73,25 @@ class Counts:
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, counts: "Counts | pd.DataFrame") -> "Counts":
+        """Return counts as they are, or a frame with columns study, events, total as counts.
+
+        Raises
+        ------
+        DfspError
+            Rows that cannot be used, all at once; or rows that belong together, which no model
+            here knows yet.
+        """
+        checked = counts if isinstance(counts, Counts) else check_table(counts)
+        if "cluster" in checked.table:
+            raise DfspError(
+                "clusters are not modelled yet: rows that belong together would count as studies "
+                "of their own, with intervals that are too narrow. Add up the rows of each study, "
+                "or keep one of them; without a cluster column all rows are taken as independent"
+            )
+        return checked
+
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
         studies = "1 study" if len(self.table) == 1 else f"{len(self.table)} studies"
@@ -228,24 +247,6 @@ def check_table(
     )
     asked = _Asked(study, events, total, counts, cluster, missing, keep_totals)
     return _counts("table", header, cells, frame, {}, asked)
-
-
-def as_counts(counts: Counts | pd.DataFrame) -> Counts:
-    """Return counts or a table of studies as counts of rows that can be taken as independent.
-
-    Raises
-    ------
-    DfspError
-        The table cannot be used, or its rows belong together, which no model here knows yet.
-    """
-    checked = counts if isinstance(counts, Counts) else check_table(counts)
-    if "cluster" in checked.table:
-        raise DfspError(
-            "clusters are not modelled yet: rows that belong together would be counted as studies "
-            "of their own, with intervals that are too narrow. Add up the rows of each study, or "
-            "keep one of them; without a cluster column the rows are taken as independent"
-        )
-    return checked
 
 
 def without(counts: Counts, studies: Iterable[str]) -> Counts:
@@ -601,9 +602,11 @@ def _total_faults(
     events, total = ([numbers[row][i] for row in order] for i in (0, 1))
     for i, parts in sums(events, total, gaps, named).items():
         told = (
-            "all other rows" if len(parts) == len(order) - 1 else _some([order[p] for p in parts])
+            "all other rows"
+            if len(parts) == len(order) - 1 > 3
+            else _some([order[p] for p in parts])
         )
-        faults[order[i]] = [f"{events[i]} of {total[i]} is the sum of {told}"]
+        faults.setdefault(order[i], []).append(f"{events[i]} of {total[i]} is the sum of {told}")
     return faults
 
 

@@ -90,7 +90,7 @@ def sums(
     starts : collection of int
         Rows before which there is a gap in the table: another block starts there.
     named : collection of int
-        Rows that are sums for another reason.
+        Rows that are no studies anyway, such as those called a total.
 
     Returns
     -------
@@ -121,6 +121,9 @@ def _add_whole(
     """Add the row that is the sum of all others that are no sums."""
     left = [row for row in rows if row not in found and row not in named]
     both = sum(events[row] for row in left), sum(total[row] for row in left)
+    for row in named:
+        if row not in found and len(left) > 1 and both == (events[row], total[row]):
+            found[row] = left
     for row in left:
         if len(left) > 2 and both == (2 * events[row], 2 * total[row]):
             found[row] = [other for other in left if other != row]
@@ -142,7 +145,7 @@ def _add_runs(
     for row in rows:
         if row in starts:
             edges.add(len(gone))
-        if row not in found and row not in named:
+        if row not in found:
             wanted = counted[-1] - total[row]
             first = bisect_left(counted, wanted)
             same = counted[first] == wanted if wanted >= 0 else False
@@ -150,7 +153,7 @@ def _add_runs(
             least = 1 if first in edges else LARGE
             if same and len(gone) - first > 1 and least <= events[row] <= total[row] - least:
                 found[row] = sorted(gone[first:])
-            else:
+            elif row not in named:
                 gone.append(row)
                 happened.append(happened[-1] + events[row])
                 counted.append(counted[-1] + total[row])
