@@ -352,18 +352,22 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
             faults.append(f"the column {name!r} ({role}) is missing{_near(role, name, header)}")
         return places[:1]
 
-    counts = {role: (place(role, name) or [-1])[0] for role, name in asked.of_counts.items()}
     study: list[int] = []
     notes: list[str] = []
+    others = {i for i, name in enumerate(header) if name in map(plain, asked.of_counts.values())}
     if asked.study != "study" or "study" in header:
         study = place("study", asked.study)
-    elif candidates := _like_names(header, cells, set(counts.values())):
-        name = header[candidates[0]]
-        hint = _option("study", name) if name else "which has none: name it study"
-        is_it = f"{name!r}? give {hint}" if name else f"column {candidates[0] + 1}, {hint}"
-        faults.append(f"the column 'study' (study) is missing; is it {is_it}")
+    elif candidates := _like_names(header, cells, others):
+        near = next((i for i in candidates if header[i].casefold() == "study"), candidates[0])
+        hint = f"; is it {header[near]!r}? give {_option('study', header[near])}"
+        if header[near].casefold() == "study":
+            hint = _near("study", "study", header)
+        elif not header[near]:
+            hint = f"; column {near + 1} has no name: call it study"
+        faults.append(f"the column 'study' (study) is missing{hint}")
     else:
         notes.append("no column names the studies; the rows are numbered")
+    counts = {role: (place(role, name) or [-1])[0] for role, name in asked.of_counts.items()}
     cluster = place("cluster", asked.cluster) if asked.cluster else []
     shares = place("column", SHARES) if SHARES in header else []
     used = [*study, *counts.values(), *shares]
