@@ -54,7 +54,6 @@ from dfsp.analyses.planning import (
     probability_greater,
     sample_sizes,
 )
-from dfsp.analyses.published import compare_published
 from dfsp.analyses.references import compare_references, describe_sources
 from dfsp.analyses.regression import Regression, bayes_factors, contrast, contrasts, regress
 from dfsp.analyses.regression_design import as_groups, log2_of, share_of
@@ -67,7 +66,9 @@ from dfsp.analyses.regression_reports import (
 )
 from dfsp.analyses.review import (
     compare_claims,
+    compare_published,
     describe_claims,
+    describe_evidence,
     describe_later_series,
     later_series,
 )
@@ -91,8 +92,8 @@ from dfsp.analyses.totals import (
 )
 from dfsp.checks import Check
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, check_table, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import BetaBinomial, Exnex, NormalEffects, StudentT
@@ -132,7 +133,6 @@ from dfsp.runs.run import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,
-    describe_evidence,
     describe_heterogeneity,
     describe_new_study,
     leave_one_out,

@@ -12,7 +12,7 @@ import click
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence.tables import read_table
+from dfsp.evidence.tables import Missing, read_table
 from dfsp.fitting import Engine, Fit
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
@@ -45,9 +45,31 @@ def cli() -> None:
 
 @cli.command("fit")
 @click.argument("file", metavar="FILE")
-@click.option("--study", default="study", help="Column with the study's name.")
+@click.option(
+    "--study",
+    default="study",
+    help="Column with the study's name; several: author,year joins them.",
+)
 @click.option("--events", default="events", help="Column with the patients with the outcome.")
 @click.option("--total", default="total", help="Column with the patients counted.")
+@click.option(
+    "--counts", default="", show_default=False, help="Instead: one column with both, such as 7/15."
+)
+@click.option(
+    "--cluster", default="", show_default=False, help="Column that says which rows belong together."
+)
+@click.option("--sheet", default="", show_default="the only one", help="Sheet of a workbook.")
+@click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    default="refuse",
+    help="What to do with a row whose counts are empty, NA or NR.",
+)
+@click.option(
+    "--keep-total-rows",
+    is_flag=True,
+    help="Rows that add up others, or are called so, are studies.",
+)
 @click.option("--mu-mean", type=float, default=0.0, help="Prior mean of mu (logit).")
 @click.option("--mu-sd", type=float, default=2.0, help="Prior sd of mu (logit).")
 @click.option("--tau-family", type=_Known(TAU_FAMILIES), default="half-normal")
@@ -94,6 +116,11 @@ def fit_command(
     study: str,
     events: str,
     total: str,
+    counts: str,
+    cluster: str,
+    sheet: str,
+    missing: Missing,
+    keep_total_rows: bool,
     mu_mean: float,
     mu_sd: float,
     tau_family: str,
@@ -115,7 +142,7 @@ def fit_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Fit a CSV of single-arm studies; FILE is a path, or - for standard input.
+    """Fit a table of single-arm studies; FILE is a CSV or a workbook, or - for standard input.
 
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
@@ -127,8 +154,16 @@ def fit_command(
         concentration=concentration_prior(*concentration),
     )  # fmt: skip
     model = Model(mu=Normal(mu_mean, mu_sd), tau=tau, effects=own)
-    counts = read_table(file, study=study, events=events, total=total)
-    result = fit_counts(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
+    table = read_table(
+        file,
+        study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
+        missing=missing, keep_totals=keep_total_rows,
+    )  # fmt: skip
+    for note in table.notes:
+        click.echo(f"note: {note}", err=True)
+    for row in table.dropped.itertuples():
+        click.echo(f"left out: {row.study}: {row.reason}", err=True)
+    result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
     if as_json:
         click.echo(json.dumps(result.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
     else:

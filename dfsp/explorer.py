@@ -22,9 +22,10 @@ from threadpoolctl import ThreadpoolController
 from dfsp.engine.distributions import NOTHING, Distribution, interpolate
 from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
-from dfsp.evidence.tables import Counts, read_cells, read_table, without
+from dfsp.evidence.files import read_cells
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
+from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
@@ -103,7 +104,7 @@ def command_line(**state: Any) -> str:
     **state
         As in `code_line`.
     """
-    values = state | {"drop": ", ".join(state["drop"])}
+    values = state | {"drop": " | ".join(state["drop"])}
     if FAMILIES[state["effects"]].own_priors:
         values |= {"mu_sd": "", "tau_family": "", "tau_scale": ""}
     if state["table"]:
@@ -292,7 +293,7 @@ def _table(table: str) -> Counts:
 def _sets(folder: str) -> list[str]:
     """Return the names of the evidence sets of a folder that has been read."""
     place = ROOT / folder if folder else DATA
-    cells, _ = read_cells((place / "evidence_sets.csv").read_bytes())
+    cells, *_ = read_cells((place / "evidence_sets.csv").read_bytes())
     return [str(name) for name in cells["evidence_set"].unique()]
 
 

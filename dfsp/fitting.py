@@ -13,7 +13,7 @@ from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 
@@ -185,8 +185,7 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    if not isinstance(counts, Counts):
-        counts = check_table(counts)
+    counts = Counts.of(counts)
     table = counts.table
     checks: list[Check] = []
     posterior = sampled = None

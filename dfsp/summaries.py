@@ -5,12 +5,10 @@ import textwrap
 import pandas as pd
 from scipy.special import betaincinv
 
-from dfsp.analyses.published import compare_published
 from dfsp.checks import failed
 from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
@@ -228,28 +226,6 @@ def _shared(table: pd.DataFrame) -> list[list[str]]:
     if "shares_patients_with" not in table:
         return [[] for _ in range(len(table))]
     return [[name for name in cell.split("; ") if name] for cell in table["shares_patients_with"]]
-
-
-def describe_evidence(evidence: Evidence) -> str:
-    """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
-    table = compare_published(evidence)
-    verdicts = table["reproduced"].value_counts()
-    overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
-    pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
-    if table.empty:
-        rows = evidence.rows[evidence.rows["measure"] == "response"]
-        return (
-            f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
-            f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
-            f"printed number to compare them with; sources differ for {conflicts} cohorts or "
-            f"pooled reports, and {pairs} share patients."
-        )
-    return (
-        f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
-        f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
-        f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
-        f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
-    )
 
 
 def chance(probability: float) -> str:

@@ -147,9 +147,10 @@ def third_party(folder):
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported(project):
     needed = set(bounds(project["dependencies"]))
-    dask = set(bounds(project["optional-dependencies"]["dask"]))
+    extras = project["optional-dependencies"]
+    optional = {name for extra in ("dask", "excel") for name in bounds(extras[extra])}
     package, tests = third_party("dfsp") | third_party("notebooks"), third_party("tests")
-    assert package - needed == dask
+    assert package - needed == optional
     assert tests <= set(wanted(project))
     assert set(wanted(project)) - package - tests == set(NOT_IMPORTED)
 

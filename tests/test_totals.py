@@ -89,7 +89,7 @@ def test_scenarios(review_evidence):
 
 
 def one_study(events, total):
-    return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
+    return pd.DataFrame({"study": ["A"], "events": [events], "total": [total]})
 
 
 @pytest.mark.parametrize("tau", [dfsp.Fixed(0.5), dfsp.HalfNormal(1.0)])

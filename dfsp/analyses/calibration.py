@@ -20,7 +20,7 @@ from dfsp.constants import SEED
 from dfsp.engine.distributions import Distribution, cumulate
 from dfsp.engine.grid import legendre_rule
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import fit
 from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects
 from dfsp.model.likelihood import sigmoid
@@ -305,7 +305,7 @@ def calibrate(
     """
     model = model or Model()
     fitted = fitted or model
-    counts = counts if isinstance(counts, Counts) else check_table(counts)
+    counts = Counts.of(counts)
     total = counts.table["total"].to_numpy(np.intp)
     for each in (model, fitted):
         if not isinstance(each, Model):

@@ -16,7 +16,7 @@ from dfsp.analyses.calibration import TOGETHER, Calibration, Table, Truth, draw_
 from dfsp.constants import CI_PROB, SEED
 from dfsp.engine.distributions import cumulate, invert
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.model.effects import NormalEffects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
@@ -81,7 +81,7 @@ def coverage(
         A truth or a number of data sets that is not possible, or effects other than normal.
     """
     model = model or Model()
-    counts = counts if isinstance(counts, Counts) else check_table(counts)
+    counts = Counts.of(counts)
     model.require_normal("coverage is computed for")
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise DfspError(f"number = {number!r}; give a whole number of 1 or more")

@@ -26,10 +26,11 @@ from dfsp.analyses.dimensions import (
 from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, NotEvaluable, count
+from dfsp.evidence.files import read_cells
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
-from dfsp.evidence.tables import Counts, read_cells, without
+from dfsp.evidence.tables import Counts, without
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
@@ -307,7 +308,7 @@ def _sets(folder: str | Path | None) -> list[str]:
     """Return the names of the evidence sets of a folder."""
     file = (DATA if folder is None else Path(folder)) / "evidence_sets.csv"
     try:
-        table, _ = read_cells(file.read_bytes())
+        table, *_ = read_cells(file.read_bytes())
         return list(table["evidence_set"].unique())
     except OSError as error:
         raise DfspError(f"{file}: the file cannot be read ({error.strerror})") from None

@@ -20,7 +20,7 @@ from dfsp.engine import nuts as sampling
 from dfsp.engine.linear import MOST, LinearPosterior
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import Engine
 from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
@@ -168,7 +168,7 @@ def regress(
     NotConverged
         The gate refused the NUTS draws.
     """
-    counts = counts if isinstance(counts, Counts) else check_table(counts)
+    counts = Counts.of(counts)
     model = model or Model()
     coefficient = coefficient or Normal(0, 1)
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
