@@ -465,7 +465,7 @@ class InverseGamma(Prior):
         return norm - (2 * self.shape + 1) * log_x - self.scale * np.exp(-2 * log_x)
 
     def _quantile(self, q: Array) -> Any:
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             return np.sqrt(self.scale / gammainccinv(self.shape, q))
 
 
