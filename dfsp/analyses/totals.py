@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import betainc, betaincinv, betaln, gammaln, ndtr
 
-from dfsp.analyses.calibration import logit_mean_rate
 from dfsp.analyses.categories import SCALES
 from dfsp.constants import CI_PROB, STATISTICS
 from dfsp.engine.distributions import Distribution, cumulate, mix, product
@@ -264,7 +263,7 @@ def _over_sets(total: Total, model: Model) -> tuple[Distribution, Distribution]:
     mu, taus = (a.ravel() for a in np.broadcast_arrays(grid.mu, grid.tau[:, None]))
     weight, rows = grid.weight, grid.weight.sum(1)
     within = cumulate(weight / np.maximum(rows, 1e-300)[:, None], np.ones(1))
-    logits = logit_mean_rate(mu, taus).reshape(weight.shape)
+    logits = model.effects.logit_mean_rate(mu, taus).reshape(weight.shape)
     rate = sigmoid(logits)
     mean = float((weight * rate).sum())
     sd = float(np.sqrt((weight * rate**2).sum() - mean**2))
