@@ -106,7 +106,6 @@ from dfsp.model.priors import (
     InverseGamma,
     LogNormal,
     Normal,
-    Pareto,
     Uniform,
     tau_prior,
 )
@@ -218,7 +217,6 @@ __all__ = [
     "Normal",
     "NormalEffects",
     "NotConverged",
-    "Pareto",
     "Regression",
     "StudentT",
     "Uniform",

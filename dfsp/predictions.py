@@ -1,19 +1,17 @@
 """What the exact posterior says of counts and studies not yet seen, and draws from it."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import logit, ndtr, stdtr, stdtrit
+from scipy.special import ndtr
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
 from dfsp.engine.distributions import Distribution
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
-from dfsp.model.effects import BetaBinomial, Effects, StudentT
 from dfsp.model.likelihood import log_binomial, sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator
@@ -156,36 +154,8 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
     mu, tau, weight = (
         values[main] for values in (posterior.nodes.mu, posterior.nodes.tau, posterior.nodes.weight)
     )
-    if isinstance(posterior.model.effects, BetaBinomial):
-        # Cells of rates, each with its mass and its middle
-        edge = np.linspace(0, 1, 101)
-        middle = (edge[1:] + edge[:-1]) / 2
-        cells, above, below = (
-            posterior.model.effects.cdf(logit(np.clip(x, 0, 1)), mu[:, None], tau[:, None])
-            for x in (edge, middle + by, middle - by)
-        )
-        apart = (np.diff(cells, axis=-1) * (1 - above + below)).sum(-1)
-        return float(weight @ apart / weight.sum())
-    # Standardised effects of one study, equidistant in normal scores; the other's tails by table
-    score = np.linspace(-6, 6, 121)
-    phi = np.exp(-0.5 * score**2)
-    phi /= phi.sum()
-    z, tail = _standardised(posterior.model.effects.new, score)
-    rate = sigmoid(mu[:, None] + tau[:, None] * z)
-    with np.errstate(divide="ignore"):
-        upper = (logit(np.minimum(rate + by, 1)) - mu[:, None]) / tau[:, None]
-        lower = (logit(np.maximum(rate - by, 0)) - mu[:, None]) / tau[:, None]
-    return float(weight @ ((tail(-upper) + tail(lower)) @ phi) / weight.sum())
-
-
-def _standardised(effects: Effects, score: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Return effects of mean 0 and scale 1 at normal scores, and their distribution function."""
-    if not isinstance(effects, StudentT):
-        return score, ndtr
-    # Equidistant in arcsinh; the function itself takes a hundred times as long
-    fine = np.linspace(-np.arcsinh(1e6), np.arcsinh(1e6), 6001)
-    cdf = stdtr(effects.df, np.sinh(fine))
-    return stdtrit(effects.df, ndtr(score)), lambda x: np.interp(np.arcsinh(x), fine, cdf)
+    apart = posterior.model.effects.new.apart(mu, tau, by)
+    return float(weight @ apart / weight.sum())
 
 
 def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":
@@ -221,10 +191,7 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
     theta = np.stack(studies, axis=-1) if studies else np.empty((number, 0))
     values = {"theta": theta, "rate": sigmoid(theta)}
     values["new_study_rate"] = sigmoid(effects.new.draw(mu, tau, rng))
-    if isinstance(effects, BetaBinomial):
-        values |= {"mean_rate": sigmoid(mu), "concentration": tau**-2.0}
-    else:
-        values |= {"mu": mu, "tau": tau, "typical_rate": sigmoid(mu)}
+    values |= effects.population(mu, tau)
     dims = ("chain", "draw", "study")
     shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
     group = xr.Dataset(

@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import dfsp
-from dfsp.analyses.references import FOLDER
+from dfsp.analyses.references import FOLDER, Pareto
 from dfsp.engine.posterior import solve
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
@@ -250,7 +250,7 @@ def test_rat_tumours_by_brute_force():
         log_p = log_p + special.betaln(a + r, b + t - r) - special.betaln(a, b)
     weight = np.exp(log_p - log_p.max())
     weight /= weight.sum()
-    effects = dfsp.BetaBinomial(concentration=dfsp.Pareto(0.5, 1e-4))
+    effects = dfsp.BetaBinomial(concentration=Pareto(0.5, 1e-4))
     found = solve(y, n, Model(effects=effects))
     end = float(found.mean_rate.quantile(0.975)[0])
     rows = weight.sum(1)

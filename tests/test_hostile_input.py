@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dfsp
+from dfsp.analyses.references import Pareto
 from dfsp.engine.posterior import solve
 from dfsp.parameters import ANALYSES
 from dfsp.runs.batch import read_plan
@@ -143,7 +144,7 @@ EFFECTS = st.one_of(
 )
 CONCENTRATIONS = st.one_of(
     st.builds(dfsp.LogNormal, st.floats(-2, 5), st.floats(0.1, 3)),
-    st.builds(dfsp.Pareto, st.floats(0.3, 3), SCALES),
+    st.builds(Pareto, st.floats(0.3, 3), SCALES),
     SCALES.map(dfsp.HalfCauchy),
     SCALES.map(dfsp.Uniform),
 )

@@ -31,7 +31,7 @@ PRIORS = [
     LogNormal(-1, 1),
     Fixed(0.5),
 ]
-# metadat's dat.debruin2009: de Bruin 2009, doi:10.1037/a0014941
+# metadat's dat.debruin2009: de Bruin 2009, doi:10.1037/a0015989
 DEBRUIN = (
     [11, 24, 179, 82, 60, 11, 99, 9, 88, 17, 26, 23, 40],
     [29, 33, 326, 240, 110, 29, 244, 17, 215, 26, 138, 55, 54],

@@ -330,8 +330,13 @@ def _analyses(tables: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, M
         prior = model.spread_prior
         key = (model.effects, prior.upper, bool(np.isfinite(prior.tail_power)))
         sharing.setdefault(key, []).append(model)
-    # The slowest start first, so that the cores end together: mixtures, with their several modes
-    groups = sorted(sharing.values(), key=lambda group: not group[0].effects.several_modes)
+    # Effects that take longest start first, so that the cores end together: those that give mu
+    # several modes, and of these, and of the others, those with heavy tails
+    groups = sorted(
+        sharing.values(),
+        key=lambda group: (group[0].effects.several_modes, group[0].effects.reach),
+        reverse=True,
+    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda group: _share(distinct, group), groups)
     return {key: numbers for each in found for key, numbers in each.items()}

@@ -25,8 +25,11 @@ POINTS = (89, 353)
 Quantiles of the ten imatinib cohorts change by less than 1e-7 with twice as many."""
 
 REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
-CELLS = 241  # cells of one factor of a product, each with its share of the mass
-IN_PRODUCT = 241  # points of a product's own table
+GOLDEN = (np.sqrt(5) - 1) / 2
+CELLS = 160  # of one factor of a product, each with its share of the mass
+FINE = 1280  # of the other factor, whose distribution function is integrated
+IN_PRODUCT = 161  # points of a product's own table
+FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
 
 @dataclass(frozen=True)
@@ -210,12 +213,16 @@ def mix(
     """
     main = row_weight > 1e-9
     values, within, weight = values[main], within[main], row_weight[main]
-    # Its own rough distribution places the points of the mixture's table.
+    # Its own rough distribution places the points of the mixture's table. The mass between two
+    # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
+    # the golden ratio): where rows all but coincide, their masses would else pile up, and points
+    # of the table with them.
     mass = np.diff(within, axis=1) * weight[:, None]
-    middles = (values[:, 1:] + values[:, :-1]) / 2
-    order = np.argsort(middles, axis=None, kind="stable")  # quick where rows ascend
+    share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
+    at = values[:, :-1] + share * np.diff(values, axis=1)
+    order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
-    x = np.interp(levels(points), rough / rough[-1], middles.ravel()[order])
+    x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
     x = x[np.append(True, np.diff(x) > 0)]
     low, high = values[:, :1], values[:, -1:]
     inside = np.minimum(np.maximum(interpolate(values, within, x), 0), 1)
@@ -261,35 +268,39 @@ def product(first: Distribution, second: Distribution) -> Distribution:
 
     With a = -log p and b = -log q the product's distribution function is a convolution,
 
-        P(a + b >= s) = sum over cells of a of mass / width * integral of P(b >= s - a) da,
+        P(a + b <= s) = sum over cells of a of the integral of f(a) F(s - a) da,
 
-    each cell having its share of the mass of a, evenly spread, and the integral being exact for the
-    piecewise linear distribution function of b: a factor that piles up near 1, whose distribution
-    function is all but a step, is no step for its integral.
+    where F is b's distribution function and f is a's density, linear in each cell, which keeps
+    the cell's mass. The integrals are exact for a piecewise linear F, from its first and second
+    antiderivatives: a factor that piles up near 1, whose distribution function is all but a step,
+    is no step for them. Errors of the distribution function: 3e-6 for two uniform rates.
     """
-    score = np.linspace(-6.5, 6.5, CELLS + 1)
-    probability = ndtr(score)
-    a = _minus_log(first.points(probability))[::-1]
-    b = _minus_log(second.points(probability))[::-1]
-    mass = np.diff(probability)[::-1]
+    score = np.linspace(-FACTOR_SCORE, FACTOR_SCORE, CELLS + 1)
+    a = _minus_log(first.points(ndtr(score)))[::-1]
+    mass = np.diff(ndtr(score))[::-1]
     mass = mass / mass.sum()
-    # P(b <= .) as a table, and its integral; the mass beyond the table is at its ends.
-    below = 1 - probability[::-1]
-    below[0], below[-1] = 0.0, 1.0
-    area = np.concatenate([[0.0], np.cumsum((below[1:] + below[:-1]) / 2 * np.diff(b))])
-    s = _of_sum(a, b, mass)
-    shifted = s[:, None] - a
-    value = _integral_of_cdf(shifted, b, below, area)
+    fine = ndtr(np.linspace(-FACTOR_SCORE, FACTOR_SCORE, FINE + 1))
+    other = _Table.of(_minus_log(second.points(fine))[::-1], 1 - fine[::-1])
+    s = _points_of_sum(a, mass, other.x, np.diff(1 - fine[::-1]))
     width = np.diff(a)
-    narrow = width <= 1e-13 * (1 + a[:-1])
-    slope = -np.diff(value, axis=1) / np.where(narrow, 1.0, width)
-    at = np.interp(shifted[:, :-1], b, below, left=0.0, right=1.0)
-    cdf_of_sum = np.where(narrow, at, slope) @ mass
-    x = -np.log(np.expm1(s))[::-1]
+    # a's density at the ends of its cells, up to a factor, by the rule for the inverse function
+    rise = np.gradient(a, score)
+    density = np.exp(-0.5 * score**2) / np.maximum(rise, 1e-300)
+    tilt = np.diff(density) / (density[1:] + density[:-1])
+    shifted = s[:, None] - a
+    value, once, twice = other(shifted)
+    even = once[:, :-1] - once[:, 1:]
+    # The integral of (a - middle) F(s - a) over a cell, by parts
+    odd = twice[:, :-1] - twice[:, 1:] - width / 2 * (once[:, 1:] + once[:, :-1])
+    narrow = width <= 1e-12 * (1 + a[:-1])
+    width = np.where(narrow, 1.0, width)
+    mean_value = (even + 2 * tilt * odd / width) / width
+    cdf_of_sum = np.where(narrow, value[:, :-1], mean_value) @ mass
     cdf = np.maximum.accumulate(np.clip(1 - cdf_of_sum, 0, 1)[::-1])
     mean = first.mean * second.mean
     square = (first.mean**2 + first.sd**2) * (second.mean**2 + second.sd**2)
-    return Distribution(x, cdf, mean, float(np.sqrt(max(square - mean**2, 0.0))), True)
+    sd = float(np.sqrt(max(square - mean**2, 0.0)))
+    return Distribution(-np.log(np.expm1(s))[::-1], cdf, mean, sd, True)
 
 
 def _minus_log(logit: Array) -> Array:
@@ -297,22 +308,44 @@ def _minus_log(logit: Array) -> Array:
     return np.asarray(np.logaddexp(0.0, -logit))
 
 
-def _of_sum(a: Array, b: Array, mass: Array) -> Array:
+@dataclass(frozen=True)
+class _Table:
+    """A piecewise linear distribution function with its first and second antiderivatives."""
+
+    x: Array
+    cdf: Array
+    once: Array
+    twice: Array
+
+    @classmethod
+    def of(cls, x: Array, cdf: Array) -> "_Table":
+        cdf = np.concatenate([[0.0], cdf[1:-1], [1.0]])  # what lies beyond is put at the ends
+        step = np.diff(x)
+        once = np.append(0.0, np.cumsum((cdf[1:] + cdf[:-1]) / 2 * step))
+        pieces = once[:-1] * step + (2 * cdf[:-1] + cdf[1:]) / 6 * step**2
+        return cls(x, cdf, once, np.append(0.0, np.cumsum(pieces)))
+
+    def __call__(self, at: Array) -> tuple[Array, Array, Array]:
+        """Return the distribution function and its antiderivatives."""
+        left = np.clip(np.searchsorted(self.x, at, side="right") - 1, 0, len(self.x) - 2)
+        x, cdf, once, twice = (each[left] for each in (self.x, self.cdf, self.once, self.twice))
+        step = self.x[left + 1] - x
+        slope = (self.cdf[left + 1] - cdf) / np.maximum(step, 1e-300)
+        inside = np.clip(at - x, 0, step)
+        value = np.where(at < self.x[0], 0.0, cdf + slope * inside)
+        first = once + inside * (cdf + slope * inside / 2)
+        second = twice + inside * (once + inside * (cdf / 2 + slope * inside / 6))
+        beyond = np.maximum(at - self.x[-1], 0.0)
+        return value, first + beyond, second + beyond * (first + beyond / 2)
+
+
+def _points_of_sum(a: Array, mass: Array, b: Array, mass_of_b: Array) -> Array:
     """Return ascending points of the sum of two independent numbers, even in its normal scores."""
-    middles = [(each[1:] + each[:-1]) / 2 for each in (a, b)]
-    sums = np.add.outer(middles[0][::2], middles[1][::2]).ravel()
-    weight = np.multiply.outer(mass[::2], mass[::2]).ravel()
+    few = FINE // CELLS
+    middles = (b[::few][1:] + b[::few][:-1]) / 2
+    sums = np.add.outer((a[1:] + a[:-1]) / 2, middles).ravel()
+    weight = np.multiply.outer(mass, mass_of_b.reshape(-1, few).sum(1)).ravel()
     order = np.argsort(sums)
     rough = np.cumsum(weight[order])
     s = np.interp(levels(IN_PRODUCT), rough / rough[-1], sums[order])
     return np.unique(np.maximum(s, 1e-300))
-
-
-def _integral_of_cdf(at: Array, x: Array, cdf: Array, area: Array) -> Array:
-    """Return the integral up to `at` of a piecewise linear distribution function."""
-    left = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
-    step = np.maximum(x[left + 1] - x[left], 1e-300)
-    inside = np.clip(at - x[left], 0, x[left + 1] - x[left])
-    rise = (cdf[left + 1] - cdf[left]) / step
-    beyond = np.maximum(at - x[-1], 0.0)
-    return np.asarray(area[left] + inside * (cdf[left] + rise * inside / 2) + beyond)

@@ -19,7 +19,7 @@ from scipy.special import expit
 from dfsp import constants
 from dfsp.checks import Check, failed
 from dfsp.errors import DfspError, NotConverged
-from dfsp.model.effects import Effects
+from dfsp.model.effects import Effects, known_quantities
 from dfsp.model.model import Model
 from dfsp.model.priors import Prior
 from dfsp.seeds import generator, integer
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Array = npt.NDArray[np.float64]
-
-HEADLINE = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate", "concentration")
-"""The population's quantities: `mu` and `tau` on the logit scale, three rates, and a number."""
 
 PARAMETERS = ("mu", "tau", "theta")
 """What the convergence gate judges unless a model says otherwise."""
@@ -159,6 +156,7 @@ def sample(
         `draws` or `seed` cannot be used.
     """
     check_options(draws, seed)
+    model.require_tail(table["events"], table["total"])
     judged = model.effects.judged(model.tau)
     pymc_model = build(table, model)
     tree = run(pymc_model, int(draws), integer(seed, "nuts"))
@@ -289,11 +287,11 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each of `HEADLINE` that the effects have; columns `constants.STATISTICS`,
+        One row for each quantity that the effects have; columns `constants.STATISTICS`,
         `mcse_mean`, and for each of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
     """
     posterior = tree["posterior"].to_dataset()
-    names = [name for name in HEADLINE if name in posterior]
+    names = [name for name in known_quantities() if name in posterior]
     return _summarise(posterior[names].to_dataarray("quantity"), "quantity")
 
 

@@ -374,6 +374,7 @@ def solve(
     """
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
+    model.require_tail(events, total)
     data = Data.of(events, total)
     exist = model.effects.tau_moments(events, total, model.tau)
     reported = model.effects.spread_moments(events, total, model.tau)

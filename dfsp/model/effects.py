@@ -618,7 +618,12 @@ class BetaBinomial(Effects):
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.concentration
-        if not isinstance(kind, Prior) or kind.lower < 0 or kind.known is not None:
+        if (
+            not isinstance(kind, Prior)
+            or kind.lower < 0
+            or kind.known is not None
+            or kind.no_picture
+        ):
             raise DfspError(
                 f"BetaBinomial: concentration = {kind!r}; give a prior of a positive number, such "
                 "as LogNormal(location, scale)"
@@ -864,6 +869,11 @@ class InverseRoot:
     def sample(self, size: int, rng: np.random.Generator) -> Array:
         """Independent draws."""
         return np.asarray(self.of.sample(size, rng) ** -0.5)
+
+
+def known_quantities() -> tuple[str, ...]:
+    """Return the quantities of all families, in the order in which tables show them."""
+    return tuple(dict.fromkeys(name for kind in FAMILIES.values() for name in kind.quantities))
 
 
 def concentration_prior(location: float | None, scale: float | None) -> LogNormal | None:

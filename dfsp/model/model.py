@@ -87,13 +87,18 @@ class Model:
 
     @property
     def no_comparison(self) -> str:
-        """Why log marginal likelihoods cannot be compared; empty if they can."""
-        return "" if self.effects.own_priors else self.tau.no_comparison
+        """Why log marginal likelihoods cannot be compared; empty if they can be."""
+        return self._without("log marginal likelihoods cannot be compared", self.tau.no_comparison)
 
     @property
     def no_picture(self) -> str:
-        """Why the priors have no picture; empty if they have."""
-        return "" if self.effects.own_priors else self.tau.no_picture
+        """Why the prior can be neither drawn nor drawn from; empty if it can."""
+        return self._without("the prior cannot be drawn", self.tau.no_picture)
+
+    def _without(self, what: str, reason: str) -> str:
+        if self.effects.own_priors or not reason:
+            return ""
+        return f"{what} under tau ~ {self.tau}: {reason}; give tau another prior for this"
 
     def with_effects(self, effects: Effects) -> "Model":
         """Return the model with other effects, and without priors that these do not have."""

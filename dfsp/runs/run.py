@@ -23,7 +23,8 @@ from dfsp.errors import DfspError, listed
 from dfsp.evidence.appraisals import appraise
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import CONCENTRATION, QUANTITIES, Fit
+from dfsp.fitting import Fit
+from dfsp.model.effects import known_quantities
 from dfsp.parameters import ANALYSES, ROOT
 from dfsp.predictions import draws
 from dfsp.runs.kernels import kernel_manager
@@ -141,9 +142,7 @@ def record(
         "headline": headline,
         "engine": fit.engine if fit else None,
         "seed": seed,
-        "numbers": {
-            name: numbers[name] for name in (*QUANTITIES, CONCENTRATION) if name in numbers
-        },
+        "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
         "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,
