@@ -57,6 +57,17 @@ class Counts:
     evidence_set: str = ""
     files: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, counts: "Counts | pd.DataFrame") -> "Counts":
+        """Return counts as they are, or a frame with columns study, events, total as counts.
+
+        Raises
+        ------
+        DfspError
+            Rows that cannot be used, all at once.
+        """
+        return counts if isinstance(counts, Counts) else check_table(counts)
+
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
         studies = "1 study" if len(self.table) == 1 else f"{len(self.table)} studies"
