@@ -242,7 +242,9 @@ def on_one_grid(truth: Truth, total: npt.NDArray[np.intp], model: Model) -> dict
     names, effects = judged(model), model.effects
     # On the grid's own coordinates, which a concentration falls with
     own = {effects.spread: "tau"}
-    values = {"mu": truth.mu, "tau": truth.tau, "mean_rate": truth.mean, "new_study_rate": truth.new}
+    values = {
+        "mu": truth.mu, "tau": truth.tau, "mean_rate": truth.mean, "new_study_rate": truth.new,
+    }  # fmt: skip
     found: dict[str, list[Array]] = {name: [] for name in names}
     start = 0
     for tables in grid.tables(times):

@@ -39,9 +39,9 @@ FAR = 14.0  # conditional standard deviations of mu beyond which nodes are dense
 LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
-# Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and how
-# many at least and at most. The posterior distribution of tau of 1,023 subsets and of 200 simulated
-# data sets moves by less than 1e-5 with twice as many.
+# Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and
+# how many at least and at most. The posterior distribution of tau of 1,023 subsets and of 200
+# simulated data sets moves by less than 1e-5 with twice as many.
 BEYOND_ROWS = 1e-7
 PER_U = 5
 OVER_PRIOR = (48, 128)

@@ -198,16 +198,16 @@ class SharedGrid:
         self.any_counts = patients is not None
         locations = [model.location_prior for model in models]
         if patients is None:
-            p = (events.sum() + 0.5) / (total.sum() + 1)
-            centre, narrow = float(np.log(p / (1 - p))), float(1 / np.sqrt(total.sum() * p * (1 - p)))
-            sd = narrow
+            p = float((events.sum() + 0.5) / (total.sum() + 1))
+            centre = float(np.log(p / (1 - p)))
+            narrow = sd = float(total.sum() * p * (1 - p)) ** -0.5
         else:
             centre, sd = 0.0, 1.0
             narrow = min((patients / 4 + prior.sd**-2) ** -0.5 for prior in locations)
         self.rows = over_prior([model.spread_prior for model in models], narrow)
         low = min(prior.mean - PRIOR_SDS * prior.sd for prior in locations)
         high = max(prior.mean + PRIOR_SDS * prior.sd for prior in locations)
-        self._range = tuple(np.full(1, x) for x in (low, high, centre, sd))
+        self._range = low, high, centre, sd
         half = float(np.diff(np.arcsinh((np.array([low, high]) - centre) / (2 * sd)))[0]) / 2
         few = 1 + DIGITS / np.arcsinh(np.arctan2(np.pi, abs(centre)) / half)
         self._few = int(np.ceil(few * (MORE_MODES if effects.several_modes else 1)))
@@ -238,7 +238,8 @@ class SharedGrid:
 
     def _place(self, x: Array) -> tuple[Array, Array]:
         """Return mu and dmu/dx at shares `x` of its range."""
-        mu, width = place_columns(x, *self._range, stretched=True)
+        low, high, centre, sd = (np.full(1, each) for each in self._range)
+        mu, width = place_columns(x, low, high, centre, sd, stretched=True)
         return mu[0], width[0]
 
     def _log_prior(self, model: Model) -> Array:
