@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dfsp.analyses.averaging import Average, average, describe_average, fit_with_effects
-from dfsp.analyses.calibration import Calibration, calibrate, narrower
+from dfsp.analyses.calibration import Calibration, calibrate, coverage, describe_trust, narrower
 from dfsp.analyses.calibration_store import describe_store
 from dfsp.analyses.categories import (
     Categories,
@@ -25,7 +25,6 @@ from dfsp.analyses.categories import (
     weighted_categories,
 )
 from dfsp.analyses.dimensions import EFFECTS, Dimension
-from dfsp.analyses.interval_coverage import coverage, describe_trust
 from dfsp.analyses.multiverse import (
     Multiverse,
     describe_left_out,

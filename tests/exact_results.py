@@ -85,7 +85,7 @@ def results(quick=False):
     keep("references", dfsp.compare_references())
     done = dfsp.calibrate(counts, number=500)
     found.update({check.name: check.value for check in done.checks})
-    keep("calibration", done.positions.describe())
+    keep("calibration", done.pit.describe())
     covered = dfsp.coverage(counts, rates=[0.3, 0.85], taus=[0.0, 1.0], number=50)
     keep("coverage", covered.drop(columns=["typical_rate", "tau"]))
     return found

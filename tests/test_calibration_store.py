@@ -8,7 +8,7 @@ from frozen import REAL
 
 import dfsp
 from dfsp.analyses import calibration_store as store
-from dfsp.analyses.interval_coverage import RATES, TAUS
+from dfsp.analyses.calibration import RATES, TAUS
 from dfsp.engine import VERSION
 
 

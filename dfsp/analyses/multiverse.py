@@ -23,7 +23,8 @@ from dfsp.analyses.dimensions import (
     combine,
     model_dimensions,
 )
-from dfsp.engine.many import SharedGrid
+from dfsp.constants import ENDS
+from dfsp.engine.many import MEDIAN_AND_ENDS, SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
@@ -348,22 +349,24 @@ def _share(distinct: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, Mo
     times = np.array([[counts.count(pair) for pair in studies] for counts in distinct], float)
     events, total = np.array(studies, float).T
     grid = SharedGrid(events, total, models)
+    which = np.tile(np.arange(len(models)), len(distinct))
+    found = grid.solve(np.repeat(times, len(models), axis=0), which)
     keys = [(counts, model) for counts in distinct for model in models]
-    found = grid.solve(np.repeat(times, len(models), axis=0), [model for _, model in keys])
     numbers = np.column_stack([found.typical, found.mean, found.new, found.tau]).tolist()
     for i in np.flatnonzero(~found.resolved):
         counts, model = keys[i]
         events, total = np.array(counts).T
+        model.require_tail(events, total)
         numbers[i] = _numbers(solve(events, total, model))
     return dict(zip(keys, numbers, strict=True))
 
 
 def _numbers(posterior: Posterior) -> list[float]:
     typical, new = (
-        posterior.typical_rate.quantile([0.5, 0.025, 0.975]),
-        posterior.new_study_rate.quantile([0.5, 0.025, 0.975]),
+        posterior.typical_rate.quantile(MEDIAN_AND_ENDS),
+        posterior.new_study_rate.quantile(MEDIAN_AND_ENDS),
     )
-    ends = posterior.mean_rate.quantile([0.025, 0.975])
+    ends = posterior.mean_rate.quantile(ENDS)
     tau = float(posterior.tau.quantile(0.5)[0])
     return [*typical, posterior.mean_rate.mean, *ends, *new, tau]
 

@@ -248,11 +248,20 @@ def of_tau(rows: Rows, row_weight: Array, exist: tuple[bool, bool]) -> Distribut
         return Distribution(np.full(4, tau), np.array([0.0, 0.25, 0.75, 1.0]), tau, 0.0, False)
     mean = float(row_weight @ taus) if exist[0] else np.nan
     variance = row_weight @ (taus - mean) ** 2 if exist[1] else np.nan
+    u, cdf = cdf_of_u(rows, row_weight)
+    return Distribution(rows.c * np.sinh(u), cdf, mean, float(np.sqrt(variance)), False)
+
+
+def cdf_of_u(rows: Rows, row_weight: Array) -> tuple[Array, Array]:
+    """Return points of u, tau = c sinh(u), and its distribution function there.
+
+    Shapes: `row_weight` (..., row), the points (point,), the distribution function (..., point).
+    """
     points, integral = legendre_integral(len(rows))
-    cdf = np.maximum.accumulate(integral @ (row_weight / rows.weights))
+    cdf = np.maximum.accumulate((row_weight / rows.weights) @ integral.T, axis=-1)
     low, high = rows.ends
-    x = rows.c * np.sinh(np.maximum(low + (high - low) / 2 * (points + 1), 0))
-    return Distribution(x, np.clip(cdf / cdf[-1], 0, 1), mean, float(np.sqrt(variance)), False)
+    u = np.maximum(low + (high - low) / 2 * (points + 1), 0)
+    return u, np.clip(cdf / cdf[..., -1:], 0, 1)
 
 
 def product(first: Distribution, second: Distribution) -> Distribution:

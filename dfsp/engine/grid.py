@@ -17,7 +17,7 @@ they are dense about the mode.
 them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -39,6 +39,12 @@ FAR = 14.0  # conditional standard deviations of mu beyond which nodes are dense
 LOOK = 9  # rows of the first look
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
+# Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and
+# how many at least and at most. The posterior distribution of tau of 1,023 subsets and of 200
+# simulated data sets moves by less than 1e-5 with twice as many.
+BEYOND_ROWS = 1e-7
+PER_U = 5
+OVER_PRIOR = (48, 128)
 ROWS = (28, 40, 56, 80, 128, 192, 384)
 COLUMNS = (12, 16, 22, 32, 64, 128, 256)
 
@@ -228,7 +234,7 @@ class Grid:
         Shapes (row, share); dmu/dx (row, 1) where it is the same all along a row.
         """
         low, high, centre, sd = (each[rows] for each in (self.low, self.high, self.centre, self.sd))
-        return spaced(x, low, high, centre, sd, self.stretched)
+        return place_columns(x, low, high, centre, sd, self.stretched)
 
     def fine(self, number: int, rows: Some = slice(None)) -> tuple[Array, Array]:
         """Return mu and log of density times dmu/dx at `number` equidistant shares of `rows`."""
@@ -236,10 +242,10 @@ class Grid:
         return mu, self.log_joint[rows] @ refine(self.columns, number).T + np.log(width)
 
 
-def spaced(
+def place_columns(
     x: Array, low: Array, high: Array, centre: Array, sd: Array, stretched: bool
 ) -> tuple[Array, Array]:
-    """Return points at shares `x` of the range of each row, and their derivatives: `Grid.place`."""
+    """Return mu and dmu/dx, as `Grid.place`, for rows with these ranges, modes and spreads."""
     if not stretched:
         reach = (high - low)[:, None]
         return low[:, None] + reach * x, reach
@@ -336,6 +342,30 @@ def unit_of_tau(data: Data, prior: SpreadPrior) -> float:
         p = (data.events + 0.5) / (data.total + 1)
         smallest = min(smallest, float(1 / np.sqrt(np.max(data.total * p * (1 - p)))))
     return smallest
+
+
+def over_prior(priors: Sequence[SpreadPrior], narrow: float) -> Rows:
+    """Return rows that cover priors of tau which end at the same place, whatever the counts.
+
+    Parameters
+    ----------
+    priors : sequence of SpreadPrior
+    narrow : float
+        The smallest tau, logit scale, that the counts can notice.
+
+    Returns
+    -------
+    Rows
+        To where at most `BEYOND_ROWS` of each prior lies beyond, or to its `far`, if that is
+        nearer: the quantiles of some priors are beyond any number.
+    """
+    first = priors[0]
+    if first.known is not None:
+        return Rows.at(first.known)
+    c = min(narrow, *(prior.near for prior in priors))
+    ends = [min(float(prior.ppf(1 - BEYOND_ROWS)), prior.far) for prior in priors]
+    u = float(np.arcsinh(min(first.upper, max(ends)) / c))
+    return Rows.between(0.0, u, c, int(np.clip(PER_U * u, *OVER_PRIOR)))
 
 
 def _unit(surface: Surface) -> float:
@@ -524,7 +554,7 @@ def _evaluate(
     # Also where mu reaches far to hold what is left when a large study is left out
     far = np.maximum(below, above) > FAR * sd
     stretched = surface.several_modes or bool(far.any())
-    mu, _ = spaced(chebyshev_shares(columns), low, high, mode, sd, stretched)
+    mu, _ = place_columns(chebyshev_shares(columns), low, high, mode, sd, stretched)
     joint, log_l = surface(mu, np.broadcast_to(rows.tau[:, None], mu.shape), level)
     log_row = rows.log_mass(surface.model.spread_prior)
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)

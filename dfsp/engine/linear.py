@@ -55,10 +55,10 @@ from dfsp.engine.grid import (
     held,
     last_coefficients,
     more_columns,
+    place_columns,
     reach_to,
     refine,
     shares,
-    spaced,
     unit_of_tau,
 )
 from dfsp.engine.posterior import PLAIN, Population
@@ -172,7 +172,9 @@ class _Profile:
 
     def fine(self, number: int) -> tuple[Array, Array]:
         """Return b and log of density times db/dx at equidistant shares, (line, share)."""
-        b, width = spaced(shares(number), self.low, self.high, self.centre, self.sd, self.stretched)
+        b, width = place_columns(
+            shares(number), self.low, self.high, self.centre, self.sd, self.stretched
+        )
         return b, self.log_p @ refine(self.log_p.shape[-1], number).T + np.log(width)
 
 
@@ -400,9 +402,9 @@ class LinearPosterior:
         columns = 1
         while True:
             places = low, high, centre, sd, stretched
-            b, _ = spaced(chebyshev_shares(COLUMNS[columns]), *places)
+            b, _ = place_columns(chebyshev_shares(COLUMNS[columns]), *places)
             log_p, edge = self._density(lines, b)
-            fine, width = spaced(shares(4 * b.shape[1] + 1), *places)
+            fine, width = place_columns(shares(4 * b.shape[1] + 1), *places)
             log_fine = log_p @ refine(b.shape[1], fine.shape[1]).T + np.log(width)
             mass = log_sum(log_fine) + log_worth
             error = column_error(log_p, np.exp(mass - mass.max()))

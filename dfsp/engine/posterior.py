@@ -55,7 +55,7 @@ from dfsp.engine.grid import (
     refine,
     shares,
 )
-from dfsp.model.effects import Effects, NormalEffects
+from dfsp.model.effects import Effects, NormalEffects, logit_of_rarer
 from dfsp.model.likelihood import FLOOR, log_binomial, log_sum, modes, sigmoid
 from dfsp.model.model import Model
 
@@ -439,7 +439,7 @@ def _mean_rates(
     mu, _ = result.place(chebyshev_shares(columns))
     tau = np.broadcast_to(result.tau[:, None], mu.shape)
     p, pp = (x.reshape(mu.shape) for x in effects.moments(-np.abs(mu).ravel(), tau.ravel()))
-    logit = np.where(mu < 0, 1, -1) * (np.log(p) - np.log1p(-p))
+    logit = logit_of_rarer(mu, np.log(p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
     rows = np.maximum.accumulate(logit @ refine(columns, PLAIN[result.stretched]).T, axis=-1)

@@ -294,6 +294,10 @@ class Effects:
         first, second = np.exp(self.log_likelihood(both, both, mu, tau, len(LEVELS) - 1))
         return first, second
 
+    def logit_mean_rate(self, mu: Array, tau: Array) -> Array:
+        """Return logit E[p] of a rate at each `mu` and `tau`, with all its digits."""
+        return logit_of_rarer(mu, np.log(self.moments(-np.abs(mu), tau)[0]))
+
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
         """Return the probability that two studies' rates differ by more than `by`, (point,)."""
         # Cells of rates, each with its mass and its middle
@@ -401,6 +405,15 @@ class Effects:
     def __str__(self) -> str:
         values = ", ".join(f"{name} {value:g}" for name, value in asdict(self).items())
         return f"{self.family} effects" + (f" ({values})" if values else "")
+
+
+def logit_of_rarer(mu: Array, log_p: Array) -> Array:
+    """Return logit E[p] from the logarithm of E[p] at -|mu|.
+
+    Effects are symmetric about mu, or have their mean at logit^-1(mu): the rarer of event and
+    non-event keeps its digits where the other is nearly certain.
+    """
+    return np.asarray(np.where(mu < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p))))
 
 
 def _apart_in_scores(mu: Array, tau: Array, by: float, z: Array, tail: Any) -> Array:
