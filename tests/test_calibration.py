@@ -117,6 +117,7 @@ def test_the_public_fit_is_what_is_called(small, monkeypatch):
     assert len(calls) == 100
 
 
+@pytest.mark.slow
 def test_nuts_is_judged_too(small):
     result = calibrate(small, number=100, engine="nuts")
     assert all(check.passed for check in result.checks)

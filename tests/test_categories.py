@@ -79,6 +79,7 @@ def test_rates_sum_to_one(evidence, rule, order):
         assert drawn.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_rates_against_draws(evidence):
     """Independent draws: four standard errors of a mean, and of a quantile's level."""
     result = dfsp.fit_categories(evidence["reconciled"])

@@ -201,7 +201,9 @@ def test_heavy_tails_let_a_study_be_far_off():
     assert apart.exchangeable[-1] < 0.05 < apart.exchangeable[:-1].min()
 
 
-@pytest.mark.parametrize("family", ["student-t", "exnex", "beta-binomial"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("student-t", marks=pytest.mark.slow), "exnex", "beta-binomial"]
+)
 def test_both_engines_agree(table, family):
     result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=2000)
     assert result.agrees, [str(check) for check in result.checks if check.passed is not True]
@@ -214,7 +216,11 @@ def test_both_engines_agree(table, family):
         assert (np.abs(off) < 5 * error[name]).all(), name
 
 
-@pytest.mark.parametrize("effects", [T4, HALF, ROUND], ids=lambda each: each.family)
+@pytest.mark.parametrize(
+    "effects",
+    [pytest.param(T4, marks=pytest.mark.slow), HALF, ROUND],
+    ids=lambda each: each.family,
+)
 def test_draws_follow_the_exact_posterior(effects):
     """Means of 20,000 independent draws, within five standard errors."""
     found = solve(EVENTS, TOTAL, Model(effects=effects))
@@ -298,6 +304,7 @@ def test_without_any_study_the_prior_stands(family):
     assert found.new_study_rate.quantile(0.5)[0] == pytest.approx(0.5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_huge_and_tiny_studies_stay_in_range():
     for effects in (T4, HALF, ROUND):
         found = solve([0, 1, 99_999, 50_000], [1, 1, 100_000, 100_000], Model(effects=effects))

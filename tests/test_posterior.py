@@ -114,7 +114,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each == "ten cohorts")) for each in CASES],
+)
 def test_against_brute_force(case):
     events, total = CASES[case]
     mu = np.linspace(-14, 14, 561)
@@ -130,6 +133,7 @@ def test_against_brute_force_with_tau_fixed(tau, case):
     compare(solve(*case, Model(tau=Fixed(tau))), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.01, 1.0])
 def test_large_studies_against_brute_force(tau):
     case = ([30_000, 30_400, 29_000], [100_000] * 3)
@@ -155,6 +159,7 @@ def compare(p, reference):
         assert np.interp(rate, *reference["typical_cdf"]) == pytest.approx(q, abs=2e-5), column
 
 
+@pytest.mark.slow
 def test_quantiles_of_a_new_study_against_brute_force():
     events, total = CASES["ten cohorts"]
     p = solve(events, total, Model())
@@ -178,6 +183,7 @@ def test_quantiles_of_a_study_against_brute_force():
     assert p.studies[0, 2:] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_zero_of_one_under_a_half_cauchy():
     """theta ~ N(0, 4 + tau^2), integrated by scipy; the posterior of tau is the prior."""
 

@@ -188,6 +188,7 @@ def test_sampling_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_verdicts_hold_on_a_generic_processor(monkeypatch):
     """Draws differ without fused multiply-add; whether the engines agree must not."""
     monkeypatch.setenv("NUMBA_CPU_NAME", "generic")

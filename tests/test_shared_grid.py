@@ -41,6 +41,7 @@ def test_nodes_too_coarse_for_an_analysis_are_noticed():
     assert not grid.solve(np.eye(2)).resolved[1]
 
 
+@pytest.mark.slow
 def test_subsets_with_large_studies_are_fitted_by_themselves(make):
     counts = make([("A", 500_000, 1_000_000), ("B", 100, 10_000), ("C", 7, 10)])
     model = Model(tau=dfsp.HalfNormal(0.01))
