@@ -208,6 +208,7 @@ def test_a_new_study_is_less_certain_than_the_mean(table):
         )
 
 
+@pytest.mark.slow
 def test_maximum_likelihood_has_the_likelihoods_curvature(make):
     """One large study without heterogeneity: the variance of a logit is 1/(n p (1 - p))."""
     design = make([("A", 1, 400)])
