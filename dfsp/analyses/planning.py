@@ -25,7 +25,7 @@ from dfsp.summaries import chance
 
 Array = npt.NDArray[np.float64]
 
-MOST = 4  # beta components tried
+MOST_COMPONENTS = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
 FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
@@ -36,7 +36,7 @@ GRID_ERROR = 1e-6  # relative error of the exact engine's density, an upper esti
 LOOSE = 0.1  # relative error above which a sample size is not given
 RULES = (10, 16)  # Gauss-Legendre points in a panel; their difference estimates the error
 PANEL = 0.25  # length of a panel in arcsinh units of a component's width
-TAIL = 40.0  # exponential decay after which a tail is left out, e^-40
+DECAY = 40.0  # exponential decay after which a tail is left out, e^-40
 FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
 
 
@@ -244,7 +244,7 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
         `components` is not a whole number from 1 to 4.
     """
     if components is not None:
-        _whole("components", components, 1, MOST)
+        _whole("components", components, 1, MOST_COMPONENTS)
     exact = exact_posterior(posterior).new_study_rate
     theta, point_weight = rate_points(exact)
     # Points of their own: those of the engine's table would miss the largest difference
@@ -252,7 +252,7 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
     at = np.linspace(ends[0], ends[1], 4001)
     cdf, rate = exact.cdf_at(at), sigmoid(at)
     found: list[tuple[BetaMixture, float, float]] = []
-    for number in range(1, MOST + 1) if components is None else [components]:
+    for number in range(1, MOST_COMPONENTS + 1) if components is None else [components]:
         mixture, cross_entropy = _closest(theta, point_weight, number)
         error = float(np.abs(mixture.cdf(rate) - cdf).max())
         found.append((mixture, error, cross_entropy))
@@ -430,7 +430,7 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
     if ((a < 1) | (b < 1)).any():
         return SampleSize(None, None, "a component with a or b below 1 has none")
     # Where a = 1 the slope vanishes at the end as fast as the rate does
-    left, right = (TAIL / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
+    left, right = (DECAY / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
     values = []
     for number in RULES:
         x, spacing = _logit_rule(a, b, left, right, number)
@@ -523,7 +523,7 @@ def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
     one, other : BetaMixture
     """
     a, b = (np.concatenate(pair) for pair in ((one.a, other.a), (one.b, other.b)))
-    x, spacing = _logit_rule(a, b, TAIL / a, TAIL / b, RULES[1])
+    x, spacing = _logit_rule(a, b, DECAY / a, DECAY / b, RULES[1])
     log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     logs = np.log(one.weight) - betaln(one.a, one.b)
     density = np.exp(logs + np.outer(log_p, one.a) + np.outer(log_q, one.b)).sum(1)
