@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 MOST_COMPONENTS = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
-FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
+OUTERMOST = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
 STEP = 0.05  # of arcsinh, between points of the information's integral
 REACHES = (30.0, 60.0, 120.0, 240.0, 480.0, 700.0)  # logit; beyond, 1/p(1 - p) overflows
 NEGLIGIBLE = 1e-10  # share of an integral at its ends
@@ -363,7 +363,7 @@ def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
         return SampleSize(None, None, why)
     fine, coarse, short = (
         _information(posterior, step, faint)
-        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, FAINT))
+        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, OUTERMOST))
     )
     value = 2 + fine
     error = abs(fine - coarse) + abs(fine - short) + GRID_ERROR * value
@@ -380,24 +380,16 @@ def _information(posterior: Posterior, step: float, faint: float) -> float:
     """
     nodes, grid = posterior.nodes, posterior.grid
     main = nodes.weight > faint
-    mu, width, excess = nodes.mu[main], nodes.width[main], nodes.excess[main]
-    height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
+    mu, narrowness = nodes.mu[main], nodes.weight[main] / nodes.width[main] ** 2
     # Equidistant in the inverse hyperbolic sine about the peak, in units of the narrowest row's
     # standard deviation; rows of little weight may be resolved less well
-    centre = float((height / width) @ mu / (height / width).sum())
+    centre = float(narrowness @ mu / narrowness.sum())
     sd = np.hypot(grid.sd, grid.tau) * np.maximum(posterior.row_weight, 1e-16) ** -0.25
     unit = float(sd.min())
 
     def part(u: Array) -> Array:
         x = centre + unit * np.sinh(u)
-        z = (x[:, None] - mu) / width
-        kernel = np.exp(-0.5 * z * z)
-        # The excess of width over tau taken back as in `Nodes.mixed`, for density and slope
-        half, eighth, square = excess / 2, excess**2 / 8, z * z
-        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
-        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
-        density = (kernel * even) @ height
-        slope = -((kernel * odd) @ (height / width))
+        density, slope = nodes.density_and_slope(x, main)
         seen = density > 0
         over = np.square(2 * np.cosh(x / 2)) * unit * np.cosh(u) * step  # dx / p(1 - p)
         log_slope = np.divide(slope, density, out=np.zeros_like(x), where=seen)

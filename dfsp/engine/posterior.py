@@ -64,7 +64,7 @@ from dfsp.model.model import Model
 Array = npt.NDArray[np.float64]
 
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
-STEP = 0.17  # spacing of tabulated densities in units of their narrowest feature
+STEP = 0.15  # spacing of tabulated densities in units of their narrowest feature
 INNER = 4  # points of a table that the rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = (161, 401)
@@ -134,6 +134,20 @@ class Nodes:
         np.exp(z, out=z)
         z[:, wide] *= 1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
         return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ z.T, 0))
+
+    def density_and_slope(self, theta: Array, main: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return the density of a new normal effect at `theta` (logit) and its derivative.
+
+        The nodes are those of `main`; the excess of width is taken back as in `mixed`.
+        """
+        mu, width, excess = self.mu[main], self.width[main], self.excess[main]
+        height = self.weight[main] / width / np.sqrt(2 * np.pi)
+        z = (theta[:, None] - mu) / width
+        kernel = np.exp(-0.5 * z * z)
+        half, eighth, square = excess / 2, excess**2 / 8, z * z
+        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
+        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
+        return (kernel * even) @ height, -((kernel * odd) @ (height / width))
 
 
 @dataclass(frozen=True, eq=False)
