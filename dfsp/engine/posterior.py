@@ -420,7 +420,7 @@ def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) 
     reach = np.minimum(reach, 100 * result.sd) if result.stretched else reach
     # Rows of little weight may be smoothed, the more the better the kernel corrects for it: the
     # corrected normal errs with the sixth power of the widening, others with the square. 0.9 and
-    # 0.7 keep the trapezoidal rule of a normal of that width exact to 1e-9, 0.8 that of the rates'
+    # 0.7 keep the trapezoidal rule of a normal of that width exact to 1e-10, 0.8 that of the rates'
     # own curves, whose poles are pi off the real axis.
     smoothed, order = (3e-7, 6) if effects.normal_kernel else (1e-6, 2)
     narrow = result.sd * (smoothed / np.maximum(row_weight, 1e-12)) ** (1 / order)
