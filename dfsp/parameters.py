@@ -296,7 +296,9 @@ def robustness_analysis(
         faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
     model = _model(mu_sd, tau_family, tau_scale, faults)
     counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults, folder)
-    if counts is not None and study and study not in set(counts.table["study"]):
+    if not isinstance(study, str):
+        faults.append(f"study = {study!r}: give a text")
+    elif counts is not None and study and study not in set(counts.table["study"]):
         faults.append(f"study: {unknown([study], counts.table['study'])}")
     if counts is not None and len(counts.table) < 3:
         faults.append(f"{len(counts.table)} studies: leaving two out needs three or more")

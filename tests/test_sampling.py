@@ -97,7 +97,7 @@ def test_a_moment_that_does_not_exist_cannot_be_compared(both):
         ({}, None),
         ({"diverging": 3}, sampling.DIVERGENCES),
         ({"shift": 1.0}, sampling.RHAT),
-        ({"stuck": True}, sampling.BULK),
+        ({"stuck": True}, sampling.BULK_ESS),
     ],
 )
 def test_each_fault_trips_the_gate(rng, fault, name):
