@@ -41,6 +41,7 @@ from dfsp.engine.distributions import (
     POINTS,
     Distribution,
     cumulate,
+    cumulate_vanishing,
     invert,
     mix,
     moments,
@@ -66,9 +67,9 @@ Array = npt.NDArray[np.float64]
 # Errors in these comments are the largest of a rate over the sixty random tables of
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 4e-6.
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
-# Spacing of tabulated densities in units of their narrowest feature; with 0.2 quantiles of studies
-# in conflict with the others err by 3e-5, with 0.3 by 1e-4.
-STEP = 0.15
+# Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
+# in conflict with the others err by 1e-4.
+STEP = 0.2
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = (161, 401)
@@ -685,6 +686,8 @@ def _rates(
     # The points are equidistant in t, and the density vanishes at an end that is not open.
     pieces = density * spacing
     cdf = cumulate(pieces, np.ones(1))
+    vanishing = ~open_end & ~is_new
+    cdf[vanishing] = cumulate_vanishing(pieces[vanishing])
     if low_end.any():
         cdf[low_end] = 1 - cumulate(pieces[low_end, ::-1], np.ones(1))[:, ::-1]
     if is_new.any():
