@@ -128,7 +128,7 @@ from dfsp.predictions import (
     prior_of,
     rates_differ,
 )
-from dfsp.runs.run import record
+from dfsp.runs.record import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,

@@ -141,12 +141,19 @@ def _page(fit: Fit) -> str:
     help="Where the run's folder is made.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
+@click.option(
+    "--kernel",
+    metavar="NAME",
+    show_default="the notebook's",
+    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
+)
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def run_command(
     notebook: str,
     parameters: Sequence[tuple[str, str]],
     folder: Path | None,
     draws: bool,
+    kernel: str | None,
     no_progress: bool,
 ) -> None:
     """Execute NOTEBOOK and keep it, its figures and a JSON record in one folder.
@@ -160,8 +167,9 @@ def run_command(
     if twice:
         raise DfspError(f"parameter {', '.join(twice)} is given twice; give it once")
     run = run_notebook(
-        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws
-    )
+        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws,
+        kernel=kernel,
+    )  # fmt: skip
     bad = failed_checks(run)
     if run.record["status"] == "failed":
         click.echo(f"failed: {run.record['reason']}", err=True)
@@ -185,36 +193,51 @@ def run_command(
 @click.option("--jobs", type=click.IntRange(min=1), show_default="one a core", help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers do the runs.")
 @click.option(
+    "--wait",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    help="Seconds within which the scheduler has to have a worker.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     show_default="none",
     help="Seconds that the cells of one run may take together.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
+@click.option(
+    "--kernel",
+    metavar="NAME",
+    show_default="the notebook's",
+    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
+)
 def batch_command(
     plan: Path,
     folder: Path | None,
     jobs: int | None,
     scheduler: str | None,
+    wait: float,
     timeout: float | None,
     draws: bool,
+    kernel: str | None,
 ) -> None:
     """Do the runs of PLAN.yaml that are not there yet, complete and unchanged.
 
     Exit status: 0 all complete; 1 a run failed; 2 the plan cannot be used, nothing started; 130
     stopped by Ctrl-C.
     """
-    from dfsp.parameters import ROOT
-    from dfsp.runs.batch import RESULTS, read_plan, records, run_batch, twins
+    from dfsp.project import project_folder
+    from dfsp.runs.batch import RESULTS, records, run_batch
+    from dfsp.runs.plan import read_plan, twins
 
     if jobs and scheduler:
         raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
-    where = folder or ROOT / "runs"
-    tasks = read_plan(plan, draws=draws, timeout=timeout)
+    where = folder or project_folder() / "runs"
+    tasks = read_plan(plan, draws=draws, timeout=timeout, kernel=kernel, tell=_checking)
     for line in twins(tasks):
         click.echo(f"{plan}: {line}", err=True)
     try:
-        end = run_batch(tasks, where, workers=jobs or -1, scheduler=scheduler, tell=_Bar())
+        end = run_batch(tasks, where, workers=jobs, scheduler=scheduler, wait=wait, tell=_Bar())
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command takes up the rest", err=True)
         sys.exit(130)
@@ -238,6 +261,12 @@ def report_command(runs: Path) -> None:
     for line in records(runs)[1]:
         click.echo(f"{line}; left out", err=True)
     click.echo(f"see {_relative(write_report(runs))}")
+
+
+def _checking(done: int, total: int) -> None:
+    """Tell now and then how much of a long plan is checked."""
+    if done % 1000 == 0 and total > 1000:
+        click.echo(f"checked {done} of {total} runs", err=True)
 
 
 class _Bar:

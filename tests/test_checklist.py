@@ -12,7 +12,7 @@ import dfsp
 from dfsp.engine import nuts as sampling
 from dfsp.evidence.appraisals import JBI_ITEMS, appraise
 from dfsp.plots import forest
-from dfsp.runs import run as runs
+from dfsp.runs import record as runs
 from dfsp.runs.checklist import ITEMS, NOT_DONE, fill_checklist
 
 RECORD = {

@@ -15,7 +15,7 @@ import pytest
 from papermill import inspect_notebook
 
 from dfsp.parameters import ANALYSES
-from dfsp.runs.batch import read_plan
+from dfsp.runs.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -16,7 +16,7 @@ from dfsp.errors import DfspError
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.publish import remove_parts, replace_text
-from dfsp.runs.run import parameters_of
+from dfsp.runs.record import parameters_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

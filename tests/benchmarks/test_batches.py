@@ -7,7 +7,8 @@ import os
 
 import yaml
 
-from dfsp.runs.batch import read_plan, run_batch
+from dfsp.runs.batch import run_batch
+from dfsp.runs.plan import read_plan
 
 SECONDS_OF_A_RUN = 8
 
