@@ -295,7 +295,12 @@ def test_complete_runs_are_skipped_until_something_changes(small, tmp_path, monk
     kept = json.loads((one / "record.json").read_text())
     (one / "record.json").write_text(json.dumps(kept | {"tables": ["t.csv"]}))
     assert batch() == {"small_x=1": None}
-    # The versions of packages, the package's own source
+    # The versions of packages, and the package's own source where a run has imported it
+    kept = json.loads((one / "record.json").read_text())
+    assert kept["source_sha256"] is None
+    (one / "record.json").write_text(json.dumps(kept | {"source_sha256": runs.source_sha256()}))
+    (job,) = [job for job in read_plan(path) if job.name == one.name]
+    assert runs.finished(job, where)
     old = runs.versions()
     for name, changed in {
         "versions": lambda: old | {"numpy": "0"},
@@ -303,7 +308,7 @@ def test_complete_runs_are_skipped_until_something_changes(small, tmp_path, monk
     }.items():
         with monkeypatch.context() as patch:
             patch.setattr(runs, name, changed)
-            assert all(runs.finished(job, where) is None for job in read_plan(path))
+            assert runs.finished(job, where) is None
     # The notebook
     notebook(tmp_path / "small.ipynb", "x: int = 1", WORK)
     assert batch() == everything
