@@ -103,7 +103,7 @@ def test_installed_version_is_that_of_pyproject(project):
 
 
 def test_results_of_runs_are_not_committed():
-    assert "runs/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert "/runs/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 
 
 # ---------------------------------------------------------------- finding a Python
