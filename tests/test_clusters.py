@@ -21,7 +21,6 @@ from dfsp.runs.record import source_sha256, versions
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # of distributed and its processes
 DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
-DASK = [sys.executable, "-m", "distributed.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,15 @@ def small(tmp_path):
     path = notebook(
         tmp_path / "small.ipynb",
         "x: int = 1",
-        KEEP + "if x == 2:\n    raise ValueError('two is too much')\nkeep(f'x is {x}')",
+        KEEP
+        + f"""
+import pathlib, time
+while x > 1 and pathlib.Path({str(tmp_path / "wait")!r}).exists():
+    time.sleep(0.1)
+if x == 2:
+    raise ValueError("two is too much")
+keep(f"x is {{x}}")
+""",
     )
     entry = {"notebook": str(path), "parameters": {"x": [1, 2, 3, 4]}}
     return plan(tmp_path / "plan.yaml", entry)
@@ -56,10 +63,6 @@ def quiet(small, tmp_path):
     end = run_batch(read_plan(small), where, workers=2)
     assert (end.done, end.failed) == (3, 1)
     return (where / RESULTS).read_text("utf-8")
-
-
-def parents(path):
-    return path.read_text("utf-8").split()
 
 
 def test_a_cluster_does_what_processes_do_and_not_in_the_submitting_one(
@@ -141,7 +144,12 @@ class Processes:
         command = [sys.executable, "-m", f"distributed.cli.{word}", *words]
         with (self.folder / f"{word}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | env, start_new_session=True
+                command,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env=os.environ | env,
+                start_new_session=True,
             )
         self.all.append(process)
         return process
@@ -206,11 +214,8 @@ def test_no_worker_in_time_a_late_one_and_another_version(processes, small, quie
 @pytest.mark.slow
 def test_a_lost_scheduler_is_said_and_the_rest_is_taken_up(processes, small, quiet, tmp_path):
     where = tmp_path / "there"
-    slow = small.with_name("small.ipynb")
-    slow.write_text(
-        slow.read_text("utf-8").replace("keep(f'x", "import time; time.sleep(1)\\nkeep(f'x"),
-        "utf-8",
-    )
+    flag = small.with_name("wait")
+    flag.touch()
     processes.worker()
     process = batch(small, where, processes.address, "--wait", "300")
     until = time.monotonic() + 300
@@ -218,11 +223,12 @@ def test_a_lost_scheduler_is_said_and_the_rest_is_taken_up(processes, small, qui
         time.sleep(0.05)
     processes.scheduler.kill()
     _, says = process.communicate(timeout=120)
-    assert process.returncode == 2
+    assert process.returncode == 2, says
     last = says.splitlines()[-1]
     assert last.startswith(f"Error: the Dask scheduler at {processes.address} was lost"), says
     assert "Traceback" not in says
     processes.stop()
+    flag.unlink()
     end = run_batch(read_plan(small), where, workers=2)
     assert (end.done, end.failed) == (3, 1) and end.skipped >= 1
     assert (where / RESULTS).read_text("utf-8") == quiet

@@ -6,9 +6,12 @@ without the files, and a run that kills its worker.
 """
 
 import json
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -47,26 +50,41 @@ def outcomes(
     DfspError
         The cluster cannot do the runs, or cannot go on; runs that are complete are kept.
     """
-    client = _client(address)
-    try:
-        with client:
-            yield from _Cluster(client, address, where, wait).do(jobs)
-    finally:
-        client.close()
-
-
-def _client(address: str) -> Any:
     try:
         from distributed import Client
+        from distributed.comm import CommClosedError
     except ImportError:
         raise DfspError(
             "--scheduler needs the package distributed: pip install dfsp[dask]"
         ) from None
+    with _quiet():
+        try:
+            with warnings.catch_warnings(action="ignore"):  # versions that differ are told by us
+                client = Client(address, timeout=ANSWER, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise DfspError(f"no Dask scheduler answers at {address}: {error}") from None
+        try:
+            with client:
+                yield from _Cluster(client, address, where, wait).do(jobs)
+        except (CancelledError, CommClosedError):
+            raise DfspError(
+                f"the Dask scheduler at {address} was lost; runs that are complete are kept: "
+                "start it again and give the same command"
+            ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tracebacks that Dask logs from those who get one message of ours."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings(action="ignore"):  # other versions are told in our own words
-            return Client(address, timeout=ANSWER, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise DfspError(f"no Dask scheduler answers at {address}: {error}") from None
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Cluster:
@@ -124,23 +142,20 @@ class _Cluster:
                 done = [future for future in left if future.done()]
                 for future in done:
                     job = left.pop(future)
-                    error = future.exception() if future.status == "error" else None
-                    if isinstance(error, KilledWorker):
-                        yield job, error
-                    elif error is not None:
-                        raise DfspError(f"{self.address}: {_says(error)}")
-                    elif future.status != "finished":
-                        raise DfspError(
-                            f"the Dask scheduler at {self.address} was lost; runs that are "
-                            "complete are kept: start it again and give the same command"
-                        )
-                    else:
+                    try:
                         yield job, future.result()
+                    except KilledWorker as error:
+                        yield job, error
+                    except (CancelledError, DfspError):
+                        raise
+                    except Exception as error:  # whatever keeps a worker from beginning
+                        raise DfspError(f"{self.address}: {_says(error)}") from None
                 if not done:
                     self._look()
                     time.sleep(_GLANCE)
         finally:
-            self.client.cancel(list(left))
+            with suppress(CancelledError, TimeoutError):
+                self.client.cancel(list(left))
 
     def _look(self) -> None:
         """Give up where all workers have been gone for too long."""
@@ -158,7 +173,7 @@ class _Cluster:
 
 
 def _says(found: object) -> str:
-    if isinstance(found, ModuleNotFoundError):
+    if "ModuleNotFoundError" in repr(found):  # in whatever Dask has wrapped it
         return f"has not this version of dfsp ({found})"
     if isinstance(found, DfspError):
         return str(found)

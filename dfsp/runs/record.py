@@ -21,7 +21,6 @@ from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import CONCENTRATION, QUANTITIES, Fit
 from dfsp.predictions import draws
-from dfsp.project import project_folder
 from dfsp.runs import inside
 from dfsp.runs.publish import RECORD
 from dfsp.summaries import conclude
@@ -193,10 +192,10 @@ def versions() -> dict[str, str]:
     return inside.versions(PACKAGES)
 
 
-def git_state() -> dict[str, Any] | None:
-    """Return the commit of the project's checkout and whether files differ from it, or None."""
+def git_state(project: Path) -> dict[str, Any] | None:
+    """Return the commit of a project's checkout and whether files differ from it, or None."""
     words = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    command = ["git", "-C", str(project_folder()), *words]
+    command = ["git", "-C", str(project), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -205,10 +204,10 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": commit, "dirty": bool(changed)}
 
 
-def same_data(data: Mapping[str, str]) -> bool:
+def same_data(data: Mapping[str, str], project: Path) -> bool:
     """Whether every file read still has the SHA-256 that was recorded."""
     try:
-        return all(sha256(project_folder() / name) == digest for name, digest in data.items())
+        return all(sha256(project / name) == digest for name, digest in data.items())
     except OSError:
         return False
 

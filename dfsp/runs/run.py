@@ -72,6 +72,8 @@ class Job:
         Whether only a kernel of this environment will do, since nobody has chosen another.
     refused : str or None
         Why it cannot be run. Such a run fails with this reason.
+    project : Path
+        The folder of the project, also for workers that are at home elsewhere.
     """
 
     notebook: Path
@@ -83,6 +85,7 @@ class Job:
     kernel: str | None = None
     own: bool = True
     refused: str | None = None
+    project: Path = field(default_factory=project_folder)
 
 
 def find_notebook(notebook: str | Path) -> Path:
@@ -315,7 +318,7 @@ def finished(job: Job, where: Path) -> Run | None:
             and found["parameters"] == job.values
             and found["notebook_sha256"] == sha256(job.notebook)
             and _same_kernel(found, job)
-            and same_data(found["data"])
+            and same_data(found["data"], job.project)
             and (found["draws"] is not None or not job.draws or not found["numbers"])
             and all((folder / name).is_file() for name in _files(found))
         )
@@ -357,12 +360,12 @@ def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[s
 
     path = job.notebook
     started, clock = datetime.now(UTC), perf_counter()
-    git, found = git_state(), dict(NOTHING)
+    git, found = git_state(job.project), dict(NOTHING)
     before = None
     told = {
         FOLDER_VARIABLE: str(work),
         DRAWS_VARIABLE: "1" if job.draws else "",
-        PROJECT_VARIABLE: str(project_folder()),
+        PROJECT_VARIABLE: str(job.project),
     }
     session = Session(work, tuple(job.effective), told, own=job.own, timeout=job.timeout)
     try:  # a notebook may vanish, a disk be full: the record says so
