@@ -11,15 +11,17 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test stress calibrate figure bench lab lint lock clean
+.PHONY: help run test test-slow test-all notebooks stress calibrate bench lab lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
-	@echo "make test   linters, types, tests, and the notebooks against their saved outputs"
+	@echo "make test   linters, types, fast tests, and the notebooks against their saved outputs"
+	@echo "make test-slow  the tests that take long; make test-all is both"
 	@echo "make stress kill a batch at 50 random moments and compare its results"
-	@echo "make bench  time the engines"
-	@echo "make calibrate  make data/calibration.json anew"
-	@echo "make figure  draw the README's figure anew"
+	@echo "make bench  time the engines; with BASE=REVISION beside an older revision, in the same run"
+	@echo "make notebooks  make anew what is kept and made from data/: the notebooks' outputs, the"
+	@echo "            README's figure, results; says what changed"
+	@echo "make calibrate  make data/calibration.json anew even if nothing asks for it"
 	@echo "make lab    every notebook in JupyterLab in a browser; screenshots in build/lab"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
@@ -50,16 +52,21 @@ run: $(VENV)/dfsp.stamp
 	@echo "Each folder under runs/ holds the executed notebook, its tables and figures, and record.json."
 
 lint: $(VENV)/dfsp.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@.ci/timed lint sh -ec '$(BIN)/ruff check . && $(BIN)/ruff format --check . && \
+		$(BIN)/lint-imports --no-logo --no-cache'
+	@.ci/timed types $(BIN)/mypy
 
 # Files of tests go to two processes. The notebooks' kernels warn about matters of their own, so
 # warnings are no errors there.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
+	@.ci/timed "fast tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	@.ci/timed notebooks $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
+
+test-slow: $(VENV)/dfsp.stamp
+	@.ci/timed "slow tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+
+test-all: test test-slow
 
 stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kills tests/test_batches.py
@@ -67,13 +74,14 @@ stress: $(VENV)/dfsp.stamp
 calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.analyses.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
 
-figure: $(VENV)/dfsp.stamp
-	$(BIN)/python tests/readme_figure.py
+notebooks: $(VENV)/dfsp.stamp
+	$(BIN)/python tests/remake.py
+
+# An older revision to compare with, for example main or HEAD~3.
+BASE =
 
 bench: $(VENV)/dfsp.stamp
-	@mkdir -p build
-	$(BIN)/python -m pytest -q --benchmark-only --benchmark-json=build/bench.json tests/benchmarks
-	@$(BIN)/python tests/benchmarks/table.py build/bench.json
+	@$(BIN)/python tests/benchmarks/run.py $(BASE)
 
 # make test does so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp

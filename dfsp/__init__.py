@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dfsp.analyses.averaging import Average, average, describe_average, fit_with_effects
-from dfsp.analyses.calibration import Calibration, calibrate, narrower
+from dfsp.analyses.calibration import Calibration, calibrate, coverage, describe_trust, narrower
 from dfsp.analyses.calibration_store import describe_store
 from dfsp.analyses.categories import (
     Categories,
@@ -25,7 +25,6 @@ from dfsp.analyses.categories import (
     weighted_categories,
 )
 from dfsp.analyses.dimensions import EFFECTS, Dimension
-from dfsp.analyses.interval_coverage import coverage, describe_trust
 from dfsp.analyses.multiverse import (
     Multiverse,
     describe_left_out,
@@ -54,7 +53,6 @@ from dfsp.analyses.planning import (
     probability_greater,
     sample_sizes,
 )
-from dfsp.analyses.published import compare_published
 from dfsp.analyses.references import compare_references, describe_sources
 from dfsp.analyses.regression import Regression, bayes_factors, contrast, contrasts, regress
 from dfsp.analyses.regression_design import as_groups, log2_of, share_of
@@ -67,7 +65,9 @@ from dfsp.analyses.regression_reports import (
 )
 from dfsp.analyses.review import (
     compare_claims,
+    compare_published,
     describe_claims,
+    describe_evidence,
     describe_later_series,
     later_series,
 )
@@ -91,8 +91,8 @@ from dfsp.analyses.totals import (
 )
 from dfsp.checks import Check
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, check_table, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import BetaBinomial, Exnex, NormalEffects, StudentT
@@ -103,9 +103,9 @@ from dfsp.model.priors import (
     HalfCauchy,
     HalfNormal,
     HalfStudentT,
+    InverseGamma,
     LogNormal,
     Normal,
-    Pareto,
     Uniform,
     tau_prior,
 )
@@ -132,7 +132,6 @@ from dfsp.runs.record import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,
-    describe_evidence,
     describe_heterogeneity,
     describe_new_study,
     leave_one_out,
@@ -210,13 +209,13 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfStudentT",
+    "InverseGamma",
     "LogNormal",
     "Model",
     "Multiverse",
     "Normal",
     "NormalEffects",
     "NotConverged",
-    "Pareto",
     "Regression",
     "StudentT",
     "Uniform",

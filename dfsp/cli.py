@@ -2,19 +2,22 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
-import dfsp
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
+from dfsp.evidence.tables import Missing, read_table
 from dfsp.fitting import Engine, Fit
-from dfsp.model.effects import Family, concentration_prior, effects_of
-from dfsp.model.priors import TAU_FAMILIES
+from dfsp.fitting import fit as fit_counts
+from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
+from dfsp.model.model import Model
+from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -22,30 +25,68 @@ if TYPE_CHECKING:
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
+class _Known(click.Choice[str]):
+    """One of the names of a mapping, as it stands when the command runs."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        self.case_sensitive = True
+        self.known = known
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.known)
+
+
 @click.group(context_settings=_SETTINGS)
-@click.version_option(dfsp.__version__, prog_name="dfsp")
+@click.version_option(version("dfsp"), prog_name="dfsp")
 def cli() -> None:
     """Response rates of small single-arm studies, and how far to trust them."""
 
 
 @cli.command("fit")
 @click.argument("file", metavar="FILE")
-@click.option("--study", default="study", help="Column with the study's name.")
+@click.option(
+    "--study",
+    default="study",
+    help="Column with the study's name; several: author,year joins them.",
+)
 @click.option("--events", default="events", help="Column with the patients with the outcome.")
 @click.option("--total", default="total", help="Column with the patients counted.")
+@click.option(
+    "--counts", default="", show_default=False, help="Instead: one column with both, such as 7/15."
+)
+@click.option(
+    "--cluster", default="", show_default=False, help="Column that says which rows belong together."
+)
+@click.option("--sheet", default="", show_default="the only one", help="Sheet of a workbook.")
+@click.option(
+    "--missing",
+    type=click.Choice(get_args(Missing)),
+    default="refuse",
+    help="What to do with a row whose counts are empty, NA or NR.",
+)
+@click.option(
+    "--keep-total-rows",
+    is_flag=True,
+    help="Rows that add up others, or are called so, are studies.",
+)
 @click.option("--mu-mean", type=float, default=0.0, help="Prior mean of mu (logit).")
 @click.option("--mu-sd", type=float, default=2.0, help="Prior sd of mu (logit).")
-@click.option("--tau-family", type=click.Choice(list(TAU_FAMILIES)), default="half-normal")
+@click.option("--tau-family", type=_Known(TAU_FAMILIES), default="half-normal")
 @click.option(
     "--tau-scale",
     type=float,
-    show_default="1; uniform 2",
+    show_default="1; uniform 2; inverse-gamma 0.001",
     help="Scale of the prior of tau (logit): half-normal, half-cauchy and half-student-t scale, "
-    "exponential mean, uniform upper end, log-normal sd of log(tau), fixed value.",
+    "exponential mean, uniform upper end, log-normal sd of log(tau), inverse-gamma rate of the "
+    "gamma of 1/tau^2, fixed value.",
+)
+@click.option(
+    "--tau-shape", type=float, help="Shape of the gamma of 1/tau^2 (inverse-gamma only).  [0.001]"
 )
 @click.option("--tau-df", type=float, help="Degrees of freedom (half-student-t only).  [4]")
 @click.option("--tau-location", type=float, help="Mean of log(tau) (log-normal only).  [-1]")
-@click.option("--effects", type=click.Choice(get_args(Family)), default="normal")
+@click.option("--effects", type=_Known(FAMILIES), default="normal")
 @click.option("--effects-df", type=float, help="Degrees of freedom (student-t only).  [4]")
 @click.option(
     "--exchangeable", type=float, help="Prior probability of each study (exnex only).  [0.5]"
@@ -75,13 +116,19 @@ def fit_command(
     study: str,
     events: str,
     total: str,
+    counts: str,
+    cluster: str,
+    sheet: str,
+    missing: Missing,
+    keep_total_rows: bool,
     mu_mean: float,
     mu_sd: float,
     tau_family: str,
     tau_scale: float | None,
+    tau_shape: float | None,
     tau_df: float | None,
     tau_location: float | None,
-    effects: Family,
+    effects: str,
     effects_df: float | None,
     exchangeable: float | None,
     alone_mean: float | None,
@@ -95,25 +142,33 @@ def fit_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Fit a CSV of single-arm studies; FILE is a path, or - for standard input.
+    """Fit a table of single-arm studies; FILE is a CSV or a workbook, or - for standard input.
 
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
-    tau = dfsp.tau_prior(tau_family, scale=tau_scale, df=tau_df, location=tau_location)
+    tau = tau_prior(tau_family, scale=tau_scale, shape=tau_shape, df=tau_df, location=tau_location)
     concentration = (concentration_location, concentration_scale)
     own = effects_of(
         effects,
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
         concentration=concentration_prior(*concentration),
     )  # fmt: skip
-    model = dfsp.Model(mu=dfsp.Normal(mu_mean, mu_sd), tau=tau, effects=own)
-    counts = dfsp.read_table(file, study=study, events=events, total=total)
-    fit = dfsp.fit(counts, model, engine=engine, draws=draws, seed=seed, gate="report")
+    model = Model(mu=Normal(mu_mean, mu_sd), tau=tau, effects=own)
+    table = read_table(
+        file,
+        study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
+        missing=missing, keep_totals=keep_total_rows,
+    )  # fmt: skip
+    for note in table.notes:
+        click.echo(f"note: {note}", err=True)
+    for row in table.dropped.itertuples():
+        click.echo(f"left out: {row.study}: {row.reason}", err=True)
+    result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
     if as_json:
-        click.echo(json.dumps(fit.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
     else:
-        click.echo(_page(fit))
-    if failed(fit.checks):
+        click.echo(_page(result))
+    if failed(result.checks):
         sys.exit(1)
 
 

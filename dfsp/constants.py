@@ -8,6 +8,9 @@ CI_KIND = "eti"
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 """Quantiles of every summary; the outer two bound the interval of `CI_PROB`."""
 
+ENDS = (QUANTILES[0], QUANTILES[-1])
+"""Probabilities at the ends of that interval."""
+
 STATISTICS = ("mean", "sd", *(f"q{100 * q:g}" for q in QUANTILES))
 """Names of the columns of every summary: mean, sd, q2.5, q25, q50, q75, q97.5."""
 

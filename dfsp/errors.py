@@ -1,6 +1,6 @@
 """The errors that dfsp raises on purpose."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class DfspError(ValueError):
@@ -24,3 +24,27 @@ def listed(where: str, what: str, faults: Sequence[str]) -> DfspError:
     error = DfspError("\n  ".join([f"{where}: {what}", *faults]))
     error.faults = tuple(faults)
     return error
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names most like one that is not known, at most three."""
+    from difflib import get_close_matches
+
+    folded: dict[str, str] = {}
+    for each in known:
+        folded.setdefault(each.casefold(), each)
+    return [folded[each] for each in get_close_matches(name.casefold(), folded)]
+
+
+def unknown(names: Sequence[str], known: Iterable[str], most: int = 20) -> str:
+    """Say that names are not known, which are near, and which there are.
+
+    Known names are separated by `|`, as they are where several are given.
+    """
+    known = list(known)
+    said = []
+    for name in names:
+        near = " or ".join(repr(each) for each in nearest(name, known))
+        said.append(f"{name!r} is not known" + (f" (did you mean {near}?)" if near else ""))
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"{'; '.join(said)}; known: {' | '.join(known[:most])}{more}"

@@ -19,13 +19,15 @@ from matplotlib.image import imsave
 from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
-from dfsp.engine.posterior import FARTHEST, NOTHING, Distribution, Posterior, interpolate
+from dfsp.engine.distributions import NOTHING, Distribution, interpolate
+from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
-from dfsp.evidence.tables import Counts, read_cells, read_table, without
+from dfsp.evidence.files import read_cells
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
+from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.fitting import Fit, fit
-from dfsp.model.effects import FAMILIES, BetaBinomial, NormalEffects, effects_of
+from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import ROOT, explorer_analysis
@@ -40,13 +42,12 @@ RULES = ("no event", "excluded", "event")
 OF_EVIDENCE = ("evidence_set", "outcome", "not_evaluable")
 """Choices that a table of one's own does not have."""
 OF_TAU = ("mu_sd", "tau_family", "tau_scale")
-"""Choices that beta-binomial effects do not have."""
+"""Choices that effects with priors of their own do not have."""
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
 BINS = 120
 LEVELS = 400
 """Quantiles of tau that stand for its prior in the drawing."""
-NO_TAU = "no tau under beta-binomial effects"
 
 
 def code_line(
@@ -73,7 +74,7 @@ def code_line(
     mu_sd, tau_scale : float
         Scales of the priors, logit scale.
     tau_family, effects : str
-        Beta-binomial effects do without the priors of mu and tau.
+        Beta-binomial effects have no mu and tau, and do without priors of them.
     """
     left_out = f", drop={_quoted(list(drop))}" if drop else ""
     own = f", folder={_quoted(str(ROOT / folder))}" if folder else ""
@@ -88,7 +89,7 @@ def code_line(
         f"mu=dfsp.Normal(0, {mu_sd})",
         f"tau=dfsp.tau_prior({_quoted(tau_family)}, scale={tau_scale})",
     ]
-    if effects == BetaBinomial.family:
+    if FAMILIES[effects].own_priors:
         choices = []
     if effects != NormalEffects.family:
         choices.append(f"effects={_quoted(effects)}")
@@ -103,8 +104,8 @@ def command_line(**state: Any) -> str:
     **state
         As in `code_line`.
     """
-    values = state | {"drop": ", ".join(state["drop"])}
-    if state["effects"] == BetaBinomial.family:
+    values = state | {"drop": " | ".join(state["drop"])}
+    if FAMILIES[state["effects"]].own_priors:
         values |= {"mu_sd": "", "tau_family": "", "tau_scale": ""}
     if state["table"]:
         values.pop("evidence_set")
@@ -169,8 +170,9 @@ class Picture:
         self.rates.set_color(colours)
         self.rates.set_offsets(np.column_stack([middle, rows]))
         self.seen.set_offsets(np.column_stack([table["events"] / table["total"], rows[:-1]]))
-        self.tau.show(result.exact.tau, prior.tau)
-        self.new.show(result.exact.new_study_rate, prior.new_study_rate)
+        family = result.model.effects.family
+        self.tau.show(result.exact.tau, prior.tau, family)
+        self.new.show(result.exact.new_study_rate, prior.new_study_rate, family)
         counted = zip(table["study"], table["events"], table["total"], strict=True)
         names = [f"{study}  {events}/{total}" for study, events, total in counted]
         if names != self.names:
@@ -214,8 +216,9 @@ class _Densities:
             frameon=False, fontsize=FONT, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2
         )
 
-    def show(self, after: Distribution, before: Distribution) -> None:
-        self.nothing.set_text(NO_TAU if after is NOTHING else "")
+    def show(self, after: Distribution, before: Distribution, effects: str) -> None:
+        """Move the artists; `effects` name the family that may have no such quantity."""
+        self.nothing.set_text(f"no tau under {effects} effects" if after is NOTHING else "")
         if after is NOTHING:
             for line in (self.after, self.before):
                 line.set_data([], [])
@@ -262,11 +265,8 @@ def answer(
     DfspError
         A choice that cannot be used, or no study left.
     """
-    own = effects_of(effects)
-    if isinstance(own, BetaBinomial):
-        model = Model(effects=own)
-    else:
-        model = Model(Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale), own)
+    priors = Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale)
+    model = Model(*priors).with_effects(effects_of(effects))
     source = evidence_set, folder, table
     return fit(_counts(*source, outcome, not_evaluable, tuple(drop)), model)
 
@@ -293,7 +293,7 @@ def _table(table: str) -> Counts:
 def _sets(folder: str) -> list[str]:
     """Return the names of the evidence sets of a folder that has been read."""
     place = ROOT / folder if folder else DATA
-    cells, _ = read_cells((place / "evidence_sets.csv").read_bytes())
+    cells, *_ = read_cells((place / "evidence_sets.csv").read_bytes())
     return [str(name) for name in cells["evidence_set"].unique()]
 
 
@@ -304,18 +304,25 @@ def before(model: Model) -> Before:
 
     `prior_of` takes as long as a fit. Here mu is normal and so is an effect or each part of its
     scale mixture, given tau: their sum is normal, and only tau is left to average over.
+
+    Raises
+    ------
+    DfspError
+        A prior that reaches too far to be drawn.
     """
-    if isinstance(model.effects, BetaBinomial):
+    if model.no_picture:
+        raise DfspError(model.no_picture)
+    effects = model.effects.new
+    if model.effects.own_priors or not effects.components(np.zeros(1), np.ones(1)):
         prior = prior_of(model)
         return Before(prior.tau, prior.new_study_rate)
-    assert isinstance(model.mu, Normal)
     level = (np.arange(LEVELS) + 0.5) / LEVELS
     tau = model.tau.ppf(level)
     ends = np.concatenate([[tau[0]], tau, [tau[-1]]])
     of_tau = Distribution(ends, np.concatenate([[0.0], level, [1.0]]), np.nan, np.nan, False)
     theta = logit(np.linspace(0, 1, BINS + 1)[1:-1])
     cdf = np.zeros_like(theta)
-    for log_weight, mean, sd in model.effects.new.components(np.full(LEVELS, model.mu.mean), tau):
+    for log_weight, mean, sd in effects.components(np.full(LEVELS, model.mu.mean), tau):
         z = (theta[:, None] - mean) / np.hypot(model.mu.sd, sd)
         cdf += np.exp(log_weight) * ndtr(z).mean(-1)
     x = np.concatenate([[-FARTHEST], theta, [FARTHEST]])
@@ -421,7 +428,7 @@ def explorer(
         watch = Stopwatch()
         state = start | {name: control.value for name, control in controls.items()}
         for name in OF_TAU:
-            controls[name].disabled = state["effects"] == BetaBinomial.family
+            controls[name].disabled = bool(FAMILIES[state["effects"]].own_priors)
         try:
             source = ("evidence_set", "folder", "table", "outcome", "not_evaluable")
             chosen = [state[name] for name in source]
@@ -435,12 +442,12 @@ def explorer(
             _counts(*chosen, state["drop"])  # kept for the fit, and timed apart from it
             watch.lap("counts")
             result = answer(**state)
+            watch.lap("fit")
+            prior = before(result.model)
+            watch.lap("prior")
         except DfspError as error:
             sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
-        watch.lap("fit")
-        prior = before(result.model)
-        watch.lap("prior")
         picture.show(result, prior)
         png = picture.png()
         watch.lap("picture")

@@ -11,10 +11,10 @@ import pandas as pd
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
-from dfsp.engine.posterior import Posterior, moments_of_tau, solve
+from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
-from dfsp.model.effects import BetaBinomial
+from dfsp.evidence.tables import Counts
+from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 Engine = Literal["exact", "nuts", "both"]
 
-QUANTITIES = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate")
-"""Rows of every summary: `mu` and `tau` on the logit scale, the others rates."""
-CONCENTRATION = "concentration"
-"""One row more with beta-binomial effects, which have neither `mu`, `tau` nor `typical_rate`."""
+QUANTITIES = Effects.quantities
+"""Rows of every summary: `mu` and `tau` on the logit scale, the others rates. Effects may lack some
+of them, and may have others too, such as the concentration of beta-binomial ones."""
 
 EXCHANGEABLE = "exchangeable"
 GRID_ERROR = 1e-5
@@ -41,8 +40,8 @@ class Fit:
     model : Model
     engine : {"exact", "nuts", "both"}
     summary : pandas.DataFrame
-        One row a quantity (`QUANTITIES`, `CONCENTRATION`), columns `STATISTICS`; NaN where it does
-        not exist. From the exact engine unless `engine` is `"nuts"`.
+        One row a quantity (`QUANTITIES`, then others of the effects), columns `STATISTICS`; NaN
+        where it does not exist. From the exact engine unless `engine` is `"nuts"`.
     studies : pandas.DataFrame
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
         `leave_one_out_lpd` (NaN without the exact engine); with EXNEX effects `exchangeable`, the
@@ -96,7 +95,7 @@ class Fit:
         return False if False in verdicts else None if None in verdicts else True
 
     def __repr__(self) -> str:
-        name = "mean_rate" if CONCENTRATION in self.summary.index else "typical_rate"
+        name = self.model.effects.centre
         rate = self.summary.loc[name]
         return (
             f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: "
@@ -186,8 +185,7 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    if not isinstance(counts, Counts):
-        counts = check_table(counts)
+    counts = Counts.of(counts)
     table = counts.table
     checks: list[Check] = []
     posterior = sampled = None
@@ -203,10 +201,11 @@ def fit(
             sampling.require_converged(sampled)
         if posterior is None:
             summary = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
-            exist = moments_of_tau(table["events"].to_numpy(), table["total"].to_numpy(), model)
+            columns = table["events"].to_numpy(), table["total"].to_numpy()
+            exist = model.effects.spread_moments(*columns, model.tau)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
-            summary.loc["tau", missing] = float("nan")
+            summary.loc[model.effects.spread, missing] = float("nan")
             studies = _with_counts(table, sampling.study_rates(sampled.draws), float("nan"))
             own = sampled.draws["posterior"].to_dataset()
             if EXCHANGEABLE in own:
@@ -251,7 +250,7 @@ def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFra
 
 
 def _rows_of(model: Model) -> list[str]:
-    return [*QUANTITIES, *([CONCENTRATION] if isinstance(model.effects, BetaBinomial) else [])]
+    return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
 
 
 def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> pd.DataFrame:

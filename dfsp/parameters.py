@@ -4,11 +4,11 @@ Each notebook hands all its parameters to one function here, in the cell after t
 `dfsp run` calls the same function before it starts a kernel.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError, listed, unknown
 from dfsp.evidence.load import Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.tables import Counts, read_table, without
@@ -57,7 +57,7 @@ def response_analysis(
     table: str,
     outcome: str,
     not_evaluable: NotEvaluable | Literal[""],
-    drop: str,
+    drop: str | Sequence[str],
     mu_sd: float,
     tau_family: str,
     tau_scale: float,
@@ -72,7 +72,7 @@ def response_analysis(
     Parameters
     ----------
     evidence_set, outcome, not_evaluable, drop
-        As in `dfsp.count`; `drop` holds cohorts separated by commas.
+        As in `dfsp.count`; `drop` holds names separated by `|`, or is a list of them.
     table : str
         Instead: a CSV with columns study, events, total. A relative path starts at the project's
         folder. `outcome` and `not_evaluable` are then left empty.
@@ -156,7 +156,7 @@ def dose_analysis(
     evidence_set: str,
     outcome: str,
     not_evaluable: NotEvaluable,
-    drop: str,
+    drop: str | Sequence[str],
     coefficient_sd: float,
     margin: float,
     mu_sd: float,
@@ -270,7 +270,8 @@ def robustness_analysis(
     evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed, folder
         As in `response_analysis`.
     study : str
-        The study that is marked in the picture of all subsets.
+        The study that is marked in the picture of all subsets; empty: the one that moves the
+        typical rate most.
     threshold : float
         A rate between 0 and 1.
 
@@ -295,8 +296,8 @@ def robustness_analysis(
         faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
     model = _model(mu_sd, tau_family, tau_scale, faults)
     counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults, folder)
-    if counts is not None and study not in set(counts.table["study"]):
-        faults.append(f"study = {study!r}: use one of {', '.join(counts.table['study'])}")
+    if counts is not None and study and study not in set(counts.table["study"]):
+        faults.append(f"study: {unknown([study], counts.table['study'])}")
     if counts is not None and len(counts.table) < 3:
         faults.append(f"{len(counts.table)} studies: leaving two out needs three or more")
     if counts is None or faults:
@@ -392,7 +393,7 @@ def planning_analysis(
     n: int,
     p0: float,
     folder: str = "",
-    drop: str = "",
+    drop: str | Sequence[str] = "",
     effects: str = "normal",
 ) -> tuple[Counts, Model]:
     """Return the counts and the model that `08_planning` starts from.
@@ -470,7 +471,7 @@ def _counts(
     table: str,
     outcome: str,
     not_evaluable: str,
-    drop: str,
+    drop: str | Sequence[str],
     faults: list[str],
     folder: str = "",
 ) -> Counts | None:
@@ -483,11 +484,12 @@ def _counts(
         "drop": drop,
         "folder": folder,
     }
+    if isinstance(drop, (list, tuple)) and all(isinstance(name, str) for name in drop):
+        del texts["drop"]
     no_texts = [f"{n} = {v!r}: give a text" for n, v in texts.items() if not isinstance(v, str)]
     if no_texts:
         faults += no_texts
         return None
-    names = [name.strip() for name in drop.split(",") if name.strip()]
     try:
         if table:
             if outcome or not_evaluable:
@@ -497,9 +499,9 @@ def _counts(
                 )
             if folder:
                 raise DfspError("table and folder are both given; leave one of them empty")
-            return without(read_table(ROOT / table), names)
+            return without(read_table(ROOT / table), drop)
         rule = cast(NotEvaluable, not_evaluable)
-        return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=names)
+        return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=drop)
     except DfspError as error:
         faults.append(str(error))
         return None

@@ -20,13 +20,13 @@ from matplotlib.patches import Patch
 from dfsp.analyses.categories import Categories, study_categories
 from dfsp.analyses.regression import Regression
 from dfsp.engine import nuts as sampling
-from dfsp.engine.posterior import Distribution, Posterior
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit
-from dfsp.model.effects import BetaBinomial
 from dfsp.summaries import observed, pooled
 
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
@@ -83,9 +83,8 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     doses = _doses(fit)
     labels = [_shorten(name) for name in table["study"]]
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
-    quantity = "typical_rate"
-    if isinstance(fit.model.effects, BetaBinomial):
-        below, quantity = below[1:], "mean_rate"
+    quantity = fit.model.effects.centre
+    below = below if "typical_rate" in fit.model.quantities else below[1:]
     below += ["Pooled (as one study)"] if "pooled" in show else []
     rows = len(labels) + len(below)
     texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
@@ -155,7 +154,14 @@ def plot_prior(prior: Posterior, fit: Fit | None = None, *, ax: Axes | None = No
     -------
     Axes
         x is the rate in percent, y its density per point.
+
+    Raises
+    ------
+    DfspError
+        A prior that reaches too far to be drawn.
     """
+    if prior.model.no_picture:
+        raise DfspError(prior.model.no_picture)
     ax = ax or _axes(6.4, 3.2)
     x, density = _density(prior.new_study_rate)
     ax.plot(x, density, color=GREY, lw=1.8, ls="--", label="New study, prior")
@@ -163,9 +169,9 @@ def plot_prior(prior: Posterior, fit: Fit | None = None, *, ax: Axes | None = No
         x, density = _density(fit.exact.new_study_rate)
         ax.fill_between(x, density, color=ORANGE, alpha=0.25, lw=0)
         ax.plot(x, density, color=ORANGE, lw=1.8, label="New study, given the evidence")
-        name = "mean" if isinstance(fit.model.effects, BetaBinomial) else "typical"
-        x, density = _density(getattr(fit.exact, f"{name}_rate"))
-        label = f"{name.capitalize()} rate, given the evidence"
+        name = fit.model.effects.centre
+        x, density = _density(getattr(fit.exact, name))
+        label = f"{name.replace('_', ' ').capitalize()}, given the evidence"
         ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=label)
     ax.set(xlim=(0, 100), ylim=(0, None))
     ax.set_xlabel("True rate (%)", fontsize=FONT)
@@ -582,5 +588,5 @@ def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[f
 def _density(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
     """Return rates in percent and density per point, on an even grid of rates."""
     edges = np.linspace(0, 1, 201)
-    below = np.array([1 - distribution.above(edge) for edge in edges])
+    below = np.array([1 - distribution.prob_above(edge) for edge in edges])
     return 50 * (edges[1:] + edges[:-1]), np.diff(below) / np.diff(100 * edges)

@@ -7,8 +7,7 @@ import seaborn as sns
 from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
 from matplotlib.axes import Axes
 
-from dfsp.analyses.calibration import ENGINES, Calibration
-from dfsp.analyses.interval_coverage import METHODS
+from dfsp.analyses.calibration import ENGINES, METHODS, Calibration
 from dfsp.constants import CI_PROB, SEED
 from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE
 from dfsp.seeds import generator
@@ -43,8 +42,8 @@ def plot_positions(calibration: Calibration) -> Axes:
     matplotlib.axes.Axes
         The first panel.
     """
-    positions = calibration.positions
-    number = len(positions)
+    pit = calibration.pit
+    number = len(pit)
     x = np.arange(1, POINTS) / POINTS
     rng = generator(SEED, "band")
     prob = simulate_confidence_bands(number, 1, x, CI_PROB, SIMULATIONS, rng)  # type: ignore[no-untyped-call]
@@ -54,10 +53,10 @@ def plot_positions(calibration: Calibration) -> Axes:
     low, high = (np.concatenate([[0], each - x, [0]]) for each in (low, high))
     with sns.axes_style("ticks"):
         figure, axes = plt.subplots(
-            1, positions.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
+            1, pit.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
         )
-    for ax, name in zip(axes, map(str, positions), strict=True):
-        share = np.searchsorted(np.sort(positions[name].to_numpy()), ends, side="right") / number
+    for ax, name in zip(axes, map(str, pit), strict=True):
+        share = np.searchsorted(np.sort(pit[name].to_numpy()), ends, side="right") / number
         ax.fill_between(ends, low, high, color="#d9d9d9", lw=0)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.plot(ends, share - ends, color=DARK, lw=1.3)

@@ -1,19 +1,17 @@
 """What the exact posterior says of counts and studies not yet seen, and draws from it."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import logit, ndtr, stdtr, stdtrit
+from scipy.special import ndtr
 
 from dfsp.constants import CI_PROB, QUANTILES, SEED, STATISTICS
-from dfsp.engine.grid import refine
-from dfsp.engine.posterior import Distribution, Posterior, invert, solve
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
-from dfsp.model.effects import BetaBinomial, Effects, StudentT
 from dfsp.model.likelihood import log_binomial, sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator
@@ -25,7 +23,6 @@ Array = npt.NDArray[np.float64]
 
 CHAINS = 4
 POINTS = 241
-FINE = 1601
 
 
 def prior_of(model: Model) -> Posterior:
@@ -63,7 +60,7 @@ def rate_points(distribution: Distribution) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
     score = np.linspace(-6, 6, POINTS)
-    x = invert(distribution.x[None], distribution.cdf[None], ndtr(score))[0]
+    x = distribution.points(ndtr(score))
     weight = np.exp(-0.5 * score**2)
     return x, weight / weight.sum()
 
@@ -157,36 +154,8 @@ def rates_differ(posterior: Posterior, by: float = 0.2) -> float:
     mu, tau, weight = (
         values[main] for values in (posterior.nodes.mu, posterior.nodes.tau, posterior.nodes.weight)
     )
-    if isinstance(posterior.model.effects, BetaBinomial):
-        # Cells of rates, each with its mass and its middle
-        edge = np.linspace(0, 1, 101)
-        middle = (edge[1:] + edge[:-1]) / 2
-        cells, above, below = (
-            posterior.model.effects.cdf(logit(np.clip(x, 0, 1)), mu[:, None], tau[:, None])
-            for x in (edge, middle + by, middle - by)
-        )
-        apart = (np.diff(cells, axis=-1) * (1 - above + below)).sum(-1)
-        return float(weight @ apart / weight.sum())
-    # Standardised effects of one study, equidistant in normal scores; the other's tails by table
-    score = np.linspace(-6, 6, 121)
-    phi = np.exp(-0.5 * score**2)
-    phi /= phi.sum()
-    z, tail = _standardised(posterior.model.effects.new, score)
-    rate = sigmoid(mu[:, None] + tau[:, None] * z)
-    with np.errstate(divide="ignore"):
-        upper = (logit(np.minimum(rate + by, 1)) - mu[:, None]) / tau[:, None]
-        lower = (logit(np.maximum(rate - by, 0)) - mu[:, None]) / tau[:, None]
-    return float(weight @ ((tail(-upper) + tail(lower)) @ phi) / weight.sum())
-
-
-def _standardised(effects: Effects, score: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Return effects of mean 0 and scale 1 at normal scores, and their distribution function."""
-    if not isinstance(effects, StudentT):
-        return score, ndtr
-    # Equidistant in arcsinh; the function itself takes a hundred times as long
-    fine = np.linspace(-np.arcsinh(1e6), np.arcsinh(1e6), 6001)
-    cdf = stdtr(effects.df, np.sinh(fine))
-    return stdtrit(effects.df, ndtr(score)), lambda x: np.interp(np.arcsinh(x), fine, cdf)
+    apart = posterior.model.effects.new.apart(mu, tau, by)
+    return float(weight @ apart / weight.sum())
 
 
 def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":
@@ -215,17 +184,14 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
     if not isinstance(number, int) or number < CHAINS or number % CHAINS:
         raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
     rng = generator(seed, "exact draws")
-    mu, tau = _draw_population(posterior, number, rng)
+    mu, tau = posterior.draw(number, rng)
     effects = posterior.model.effects
     pairs = zip(posterior.events.tolist(), posterior.total.tolist(), strict=True)
     studies = [effects.draw_given(*pair, mu, tau, rng) for pair in pairs]
     theta = np.stack(studies, axis=-1) if studies else np.empty((number, 0))
     values = {"theta": theta, "rate": sigmoid(theta)}
     values["new_study_rate"] = sigmoid(effects.new.draw(mu, tau, rng))
-    if isinstance(effects, BetaBinomial):
-        values |= {"mean_rate": sigmoid(mu), "concentration": tau**-2.0}
-    else:
-        values |= {"mu": mu, "tau": tau, "typical_rate": sigmoid(mu)}
+    values |= effects.population(mu, tau)
     dims = ("chain", "draw", "study")
     shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
     group = xr.Dataset(
@@ -237,36 +203,6 @@ def draws(posterior: Posterior, number: int = 4000, *, seed: int = SEED) -> "xr.
         },
     )
     return xr.DataTree.from_dict({"posterior": group})
-
-
-def _draw_population(
-    posterior: Posterior, number: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles."""
-    grid = posterior.grid
-    if len(grid.tau) == 1:
-        tau = np.full(number, grid.tau[0])
-    else:
-        u = rng.uniform(size=number)
-        tau = grid.scale * np.sinh(
-            np.interp(u, posterior.scale.cdf, np.arcsinh(posterior.scale.x / grid.scale))
-        )
-    # Beyond the outermost rows the nearest one stands in.
-    position = np.interp(np.arcsinh(tau / grid.scale), grid.u, np.arange(len(grid.u)))
-    level = rng.uniform(size=number)
-    mu = np.zeros(number)
-    fine = refine(grid.log_joint.shape[1], FINE)
-    places, widths = grid.place(np.linspace(0, 1, FINE))
-    for row in range(len(grid.tau)):
-        share = np.maximum(1 - np.abs(position - row), 0)
-        chosen = share > 0
-        if not chosen.any():
-            continue
-        log_density = grid.log_joint[row] @ fine.T + np.log(widths[row])
-        density = np.exp(log_density - log_density.max())
-        cdf = np.cumsum(density) - density / 2
-        mu[chosen] += share[chosen] * np.interp(level[chosen], cdf / density.sum(), places[row])
-    return mu, tau
 
 
 def patient_weighted_rate(

@@ -5,16 +5,12 @@ import textwrap
 import pandas as pd
 from scipy.special import betaincinv
 
-from dfsp.analyses.published import compare_published
 from dfsp.checks import failed
 from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import CONCENTRATION, EXCHANGEABLE, Fit
-from dfsp.model.effects import BetaBinomial, StudentT
-from dfsp.model.priors import Fixed
+from dfsp.fitting import EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
 
 LINE = 112
@@ -77,7 +73,11 @@ def shown(table: "pd.DataFrame | pd.Series[float]", digits: int = 6) -> str:
     Columns beyond the width of a notebook follow below the others.
     """
     frame = table.to_frame() if isinstance(table, pd.Series) else table
-    return frame.to_string(float_format=lambda value: f"{value:.{digits}f}", line_width=LINE)
+
+    def text(value: float) -> str:
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.000 for what rounds to 0
+
+    return frame.to_string(float_format=text, line_width=LINE)
 
 
 def wrapped(text: str) -> str:
@@ -106,7 +106,7 @@ def conclude(fit: Fit) -> str:
         f"the rate of a typical study is {percent(typical['q50'])} "
         f"({_interval(typical['q2.5'], typical['q97.5'])}), "
     )
-    if isinstance(fit.model.effects, BetaBinomial):
+    if "typical_rate" not in fit.model.quantities:
         first = ""
     counts = fit.counts
     source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
@@ -122,21 +122,19 @@ def conclude(fit: Fit) -> str:
 
 def describe_heterogeneity(fit: Fit, by: float = 0.2) -> str:
     """Say in plain words how much studies differ."""
-    what, name, where = "standard deviation between studies", "tau", " on the logit scale"
-    if isinstance(fit.model.effects, StudentT):
-        what = "scale of the differences between studies"
-    elif isinstance(fit.model.effects, BetaBinomial):
-        what, name, where = "concentration of the studies' rates", CONCENTRATION, ""
-    row = _row(fit, name)
+    effects, known = fit.model.effects, fit.model.spread_prior.known
+    where = f" {effects.spread_scale}" if effects.spread_scale else ""
+    row = _row(fit, effects.spread)
     found = (
         f"is {row['q50']:.2f}{where} "
         f"({CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f})"
     )
-    if name == "tau" and isinstance(fit.model.tau, Fixed):
-        found = f"is fixed at {fit.model.tau.scale:g}{where}"
+    if known is not None:
+        found = f"is fixed at {row['q50']:g}{where}"
     return (
         f"Two new studies would have true rates more than {100 * by:.0f} points apart with "
-        f"probability {rates_differ(fit.exact, by):.2f}. The {what} {found}."
+        f"probability {rates_differ(fit.exact, by):.2f}. The "
+        f"{effects.spread_words} {found}."
     )
 
 
@@ -170,8 +168,8 @@ def report(fit: Fit) -> str:
     names = {
         "typical_rate": "typical rate", "mean_rate": "mean rate",
         "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
-        CONCENTRATION: "concentration",
     }  # fmt: skip
+    names |= {name: name.replace("_", " ") for name in fit.summary.index if name not in names}
     rates = fit.summary.reindex(list(names)).dropna(how="all")
     columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
     summary = rates[columns].rename(index=names).rename_axis(index=None)
@@ -211,9 +209,7 @@ def leave_one_out(fit: Fit) -> pd.DataFrame:
     if len(fit.studies) < 2:
         raise DfspError("leaving a study out needs two studies or more")
     table = fit.counts.table
-    centre, spread = "typical_rate", "tau"
-    if isinstance(fit.model.effects, BetaBinomial):
-        centre, spread = "mean_rate", CONCENTRATION
+    centre, spread = fit.model.effects.centre, fit.model.effects.spread
     rows = []
     for study, shared in zip(table["study"], _shared(table), strict=True):
         rest = table[~table["study"].isin([study, *shared])]
@@ -230,28 +226,6 @@ def _shared(table: pd.DataFrame) -> list[list[str]]:
     if "shares_patients_with" not in table:
         return [[] for _ in range(len(table))]
     return [[name for name in cell.split("; ") if name] for cell in table["shares_patients_with"]]
-
-
-def describe_evidence(evidence: Evidence) -> str:
-    """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
-    table = compare_published(evidence)
-    verdicts = table["reproduced"].value_counts()
-    overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
-    pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
-    if table.empty:
-        rows = evidence.rows[evidence.rows["measure"] == "response"]
-        return (
-            f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
-            f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
-            f"printed number to compare them with; sources differ for {conflicts} cohorts or "
-            f"pooled reports, and {pairs} share patients."
-        )
-    return (
-        f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
-        f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
-        f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
-        f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
-    )
 
 
 def chance(probability: float) -> str:

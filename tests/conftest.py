@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from frozen import freeze
 
 import dfsp
+
+freeze()
 
 # Ankylosing spondylitis, placebo response: Baeten 2013, doi:10.1016/S0140-6736(13)61134-4, as in
 # the R package RBesT.

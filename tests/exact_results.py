@@ -1,12 +1,12 @@
-"""Exact results of the notebooks, by the functions they call; `exact_results.json` keeps them.
+"""Exact results of the notebooks' functions on the tests' evidence; `exact_results.json` keeps them.
 
-python tests/exact_results.py > tests/exact_results.json makes that file anew.
+`make notebooks` makes that file anew and says what changed.
 """
 
-import json
 from typing import get_args
 
 import pandas as pd
+from frozen import freeze
 
 import dfsp
 from dfsp.evidence.outcomes import NotEvaluable
@@ -14,6 +14,7 @@ from dfsp.evidence.outcomes import NotEvaluable
 
 def results(quick=False):
     """Return numbers by name; `quick` leaves out what takes seconds."""
+    freeze()
     found = {}
 
     def keep(name, table):
@@ -84,11 +85,7 @@ def results(quick=False):
     keep("references", dfsp.compare_references())
     done = dfsp.calibrate(counts, number=500)
     found.update({check.name: check.value for check in done.checks})
-    keep("calibration", done.positions.describe())
+    keep("calibration", done.pit.describe())
     covered = dfsp.coverage(counts, rates=[0.3, 0.85], taus=[0.0, 1.0], number=50)
     keep("coverage", covered.drop(columns=["typical_rate", "tau"]))
     return found
-
-
-if __name__ == "__main__":
-    print(json.dumps({name: round(value, 7) for name, value in results().items()}, indent=0))

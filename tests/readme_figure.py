@@ -1,4 +1,4 @@
-"""The README's figure: `make figure` draws it anew, with what it shows kept inside the file."""
+"""The README's figure: `make notebooks` draws it anew, with what it shows kept inside the file."""
 
 import json
 import tempfile
@@ -10,6 +10,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from frozen import REAL
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -21,7 +22,8 @@ KEY = "drawn"
 
 def draw():
     """Draw the forest plot of the primary analysis."""
-    return dfsp.forest(dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response")))
+    evidence = dfsp.load_evidence("reconciled", folder=REAL)
+    return dfsp.forest(dfsp.fit(dfsp.count(evidence, "objective_response")))
 
 
 def drawn(ax):
@@ -55,7 +57,3 @@ def remake():
             dpi = image.info["dpi"]
             image.save(FIGURE, pnginfo=data, dpi=dpi, optimize=True)
     plt.close(ax.get_figure())
-
-
-if __name__ == "__main__":
-    remake()

@@ -39,7 +39,7 @@ def test_rates_are_the_mixture(table):
         row = result.summary.loc[quantity]
         assert row["mean"] == pytest.approx(sum(weight[n] * p.mean for n, p in parts.items()))
         for q in (0.025, 0.5, 0.975):
-            above = sum(weight[n] * p.above(row[f"q{100 * q:g}"]) for n, p in parts.items())
+            above = sum(weight[n] * p.prob_above(row[f"q{100 * q:g}"]) for n, p in parts.items())
             assert above == pytest.approx(1 - q, abs=1e-5)
 
 

@@ -43,6 +43,7 @@ def by_status(where):
     return {row["p.kind"]: (row["status"], row["reason"]) for row in results(where)}
 
 
+@pytest.mark.slow
 def test_every_way_to_fail_is_recorded_and_the_others_go_on(tmp_path):
     path = notebook(
         tmp_path / "ways.ipynb",
@@ -170,6 +171,7 @@ def tiny(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_disk_that_is_really_full(tiny, tmp_path):
     loud = "import os\nfor _ in range(x):\n    print(os.urandom(50_000).hex())\n"
@@ -258,6 +260,7 @@ keep(f"x is {{x}}", data={{str(data): digest}})
     return plan(tmp_path / "plan.yaml", entry), tmp_path / "runs"
 
 
+@pytest.mark.slow
 def test_complete_runs_are_skipped_until_something_changes(small, tmp_path, monkeypatch):
     path, where = small
 
@@ -436,6 +439,7 @@ def start(path, where, tag):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @linux_only
 def test_after_kills_at_random_moments_the_results_are_those_of_a_quiet_batch(small, tmp_path):
     path, where = small
@@ -473,6 +477,7 @@ def test_after_kills_at_random_moments_the_results_are_those_of_a_quiet_batch(sm
     assert {each.name for each in where.iterdir()} == {each.name for each in quiet.iterdir()}
 
 
+@pytest.mark.slow
 @linux_only
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(tmp_path):
     path = notebook(tmp_path / "long.ipynb", "x: int = 1", "import time\ntime.sleep(60 * (x > 1))")
@@ -500,6 +505,7 @@ def test_progress_in_words():
     assert str(now) == "4 done, 1 failed, 5 left, 1:01:11"
 
 
+@pytest.mark.slow
 def test_plain_lines_off_a_terminal(small):
     path, where = small
     done = subprocess.run(

@@ -3,17 +3,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special, stats
 
 import dfsp
 from dfsp.analyses.calibration import (
-    Table,
+    METHODS,
+    DataSets,
     _fitted,
     calibrate,
+    coverage,
     draw_counts,
     judged,
     narrower,
+    on_one_grid,
     simulate,
 )
+from dfsp.analyses.references import _maximum_likelihood
+from dfsp.engine.posterior import solve
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.priors import TAU_FAMILIES
 
@@ -34,7 +40,7 @@ def test_the_table_gives_the_positions_of_the_exact_engine(small, rng, effects, 
     # Rates of beta-binomial studies can be 0 or 1 to double precision: one atom to `fit`.
     inner = np.abs(truth.new) < 25
     expected = _fitted(truth, small, model, rng)
-    found = Table(total, model).positions(truth)
+    found = on_one_grid(truth, total, model)
     assert set(expected) == set(judged(model))
     for name, positions in expected.items():
         error = 3e-3 if name == "new_study_rate" else 5e-4
@@ -62,7 +68,10 @@ def test_counts_are_drawn_as_the_effects_say(effects):
     assert share == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("family", ["half-normal", *sorted(set(TAU_FAMILIES) - {"half-normal"})])
+DRAWN = [name for name, prior in TAU_FAMILIES.items() if not prior.no_picture]
+
+
+@pytest.mark.parametrize("family", DRAWN)
 def test_right_priors_pass_and_wrong_ones_fail(small, family):
     model = dfsp.Model(tau=dfsp.tau_prior(family))
     assert all(c.passed for c in calibrate(small, model, number=1500).checks)
@@ -80,16 +89,16 @@ def test_other_effects_pass_and_fail_too(small, effects):
 
 def test_what_is_fixed_or_absent_is_not_judged(small):
     fixed = calibrate(small, dfsp.Model(tau=dfsp.Fixed(0.5)), number=100)
-    assert list(fixed.positions) == ["mu", "mean_rate", "new_study_rate"]
+    assert list(fixed.pit) == ["mu", "mean_rate", "new_study_rate"]
     shares = calibrate(small, dfsp.Model(effects="beta-binomial"), number=100)
-    assert list(shares.positions) == ["concentration", "mean_rate", "new_study_rate"]
+    assert list(shares.pit) == ["concentration", "mean_rate", "new_study_rate"]
     both = calibrate(small, dfsp.Model(), number=100, fitted=dfsp.Model(effects="beta-binomial"))
-    assert list(both.positions) == ["mean_rate", "new_study_rate"]
+    assert list(both.pit) == ["mean_rate", "new_study_rate"]
 
 
 def test_the_public_fit_is_judged_too(small):
     right = calibrate(small, number=150, engine="fit")
-    assert list(right.positions) == ["mu", "tau", "mean_rate", "new_study_rate"]
+    assert list(right.pit) == ["mu", "tau", "mean_rate", "new_study_rate"]
     assert all(check.passed for check in right.checks)
     assert "calibrated" in repr(right) and "NOT" not in repr(right)
     wrong = calibrate(small, number=150, engine="fit", fitted=dfsp.Model(mu=dfsp.Normal(4, 0.5)))
@@ -108,6 +117,7 @@ def test_the_public_fit_is_what_is_called(small, monkeypatch):
     assert len(calls) == 100
 
 
+@pytest.mark.slow
 def test_nuts_is_judged_too(small):
     result = calibrate(small, number=100, engine="nuts")
     assert all(check.passed for check in result.checks)
@@ -116,14 +126,14 @@ def test_nuts_is_judged_too(small):
         small.table["total"].to_numpy(), dfsp.Model(), 100,
         dfsp.seeds.generator(dfsp.constants.SEED, "calibration nuts"),
     )  # fmt: skip
-    exact = Table(small.table["total"].to_numpy(), dfsp.Model()).positions(truth)
-    assert np.abs(result.positions["mu"] - exact["mu"]).mean() < 0.05
+    exact = on_one_grid(truth, small.table["total"].to_numpy(), dfsp.Model())
+    assert np.abs(result.pit["mu"] - exact["mu"]).mean() < 0.05
 
 
 def test_equal_seeds_give_equal_positions(small):
-    first, again = (calibrate(small, number=100, seed=3).positions for _ in range(2))
+    first, again = (calibrate(small, number=100, seed=3).pit for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    assert not first.equals(calibrate(small, number=100, seed=4).positions)
+    assert not first.equals(calibrate(small, number=100, seed=4).pit)
 
 
 def test_narrower_halves_the_prior():
@@ -154,5 +164,105 @@ def test_options_that_cannot_be_used(small, options, message):
 
 
 def test_a_design_too_large_for_the_table(make):
-    with pytest.raises(dfsp.DfspError, match="calibrate through the public fit instead"):
-        calibrate(make([("A", 1, 100_000), ("B", 2, 50_000)]), number=100)
+    with pytest.raises(dfsp.DfspError, match="fit each by itself instead"):
+        calibrate(make([("A", 1, 100_000), ("B", 2, 50_000)]), number=2000)
+
+
+@pytest.fixture(scope="module")
+def design(make):
+    return make([(f"S{i}", 1, 15) for i in range(8)])
+
+
+@pytest.fixture(scope="module")
+def table(design):
+    return coverage(design, rates=[0.3], taus=[0.0, 1.5], number=400)
+
+
+def of(table, tau, method, quantity, column="coverage"):
+    row = table.query("tau == @tau and method == @method and quantity == @quantity")
+    return row[column].item()
+
+
+def test_pooling_without_heterogeneity_covers_as_enumeration_says(table):
+    """Clopper-Pearson of 120 patients at a rate of 0.3, summed over all counts."""
+    r = np.arange(121)
+    low = np.where(r > 0, stats.beta.ppf(0.025, r, 121 - r), 0)
+    high = np.where(r < 120, stats.beta.ppf(0.975, r + 1, 120 - r), 1)
+    expected = stats.binom.pmf(r, 120, 0.3)[(low <= 0.3) & (high >= 0.3)].sum()
+    found = of(table, 0.0, "complete pooling", "typical_rate")
+    error = np.sqrt(expected * (1 - expected) / 400)
+    assert found == pytest.approx(expected, abs=4 * error)
+
+
+def test_heterogeneity_breaks_pooling_only(table):
+    assert of(table, 1.5, "complete pooling", "typical_rate") < 0.7
+    for quantity in ("typical_rate", "mean_rate", "new_study_rate"):
+        assert of(table, 1.5, "hierarchical", quantity) > 0.9
+    assert of(table, 1.5, "complete pooling", "new_study_rate") < 0.4
+
+
+def test_a_new_study_is_less_certain_than_the_mean(table):
+    for method in ("hierarchical", "maximum likelihood", "normal approximation"):
+        assert of(table, 1.5, method, "new_study_rate", "width") > of(
+            table, 1.5, method, "typical_rate", "width"
+        )
+
+
+@pytest.mark.slow
+def test_maximum_likelihood_has_the_likelihoods_curvature(make):
+    """One large study without heterogeneity: the variance of a logit is 1/(n p (1 - p))."""
+    design = make([("A", 1, 400)])
+    model = dfsp.Model(mu=dfsp.Normal(0, 2), tau=dfsp.HalfNormal(0.01))
+    found = coverage(design, model, rates=[0.5], taus=[0.0], number=50)
+    width = of(found, 0.0, "maximum likelihood", "typical_rate", "width")
+    assert width == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rates", "taus"),
+    [([1.0], [0.1]), ([0.3], [-1]), ([0.3], [np.inf]), ([0.3], [np.nan]), (0.3, [0.1]), ([], [0.1]),
+     (["0.3"], [0.1]), ([0.3], [])],
+)  # fmt: skip
+def test_truths_that_are_not_possible(design, rates, taus):
+    with pytest.raises(dfsp.DfspError, match=r"rates in \(0, 1\), taus 0 or more"):
+        coverage(design, rates=rates, taus=taus)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "x", True])
+def test_numbers_that_are_not_possible(design, number):
+    with pytest.raises(dfsp.DfspError, match="give a whole number of 1 or more"):
+        coverage(design, number=number)
+
+
+def test_a_method_without_any_interval_has_no_width(design):
+    """At a rate of a millionth no study has an event, and the likelihood has no maximum."""
+    found = coverage(design, rates=[1e-6], taus=[0.0], number=20)
+    rows = found[found["method"] == "maximum likelihood"]
+    assert (rows["without"] == 20).all() and (rows["coverage"] == 0).all()
+    assert rows["width"].isna().all()
+
+
+@pytest.mark.parametrize("total", [[8, 12, 5], [3], [100, 100, 100]])
+def test_hierarchical_intervals_are_those_of_the_exact_engine(total):
+    rng = np.random.default_rng(1)
+    events = rng.binomial(total, special.expit(rng.normal(0, 2, (6, len(total)))))
+    found = METHODS["hierarchical"](DataSets(events, np.array(total), dfsp.Model()))
+    for i, row in enumerate(events):
+        posterior = solve(row, np.array(total), dfsp.Model())
+        for name, ends in found.items():
+            expected = getattr(posterior, name).quantile([0.025, 0.975])
+            assert special.expit(ends[i]) == pytest.approx(expected, abs=1e-4), name
+
+
+def test_maximum_likelihood_on_the_table_is_that_found_directly():
+    """Where tau is far from 0, so that the profile is smooth: ends within 0.003 (rate scale)."""
+    total = np.array([14, 22, 31, 10, 25, 12, 10, 4, 16, 8])
+    rng = np.random.default_rng(3)
+    events = rng.binomial(total, special.expit(0.5 + 0.8 * rng.standard_normal((6, 10))))
+    found = METHODS["maximum likelihood"](DataSets(events, total, dfsp.Model()))
+    for i, row in enumerate(events):
+        frame = pd.DataFrame({"study": list("abcdefghij"), "events": row, "total": total})
+        direct = _maximum_likelihood(dfsp.check_table(frame))
+        for name in ("typical_rate", "new_study_rate"):
+            ends = [direct[name, "low"], direct[name, "high"]]
+            assert special.expit(found[name][i]) == pytest.approx(ends, abs=0.003)

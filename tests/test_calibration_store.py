@@ -4,24 +4,25 @@ import json
 
 import pandas as pd
 import pytest
+from frozen import REAL
 
 import dfsp
 from dfsp.analyses import calibration_store as store
-from dfsp.analyses.interval_coverage import RATES, TAUS
+from dfsp.analyses.calibration import RATES, TAUS
 from dfsp.engine import VERSION
 
 
 def test_the_engine_still_gives_the_numbers_that_are_kept():
     assert store.stored()["engine_version"] == VERSION, "run `make calibrate`"
     kept = pd.DataFrame(store.stored()["results"]["coverage"])
-    counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE), "objective_response")
+    counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE, folder=REAL), "objective_response")
     again = dfsp.coverage(counts, rates=RATES[:1], taus=TAUS[:2])
     pd.testing.assert_frame_equal(again, kept[: len(again)], rtol=0, atol=1e-6)
     assert again["width"].count() >= 20
 
 
 def test_the_design_is_still_that_of_the_evidence():
-    counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE), "objective_response")
+    counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE, folder=REAL), "objective_response")
     assert store.stored()["totals"] == counts.table["total"].to_list()
 
 

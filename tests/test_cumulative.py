@@ -114,6 +114,7 @@ def test_studies_that_cross_are_noticed():
     assert "doubtful" in describe_cumulative(result, proportional_odds(result))
 
 
+@pytest.mark.slow
 def test_studies_of_proportional_odds_do_not_cross():
     rng = np.random.default_rng(20190303)
     shares = probabilities(0.3 + 1.0 * rng.standard_normal(8), 2.0, 1.2)
@@ -184,6 +185,7 @@ def test_the_gate_judges_all_parameters(fitted):
     assert len(fitted.checks) == 5
 
 
+@pytest.mark.slow
 def test_parameters_come_back_from_simulated_counts():
     """100 data sets with parameters from the prior, each third cohort coarse: 80 to 98 covered.
 

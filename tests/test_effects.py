@@ -7,10 +7,10 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 import dfsp
-from dfsp.analyses.references import FOLDER
+from dfsp.analyses.references import FOLDER, Pareto
 from dfsp.engine.posterior import solve
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
@@ -201,7 +201,9 @@ def test_heavy_tails_let_a_study_be_far_off():
     assert apart.exchangeable[-1] < 0.05 < apart.exchangeable[:-1].min()
 
 
-@pytest.mark.parametrize("family", ["student-t", "exnex", "beta-binomial"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("student-t", marks=pytest.mark.slow), "exnex", "beta-binomial"]
+)
 def test_both_engines_agree(table, family):
     result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=2000)
     assert result.agrees, [str(check) for check in result.checks if check.passed is not True]
@@ -214,7 +216,11 @@ def test_both_engines_agree(table, family):
         assert (np.abs(off) < 5 * error[name]).all(), name
 
 
-@pytest.mark.parametrize("effects", [T4, HALF, ROUND], ids=lambda each: each.family)
+@pytest.mark.parametrize(
+    "effects",
+    [pytest.param(T4, marks=pytest.mark.slow), HALF, ROUND],
+    ids=lambda each: each.family,
+)
 def test_draws_follow_the_exact_posterior(effects):
     """Means of 20,000 independent draws, within five standard errors."""
     found = solve(EVENTS, TOTAL, Model(effects=effects))
@@ -250,7 +256,7 @@ def test_rat_tumours_by_brute_force():
         log_p = log_p + special.betaln(a + r, b + t - r) - special.betaln(a, b)
     weight = np.exp(log_p - log_p.max())
     weight /= weight.sum()
-    effects = dfsp.BetaBinomial(concentration=dfsp.Pareto(0.5, 1e-4))
+    effects = dfsp.BetaBinomial(concentration=Pareto(0.5, 1e-4))
     found = solve(y, n, Model(effects=effects))
     end = float(found.mean_rate.quantile(0.975)[0])
     rows = weight.sum(1)
@@ -298,6 +304,7 @@ def test_without_any_study_the_prior_stands(family):
     assert found.new_study_rate.quantile(0.5)[0] == pytest.approx(0.5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_huge_and_tiny_studies_stay_in_range():
     for effects in (T4, HALF, ROUND):
         found = solve([0, 1, 99_999, 50_000], [1, 1, 100_000, 100_000], Model(effects=effects))
@@ -362,3 +369,16 @@ def test_results_as_data_and_text(table, family):
     assert f"{found['mean_rate']['mean']:.4f}" in text
     assert "nan" not in dfsp.describe_heterogeneity(result)
     assert family in repr(result)
+
+
+@pytest.mark.parametrize("tau", [1e-9, 0.01, 0.9, 1.1, 5.0])
+def test_moments_of_a_rate_by_quadrature(tau):
+    # SciPy's adaptive rule over the standard normal effect
+    for mu in (-4.0, 0.3):
+        found = dfsp.model.effects.NormalEffects().moments(np.full(1, mu), np.full(1, tau))
+        for power, moment in zip((1, 2), found, strict=True):
+            value, _ = integrate.quad(
+                lambda z, mu=mu, power=power: special.expit(mu + tau * z) ** power * stats.norm.pdf(z),
+                -12, 12, points=[-mu / tau] if tau > 0.5 else None, epsabs=1e-12, limit=200,
+            )  # fmt: skip
+            assert moment[0] == pytest.approx(value, abs=1e-8)

@@ -1,5 +1,7 @@
 """The files that describe the environment agree, and set-up finds a Python wherever it is."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -7,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,27 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {
-    "great_tables": "great-tables",
+    "jupyter_client": "jupyter-client",
     "matplotlib-base": "matplotlib",
-    "python-graphviz": "graphviz",
 }
+NOT_IMPORTED = {
+    "h5netcdf": "xarray writes draws with it",
+    "h5py": "h5netcdf writes with it",
+    "import-linter": "make lint",
+    "ipykernel": "the notebooks' kernel",
+    "jupyterlab": "where people explore",
+    "mypy": "make lint",
+    "nbval": "pytest compares the notebooks with it",
+    "pandas-stubs": "types",
+    "pytest-benchmark": "make bench",
+    "pytest-xdist": "make test",
+    "ruff": "make lint",
+    "scipy-stubs": "types",
+    "types-jsonschema": "types",
+    "types-pyyaml": "types",
+    "types-seaborn": "types",
+}
+"""What each declared package is for that no file imports."""
 
 # ---------------------------------------------------------------- names and bounds
 
@@ -96,6 +115,53 @@ def test_no_file_names_an_index_or_a_machine_path():
     files = ["pyproject.toml", "environment.yml", "requirements.txt", "Makefile"]
     for path in [*map(ROOT.joinpath, files), *(ROOT / ".ci").iterdir()]:
         assert not unwanted.search(path.read_text("utf-8")), path
+
+
+def imports(tree):
+    """Yield the modules that a file names in import statements or in pytest.importorskip."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=module):
+                yield module
+            case ast.Call(func=ast.Attribute(attr="importorskip"), args=[ast.Constant(module), *_]):
+                yield module
+
+
+def third_party(folder):
+    """Return the distributions whose modules a folder's files and notebooks import."""
+    sources = [path.read_text("utf-8") for path in (ROOT / folder).rglob("*.py")]
+    for path in (ROOT / folder).rglob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        sources += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sources, folder
+    modules = {name.split(".")[0] for each in sources for name in imports(ast.parse(each))}
+    ours = {"dfsp", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    distributions = packages_distributions()
+    return {
+        canonicalize_name(distributions.get(name, [name])[0])
+        for name in modules - ours - sys.stdlib_module_names
+    }
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported(project):
+    needed = set(bounds(project["dependencies"]))
+    extras = project["optional-dependencies"]
+    optional = {name for extra in ("dask", "excel") for name in bounds(extras[extra])}
+    package, tests = third_party("dfsp") | third_party("notebooks"), third_party("tests")
+    assert package - needed == optional
+    assert tests <= set(wanted(project))
+    assert set(wanted(project)) - package - tests == set(NOT_IMPORTED)
+
+
+def test_the_package_does_not_reach_its_modules_through_its_face():
+    """Import-linter sees `import dfsp` and `from dfsp import fit`, but not `import dfsp.fitting`."""
+    for path in (ROOT / "dfsp").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        statements = [each for each in ast.walk(tree) if isinstance(each, ast.Import)]
+        names = [name.name for each in statements for name in each.names]
+        assert not [name for name in names if name.split(".")[0] == "dfsp"], path
 
 
 def test_installed_version_is_that_of_pyproject(project):

@@ -118,7 +118,10 @@ def test_other_counts_change_the_names_too():
         assert kept == fresh.png()
 
 
-@pytest.mark.parametrize("family", dfsp.model.priors.TAU_FAMILIES)
+DRAWN = [name for name, prior in dfsp.model.priors.TAU_FAMILIES.items() if not prior.no_picture]
+
+
+@pytest.mark.parametrize("family", DRAWN)
 def test_every_prior_of_tau_can_be_drawn(family):
     result = answer(**EXPLORER_START | {"tau_family": family, "tau_scale": 1.5})
     picture = Picture()
@@ -127,6 +130,12 @@ def test_every_prior_of_tau_can_be_drawn(family):
     at = result.model.tau.ppf(0.4)
     expected = 1 if family == "fixed" else 0.4
     assert np.interp(at, picture.tau.edges, cdf) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_prior_without_a_picture_is_refused():
+    model = answer(**EXPLORER_START | {"tau_family": "inverse-gamma"}).model
+    with pytest.raises(dfsp.DfspError, match=r"the prior cannot be drawn under tau ~ InverseGamma"):
+        before(model)
 
 
 @pytest.mark.parametrize("effects", FAMILIES)

@@ -38,7 +38,15 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize("case", CONFLICTS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            each, marks=[pytest.mark.slow] * (each not in ("5 and 95 of 100", "mu far above"))
+        )
+        for each in CONFLICTS
+    ],
+)
 def test_counts_in_conflict_with_the_prior_of_tau(case):
     events, total, mean, sd, scale, mus, taus = CONFLICTS[case]
     model = dfsp.Model(dfsp.Normal(mean, sd), dfsp.HalfNormal(scale))

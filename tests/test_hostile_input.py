@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import dfsp
+from dfsp.analyses.references import Pareto
 from dfsp.engine.posterior import solve
 from dfsp.parameters import ANALYSES
 from dfsp.runs.plan import read_plan
@@ -143,7 +144,7 @@ EFFECTS = st.one_of(
 )
 CONCENTRATIONS = st.one_of(
     st.builds(dfsp.LogNormal, st.floats(-2, 5), st.floats(0.1, 3)),
-    st.builds(dfsp.Pareto, st.floats(0.3, 3), SCALES),
+    st.builds(Pareto, st.floats(0.3, 3), SCALES),
     SCALES.map(dfsp.HalfCauchy),
     SCALES.map(dfsp.Uniform),
 )
@@ -156,17 +157,22 @@ OTHERS = st.one_of(
 )  # fmt: skip
 
 
-@settings(QUIET, max_examples=1000)
-@given(STUDIES, MODELS)
-def test_results_stay_in_their_domain(studies, model):
+def few_or(many):
+    """Run a test with some generated examples and, among the slow tests, with many."""
+    return pytest.mark.parametrize(
+        "number", [many // 20, pytest.param(many, marks=pytest.mark.slow)]
+    )
+
+
+@few_or(1000)
+def test_results_stay_in_their_domain(number):
     """No warning either: the test configuration makes an error of each."""
-    check_domain(studies, model)
+    settings(QUIET, max_examples=number)(given(STUDIES, MODELS)(check_domain))()
 
 
-@settings(QUIET, max_examples=60)
-@given(STUDIES, OTHERS)
-def test_results_of_other_effects_stay_in_their_domain(studies, model):
-    check_domain(studies, model)
+@few_or(60)
+def test_results_of_other_effects_stay_in_their_domain(number):
+    settings(QUIET, max_examples=number)(given(STUDIES, OTHERS)(check_domain))()
 
 
 def check_domain(studies, model):
@@ -190,15 +196,19 @@ def check_domain(studies, model):
     assert posterior.log_marginal_likelihood < 1e-6
 
 
-@settings(QUIET, max_examples=1000)
-@given(st.one_of(SMALL, EDGE, COUNTS))
-def test_pooled_and_stratified_rates_rise_with_events(make, pair):
-    events, total = pair
-    if events == total:
-        events -= 1
-    tables = [make([("A", e, total), ("B", 1, 3)]) for e in (events, events + 1)]
-    for column in ("rate", "low", "high"):
-        for describe in (dfsp.pooled, lambda table: dfsp.observed(table).loc[0]):
-            less, more = (describe(table)[column] for table in tables)
-            assert 0 <= less <= more <= 1
-            assert less < more or (column == "high" and less == more == 1)
+@few_or(1000)
+def test_pooled_and_stratified_rates_rise_with_events(make, number):
+    @settings(QUIET, max_examples=number)
+    @given(st.one_of(SMALL, EDGE, COUNTS))
+    def judge(pair):
+        events, total = pair
+        if events == total:
+            events -= 1
+        tables = [make([("A", e, total), ("B", 1, 3)]) for e in (events, events + 1)]
+        for column in ("rate", "low", "high"):
+            for describe in (dfsp.pooled, lambda table: dfsp.observed(table).loc[0]):
+                less, more = (describe(table)[column] for table in tables)
+                assert 0 <= less <= more <= 1
+                assert less < more or (column == "high" and less == more == 1)
+
+    judge()

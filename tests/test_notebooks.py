@@ -72,7 +72,7 @@ def test_outputs_hold_no_error_no_warning_and_are_small(path):
     assert path.stat().st_size < 400_000
 
 
-@pytest.mark.parametrize("place", ["root", "elsewhere"])
+@pytest.mark.parametrize("place", [pytest.param("root", marks=pytest.mark.slow), "elsewhere"])
 def test_papermill_runs_the_main_notebook_from_any_folder(place, tmp_path):
     words = ["-p", "outcome", "clinical_benefit", "-p", "engine", "exact", "--no-progress-bar"]
     done = subprocess.run(
@@ -114,7 +114,7 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert os.environ.get("DFSP_RUN_FOLDER") is None
 
 
-@pytest.mark.parametrize("number", [0, 1, 7])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1, 7])
 def test_a_notebook_takes_an_evidence_folder_of_ones_own(number, own_folder, tmp_path):
     words = [
         "run", str(NOTEBOOKS[number]), "--folder", str(tmp_path / "runs"), "--no-progress",
@@ -140,6 +140,7 @@ def commands(word):
     return [line for block in blocks for line in block.splitlines() if line.startswith(word)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "notebook"), [("papermill ", "02_response"), ("pytest --nbval", "01_evidence")]
 )

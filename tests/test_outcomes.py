@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,8 @@ def refusal(*args, **options) -> str:
 
 def test_an_unknown_cohort_to_leave_out(review):
     message = refusal(review, "objective_response", drop=["han-2009", "hun-2009"])
-    assert message.startswith("drop: 'hun-2009' not among the cohorts; known: ugurel-2014, wang-")
+    start = "drop: 'hun-2009' is not known (did you mean 'han-2009' or 'Han 2009'?); known: "
+    assert message.startswith(start) and "ugurel-2014 | wang-2015" in message
 
 
 @pytest.mark.parametrize(

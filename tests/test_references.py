@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 import dfsp
@@ -12,6 +13,21 @@ def test_every_published_value_is_reproduced():
     table = compare_references()
     assert table["case"].nunique() == len(list(FOLDER.glob("*.json")))
     assert table.loc[~table["reproduced"]].to_string() == table.loc[[]].to_string()
+
+
+def test_both_engines_reproduce_surgical():
+    """Under BUGS' priors; both samplers have an error, hence half a tolerance more for NUTS."""
+    case = json.loads((FOLDER / "surgical.json").read_text())
+    counts = pd.DataFrame(case["studies"], columns=["study", "events", "total"])
+    priors = case["analyses"]["hierarchical"]
+    model = dfsp.Model(dfsp.Normal(**priors["mu"]), dfsp.tau_prior(**priors["tau"]))
+    result = dfsp.fit(counts, model, engine="both", draws=2000)
+    assert [str(check) for check in result.checks if not check.passed] == []
+    drawn = dfsp.engine.nuts.summary(result.draws)
+    for row in case["expected"]:
+        if row["kind"] == "published" and row["quantity"] in drawn.index:
+            found = drawn.loc[row["quantity"], row["statistic"]]
+            assert found == pytest.approx(row["value"], abs=1.5 * row["tolerance"]), row
 
 
 def test_a_wrong_value_is_noticed(tmp_path):

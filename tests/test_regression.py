@@ -6,9 +6,9 @@ import pytest
 from scipy.special import gammaln
 
 import dfsp
+from dfsp.analyses.regression import weak_partners
 from dfsp.analyses.regression_design import levels_of
-from dfsp.engine.identified import posterior_moments, weak_partners
-from dfsp.engine.linear import Lattice
+from dfsp.engine.linear import LinearPosterior, _nodes, _taylor
 
 
 @pytest.fixture(scope="module")
@@ -76,27 +76,33 @@ def test_nuts_agrees(both):
     assert all(check.passed for check in both.checks)
 
 
-def test_a_lattice_with_more_points_changes_little(dosed, monkeypatch):
+def test_a_finer_lattice_changes_little(dosed, monkeypatch):
     rough = dfsp.regress(*dosed)
-    for name, value in (("ALONG", 161), ("STEP", 0.4), ("REACH", 22), ("ROWS", 48)):
+    apart = dfsp.contrasts(rough)  # computed when asked for, so before the change
+    for name, value in (("STEP", 0.5), ("BALL", 8.0), ("CELLS", 1024), ("ROWS", (56, 80, 128))):
         monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
+    _taylor.cache_clear()
     fine = dfsp.regress(*dosed)
-    assert np.abs(rough.rates - fine.rates).max().max() < 1e-4
-    assert np.abs(dfsp.contrasts(rough) - dfsp.contrasts(fine)).max().max() < 1e-4
+    assert np.abs(rough.rates - fine.rates).max().max() < 1e-5
+    assert np.abs(apart - dfsp.contrasts(fine)).max().max() < 1e-5
+    _taylor.cache_clear()
 
 
-def test_a_difference_against_the_joint_posterior(both):
-    """The same lattice summed point by point: no line, no interpolation."""
-    lattice = both.posterior
-    assert isinstance(lattice, Lattice)
-    mu, b, weight = lattice.nodes
-    apart = 1 / (1 + np.exp(-mu)) - 1 / (1 + np.exp(-(mu - b)))
+def test_a_difference_against_brute_force(dosed, both):
+    """Sums over a dense grid of (tau, mu, b): no line, no interpolation."""
+    counts, name = dosed
+    table = counts.table
+    mu, b, _, p, _ = brute_force(table["events"], table["total"], table[name])
+    weight = p.sum(0)
+    apart = 1 / (1 + np.exp(-mu[:, None])) - 1 / (1 + np.exp(-(mu[:, None] - b)))
     row = dfsp.contrast(both, *[n for n in both.levels if not n.endswith("-0.415")])
-    assert row["mean"] == pytest.approx((weight * apart).sum(), abs=1e-6)
-    assert row["equal"] == pytest.approx(weight[np.abs(apart) < 0.1].sum(), abs=0.02)
+    assert row["mean"] == pytest.approx((weight * apart).sum(), abs=1e-5)
+    square = (weight * apart**2).sum() - (weight * apart).sum() ** 2
+    assert row["sd"] == pytest.approx(np.sqrt(square), abs=1e-5)
+    assert row["equal"] == pytest.approx(weight[np.abs(apart) < 0.1].sum(), abs=0.01)
     turned = dfsp.contrast(both, row.name.split(" minus ")[0], row.name.split(" minus ")[1])
-    assert turned["q2.5"] == pytest.approx(-row["q97.5"], abs=1e-9)
-    assert turned["above"] == pytest.approx(1 - row["above"], abs=1e-9)
+    assert turned["q2.5"] == pytest.approx(-row["q97.5"], abs=1e-6)
+    assert turned["above"] == pytest.approx(1 - row["above"], abs=1e-6)
 
 
 def test_no_effect_is_the_plain_hierarchy(dosed, review):
@@ -118,6 +124,33 @@ def test_no_effect_is_the_plain_hierarchy(dosed, review):
     assert factors.loc[1.0, "bayes_factor"] < 1
 
 
+NO_EFFECT = {
+    "all or none": ([0, 10, 0, 12, 0, 11], [10, 10, 12, 12, 11, 11], dfsp.HalfCauchy(1)),
+    "one event in 10": ([0, 1, 0], [10, 10, 10], dfsp.HalfNormal(1)),
+    "large and small": ([300, 2, 0, 40], [1000, 3, 5, 70], dfsp.Exponential(0.5)),
+    "tau known": ([3, 5, 9, 1], [12, 12, 20, 8], dfsp.Fixed(0.7)),
+}
+
+
+@pytest.mark.parametrize("case", NO_EFFECT)
+def test_a_coefficient_without_room_leaves_the_single_fit(case, make):
+    """A prior of sd 1e-6: every quantile and moment is that of `fit`, whose own tests are dense."""
+    events, total, tau = NO_EFFECT[case]
+    rows = [(f"S{i}", r, n) for i, (r, n) in enumerate(zip(events, total, strict=True))]
+    counts = dfsp.check_table(make(rows).table.assign(x=np.arange(len(events)) % 2 - 0.5))
+    model = dfsp.Model(tau=tau)
+    found = dfsp.regress(counts, "x", model=model, coefficient=dfsp.Normal(0, 1e-6))
+    plain = dfsp.fit(counts, model).exact
+    assert found.log_marginal_likelihood == pytest.approx(plain.log_marginal_likelihood, abs=2e-5)
+    for (_, rate), row in found.rates.iterrows():
+        own = getattr(plain, rate.replace(" ", "_").replace("-", "_")).summary()
+        assert row.to_numpy(float) == pytest.approx(own, abs=2e-5)
+    for name, quantity in (("intercept", "mu"), ("tau", "tau")):
+        own = getattr(plain, quantity).summary()
+        row = found.coefficients.loc[name, list(found.rates)].to_numpy(float)
+        assert row == pytest.approx(own, rel=2e-5, abs=2e-5, nan_ok=True)
+
+
 def test_the_reviews_groups(review):
     sums = review.table.groupby("dose_mg")[["events", "total"]].sum()
     assert sums.loc[400].to_list() == [27, 40]
@@ -133,11 +166,76 @@ def by_dose():
 @pytest.fixture(scope="module")
 def beside(by_dose):
     groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
-    return dfsp.regress(groups, ["dose_mg", "setting"], draws=1000)
+    return dfsp.regress(groups, ["dose_mg", "setting"], engine="both", draws=1000)
+
+
+@pytest.fixture(scope="module")
+def crossed(by_dose):
+    """600 mg and neoadjuvant treatment together: two coefficients that are hard to tell apart."""
+    table = by_dose.table
+    table = table.assign(
+        high=(table["dose_mg"] == 600).astype(float),
+        before=(table["setting"] == "neoadjuvant").astype(float),
+    )
+    return dfsp.regress(dfsp.check_table(table), ["high", "before"])
+
+
+def test_two_coefficients_against_brute_force(crossed):
+    """Sums over (tau, mu, b_1, b_2) with one spacing for all, so that predictors are on one grid."""
+    table = crossed.counts.table
+    step = 0.1
+    mu, b = np.arange(-60, 61) * step, np.arange(-50, 51) * step
+    eta = np.arange(-160, 161) * step
+    t, w = np.polynomial.legendre.leggauss(30)
+    tau, w = 2.75 * (t + 1), 2.75 * w
+    z, wz = np.polynomial.hermite_e.hermegauss(80)
+    wz = wz / wz.sum()
+    prior = -0.5 * (mu[:, None, None] / 2) ** 2 - 0.5 * b[:, None] ** 2 - 0.5 * b**2
+    prior = prior - np.log(2) - 1.5 * np.log(2 * np.pi) + 3 * np.log(step)
+    mass, sums = np.empty(len(tau)), np.empty((len(tau), 5))
+    tops = np.empty(len(tau))
+    for k, sd in enumerate(tau):
+        log_p = prior + np.log(2 * w[k]) - 0.5 * sd**2 - 0.5 * np.log(2 * np.pi)
+        for r, n, x, y in table[["events", "total", "high", "before"]].itertuples(index=False):
+            theta = eta[:, None] + sd * z
+            choose = gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
+            own = np.log(np.exp(choose + r * theta - n * np.logaddexp(0, theta)) @ wz)
+            place = np.arange(-60, 61)[:, None, None] + x * np.arange(-50, 51)[:, None]
+            place = (place + y * np.arange(-50, 51) + 160).astype(int)
+            log_p = log_p + own[place]
+        tops[k] = log_p.max()
+        p = np.exp(log_p - tops[k])
+        mass[k] = p.sum()
+        first, second = p.sum((0, 2)) @ b, p.sum((0, 1)) @ b
+        rate = p.sum((1, 2)) @ (1 / (1 + np.exp(-mu)))
+        sums[k] = p.sum((1, 2)) @ mu, first, second, rate, p.sum((0, 2)) @ b**2
+    weight = mass * np.exp(tops - tops.max())
+    log_total = np.log(weight.sum()) + tops.max()
+    means = (weight / mass) @ sums / weight.sum()
+    found = crossed.coefficients
+    assert crossed.engine == "exact"
+    assert crossed.log_marginal_likelihood == pytest.approx(log_total, abs=1e-4)
+    assert found["mean"].iloc[:3].to_numpy(float) == pytest.approx(means[:3], abs=1e-4)
+    assert found["sd"].iloc[1] == pytest.approx(np.sqrt(means[4] - means[1] ** 2), abs=1e-4)
+    assert found.loc["tau", "mean"] == pytest.approx(weight @ tau / weight.sum(), abs=1e-4)
+    at = crossed.rates.loc[("high = 0; before = 0", "typical rate"), "mean"]
+    assert at == pytest.approx(means[3], abs=1e-5)
+    assert crossed.checks[0].value < 1e-5
+
+
+def test_every_predictor_gives_the_same_mass(crossed):
+    """Lines in any direction sum to one log marginal likelihood and one distribution of tau."""
+    posterior = crossed.posterior
+    whole = posterior.log_marginal_likelihood
+    for v in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1]):
+        own = posterior.population(v)
+        assert own.log_marginal_likelihood == pytest.approx(whole, abs=1e-6)
+        assert own.tau.mean == pytest.approx(posterior.population([1, 0, 0]).tau.mean, abs=1e-7)
 
 
 def test_confounded_coefficients_are_known_only_together(beside):
     """All 600 mg cohorts are neoadjuvant, and only four patients at 800 mg are so too."""
+    assert beside.engine == "both" and all(check.passed for check in beside.checks)
     table = beside.coefficients["identified"]
     first, second = "dose_mg: 600 mg", "setting: neoadjuvant"
     assert table[first] == table[second] == "only together"
@@ -156,33 +254,32 @@ def test_confounded_coefficients_are_known_only_together(beside):
 
 def test_identifiability_is_the_same_whatever_the_seed(by_dose, beside):
     groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
-    again = dfsp.regress(groups, ["dose_mg", "setting"], draws=1000, seed=7)
+    again = dfsp.regress(groups, ["dose_mg", "setting"], engine="nuts", draws=1000, seed=7)
     same = ["sd_ratio", "identified"]
     pd.testing.assert_frame_equal(again.coefficients[same], beside.coefficients[same])
-    sampled = beside.coefficients["sd"].iloc[:-1] / [2, 1, 1, 1]
+    sampled = again.coefficients["sd"].iloc[:-1] / [2, 1, 1, 1]
     ratio = beside.coefficients["sd_ratio"].iloc[:-1]
     assert ratio.to_numpy() == pytest.approx(sampled.to_numpy(), rel=0.06)
 
 
-def test_posterior_moments_without_a_sampler(dosed, both, monkeypatch):
-    """One coefficient against the lattice; three against four times the points."""
+def test_moments_of_more_coefficients_than_a_lattice_holds(dosed, monkeypatch):
+    """The same three coefficients by lattice and by sequence, and by four times the points."""
     events, total = (dosed[0].table[c].to_numpy(float) for c in ("events", "total"))
-    priors = dfsp.Model(), dfsp.Normal(0, 1)
-    mean, covariance = posterior_moments(events, total, both.design.to_numpy(), *priors)
-    own = both.coefficients.iloc[:2]
-    assert mean == pytest.approx(own["mean"].to_numpy(), abs=1e-3)
-    assert np.sqrt(np.diag(covariance)) == pytest.approx(own["sd"].to_numpy(), abs=1e-3)
-    lattice = both.posterior
-    mu, b, weight = lattice.nodes
-    joint = (weight * mu * b).sum() - (weight * mu).sum() * (weight * b).sum()
-    assert covariance[0, 1] == pytest.approx(joint, abs=1e-3)
-    rng = np.random.default_rng(1)
-    design = rng.normal(size=(len(events), 3))
-    few = posterior_moments(events, total, design, *priors)
-    monkeypatch.setattr("dfsp.engine.identified.POINTS", 16384)
-    many = posterior_moments(events, total, design, *priors)
-    for one, two in zip(few, many, strict=True):
-        assert one == pytest.approx(two, abs=5e-3)
+    design = np.random.default_rng(1).normal(size=(len(events), 3))
+
+    def moments():
+        _nodes.cache_clear()
+        return LinearPosterior(events, total, design, dfsp.Model(), dfsp.Normal(0, 1)).moments
+
+    lattice = moments()
+    monkeypatch.setattr("dfsp.engine.linear.MOST", 2)
+    few = moments()
+    monkeypatch.setattr("dfsp.engine.linear.IN_SEQUENCE", 16384)
+    many = moments()
+    _nodes.cache_clear()
+    for one, two, three in zip(lattice, few, many, strict=True):
+        assert two == pytest.approx(one, abs=5e-3)
+        assert three == pytest.approx(one, abs=5e-3)
 
 
 def test_partners_are_those_of_the_weak_direction():
@@ -358,7 +455,11 @@ def test_two_levels_are_one_coefficient(make):
     ("covariates", "options", "message"),
     [
         ("dosis", {}, "covariate 'dosis' is not a column; known: cohort, dose_mg"),
-        (["dose_mg", "setting"], {"engine": "exact"}, "takes one coefficient and there are 2"),
+        (
+            ["dose_mg", "setting", "year", "enrolled"],
+            {"engine": "exact"},
+            "takes up to 3 coefficients and there are 4",
+        ),
         ("setting", {"engine": "stan"}, "engine 'stan' is not known"),
     ],
 )
@@ -425,3 +526,50 @@ def test_surgery_has_no_dose_headline():
     }  # fmt: skip
     with pytest.raises(dfsp.DfspError, match="planned and salvage surgery are different outcomes"):
         dfsp.dose_analysis(outcome="surgery", **options)
+
+
+# Germination on 21 plates, 2 x 2 with an interaction: Crowder 1978 (doi:10.2307/2346223), as in the
+# BUGS examples, volume 1.
+SEEDS = (
+    ([10, 23, 23, 26, 17], [39, 62, 81, 51, 39], 0, 0),
+    ([5, 53, 55, 32, 46, 10], [6, 74, 72, 51, 79, 13], 0, 1),
+    ([8, 10, 8, 23, 0], [16, 30, 28, 45, 4], 1, 0),
+    ([3, 22, 15, 32, 3], [12, 41, 30, 51, 7], 1, 1),
+)
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    rows = [
+        (r, n, float(seed), float(extract), float(seed * extract))
+        for events, total, seed, extract in SEEDS
+        for r, n in zip(events, total, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["events", "total", "seed", "extract", "interaction"])
+    table.insert(0, "study", [f"plate {i + 1}" for i in range(len(table))])
+    return dfsp.check_table(table)
+
+
+def germination(seeds, tau, engine):
+    model = dfsp.Model(dfsp.Normal(0, 1000**0.5), tau)
+    names = ["seed", "extract", "interaction"]
+    coefficient = dfsp.Normal(0, 1000**0.5)
+    return dfsp.regress(seeds, names, model=model, coefficient=coefficient, engine=engine)
+
+
+def test_seeds_with_a_uniform_tau(seeds):
+    """JAGS, 80,000 draws under the same priors; both engines agree within 4 of their errors."""
+    found = germination(seeds, dfsp.Uniform(10), "both")
+    assert all(check.passed for check in found.checks)
+    assert found.coefficients["mean"].to_numpy(float) == pytest.approx(
+        [-0.549, 0.061, 1.363, -0.836, 0.356], abs=0.01
+    )
+
+
+def test_seeds_as_bugs_prints_them(seeds):
+    """One MCMC run printed in the manual, of an older program: within 0.2 posterior sds."""
+    found = germination(seeds, dfsp.InverseGamma(0.001, 0.001), "exact").coefficients
+    mean, sd = [-0.542, 0.028, 1.37, -0.79, 0.29], [0.18, 0.34, 0.25, 0.43, 0.15]
+    apart = (found["mean"].to_numpy(float) - mean) / sd
+    assert np.abs(apart).max() < 0.2
+    assert found["sd"].to_numpy(float) == pytest.approx(sd, rel=0.15)

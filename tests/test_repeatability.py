@@ -19,18 +19,30 @@ def found():
     return results()
 
 
-def test_results_are_those_kept(found):
-    """To 6 decimals; `exact_results.py` says how the file is made anew."""
-    kept = json.loads(KEPT.read_text(encoding="utf-8"))
-    assert set(found) == set(kept)
-    differ = {
+def differences(found, kept):
+    """Return what is not the same to 6 decimals, by name."""
+    return {
         name: (value, kept[name])
         for name, value in found.items()
         if not (abs(value - kept[name]) <= 1e-6 or (math.isnan(value) and math.isnan(kept[name])))
     }
-    assert not differ
 
 
+def test_quick_results_are_those_kept():
+    """`make notebooks` makes the file anew."""
+    found = results(quick=True)
+    assert len(found) > 500
+    assert not differences(found, json.loads(KEPT.read_text(encoding="utf-8")))
+
+
+@pytest.mark.slow
+def test_results_are_those_kept(found):
+    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    assert set(found) == set(kept)
+    assert not differences(found, kept)
+
+
+@pytest.mark.slow
 def test_processes_side_by_side_agree_with_one_thread_and_two(found):
     """All at once, the digits printed in full."""
     code = "import json; from exact_results import results; print(json.dumps(results(quick=True)))"

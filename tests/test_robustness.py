@@ -1,6 +1,9 @@
 """Every defensible analysis: what may be combined, and that each is what it says."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import dfsp
@@ -41,6 +44,18 @@ def test_only_what_the_handling_allows_exists():
         assert (option.handled[POOLED] == "without Rutkowski 2017") == (
             "rutkowski-2017" not in members
         )
+
+
+def test_the_words_about_a_pair_change_nothing(tmp_path):
+    """Nine ways for the review's own pairs, whatever is written beside their handling."""
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "data")
+    pairs = pd.read_csv(folder / "overlaps.csv", dtype=str)
+    for prose in ("Never both! Drop either, swap, or keep both.", ""):
+        pairs.assign(evidence=prose).to_csv(folder / "overlaps.csv", index=False)
+        ours = dfsp.load_evidence("review", folder=folder)
+        said = [option.handled for option in overlap_options(ours, "response", {})[0]]
+        theirs = overlap_options(dfsp.load_evidence("review"), "response", {})[0]
+        assert len(said) == 9 and said == [option.handled for option in theirs]
 
 
 def test_a_pair_overlaps_only_where_the_outcome_is_counted():
@@ -357,7 +372,7 @@ def test_the_notebook_takes_a_folder_or_a_table(tmp_path):
         not_evaluable="no event", **given | {"study": "Han 2009"},
     )  # fmt: skip
     assert source.name == "review" and place == dfsp.DATA
-    with pytest.raises(dfsp.DfspError, match="study = 'B': use one of Ugurel 2014"):
+    with pytest.raises(dfsp.DfspError, match="study: 'B' is not known; known: Ugurel 2014"):
         dfsp.robustness_analysis(
             evidence_set="review", outcome="objective_response", not_evaluable="no event", **given
         )

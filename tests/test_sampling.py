@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy import integrate, stats
-from scipy.special import expit
+from scipy import integrate
 
 import dfsp
 from dfsp.checks import failed
@@ -168,15 +167,6 @@ def test_zero_and_all_events_with_tau_known():
     assert np.abs(z).max() < 5
 
 
-@pytest.mark.parametrize("tau", [0.01, 0.9, 1.1, 5.0])
-def test_the_mean_rate_by_quadrature(tau):
-    for mu in (-4.0, 0.3):
-        value, _ = integrate.quad(
-            lambda z, mu=mu: expit(mu + tau * z) * stats.norm.pdf(z), -12, 12, epsabs=1e-12
-        )
-        assert sampling.mean_rate(mu, tau) == pytest.approx(value, abs=1e-8)
-
-
 @pytest.mark.parametrize("draws", [0, -5, 2.5, True])
 def test_a_number_of_draws_that_cannot_be_used(draws):
     with pytest.raises(dfsp.DfspError, match=r"draws = .*; give a whole number"):
@@ -198,6 +188,7 @@ def test_sampling_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_verdicts_hold_on_a_generic_processor(monkeypatch):
     """Draws differ without fused multiply-add; whether the engines agree must not."""
     monkeypatch.setenv("NUMBA_CPU_NAME", "generic")

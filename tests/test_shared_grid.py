@@ -17,7 +17,7 @@ def test_answers_are_those_of_separate_fits(tau):
     model = Model(dfsp.Normal(0.5, 1.5), tau)
     grid = SharedGrid(EVENTS, TOTAL, [model])
     times = np.array([[1, 1, 1, 1], [0, 2, 1, 1], [1, 0, 0, 0], [0, 0, 0, 3]], float)
-    found = grid.solve(times, [model] * 4)
+    found = grid.solve(times)
     assert found.resolved.all()
     for i, row in enumerate(times.astype(int)):
         own = solve(np.repeat(EVENTS, row), np.repeat(TOTAL, row), model)
@@ -35,12 +35,13 @@ def test_nodes_too_coarse_for_an_analysis_are_noticed():
     """A large study far from the centre of the grid."""
     model = Model(tau=dfsp.Fixed(0.001))
     grid = SharedGrid(EVENTS, TOTAL, [model])
-    assert grid.solve(np.eye(4)[1:], [model] * 3).resolved.all()
+    assert grid.solve(np.eye(4)[1:]).resolved.all()
     events, total = np.array([500_000.0, 100]), np.array([1_000_000.0, 10_000])
     grid = SharedGrid(events, total, [model])
-    assert not grid.solve(np.eye(2), [model] * 2).resolved[1]
+    assert not grid.solve(np.eye(2)).resolved[1]
 
 
+@pytest.mark.slow
 def test_subsets_with_large_studies_are_fitted_by_themselves(make):
     counts = make([("A", 500_000, 1_000_000), ("B", 100, 10_000), ("C", 7, 10)])
     model = Model(tau=dfsp.HalfNormal(0.01))
@@ -73,7 +74,7 @@ def dense_means(events, total, a, b, location, scale):
 def test_a_beta_binomial_has_a_grid_too():
     model = Model(effects=dfsp.BetaBinomial(2, 1, dfsp.LogNormal(1, 1)))
     times = np.array([[1, 1, 1, 1], [0, 2, 1, 1], [1, 0, 0, 0], [0, 0, 0, 3]], float)
-    found = SharedGrid(EVENTS, TOTAL, [model]).solve(times, [model] * 4)
+    found = SharedGrid(EVENTS, TOTAL, [model]).solve(times)
     assert found.resolved.all()
     assert np.isnan(found.typical).all() and np.isnan(found.tau).all()
     for i, row in enumerate(times.astype(int)):

@@ -141,5 +141,3 @@ def test_a_kernel_of_ones_choice_runs_what_names_none(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/none.ipynb")
     assert read_notebook(path, 4).cells[-1].outputs[0].text == "4\n"
-
-

@@ -1,7 +1,8 @@
+import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.summaries import LINE, percent, report
+from dfsp.summaries import LINE, percent, report, shown
 
 # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
 NEWCOMBE = {
@@ -90,3 +91,18 @@ def test_a_line_fits_into_a_notebook(review_fit):
     assert all(line.startswith("  ") and len(line) <= LINE for line in lines[2:])
     assert " ".join(line.strip() for line in lines[2:]) == sentence
     assert max(map(len, dfsp.shown(review_fit.studies).split("\n"))) <= LINE
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    table = pd.DataFrame({"x": [-1e-17, -4e-7, -6e-7, 1.0]})
+    assert shown(table).split() == [
+        "x",
+        "0",
+        "0.000000",
+        "1",
+        "0.000000",
+        "2",
+        "-0.000001",
+        "3",
+        "1.000000",
+    ]

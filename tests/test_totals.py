@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 import dfsp
-from dfsp.analyses.totals import Total, log_likelihood_of_total, scenarios
+from dfsp.analyses.totals import Total, log_likelihood_of_total, over_sets, scenarios
+from dfsp.engine.posterior import solve
 from dfsp.model.likelihood import log_likelihood
 
 
@@ -88,7 +89,7 @@ def test_scenarios(review_evidence):
 
 
 def one_study(events, total):
-    return pd.DataFrame({"study": ["total"], "events": [events], "total": [total]})
+    return pd.DataFrame({"study": ["A"], "events": [events], "total": [total]})
 
 
 @pytest.mark.parametrize("tau", [dfsp.Fixed(0.5), dfsp.HalfNormal(1.0)])
@@ -159,10 +160,19 @@ def test_wide_priors_are_not_cut_off(review_evidence):
     assert own == pytest.approx(0.058, abs=1e-3)
 
 
-def test_a_grid_that_ends_too_early_is_refused(review_evidence, monkeypatch):
-    monkeypatch.setattr("dfsp.analyses.totals.DEPTH_OF_MU", 1e-3)
-    with pytest.raises(dfsp.DfspError, match="lies at the edge of the grid"):
-        scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
+@pytest.mark.parametrize("counts", [(0, 40), (7, 30), (12, 12)], ids=str)
+@pytest.mark.parametrize(
+    "tau", [dfsp.HalfNormal(1), dfsp.HalfCauchy(1), dfsp.Fixed(0.5)], ids=lambda tau: tau.family
+)
+def test_a_total_of_one_cohort_is_a_study(counts, tau):
+    """If only one set of cohorts has so many patients, it is known who was counted."""
+    model = dfsp.Model(tau=tau)
+    total = over_sets(Total(*counts, np.array([counts[1], 50, 51])), model)
+    study = solve([counts[0]], [counts[1]], model)
+    assert total.log_marginal_likelihood == pytest.approx(study.log_marginal_likelihood, abs=1e-6)
+    for name in ("mu", "typical_rate", "mean_rate", "new_study_rate"):
+        found, expected = (getattr(each, name).summary() for each in (total, study))
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_other_effects_are_refused(review_evidence):

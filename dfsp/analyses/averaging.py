@@ -9,11 +9,11 @@ import pandas as pd
 
 from dfsp.analyses.dimensions import EFFECTS
 from dfsp.constants import STATISTICS
-from dfsp.engine.posterior import Distribution
+from dfsp.engine.distributions import Distribution
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit, fit
-from dfsp.model.effects import BetaBinomial, Effects
+from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
@@ -68,7 +68,8 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
     Raises
     ------
     DfspError
-        Fewer than two fits, counts that differ, or prior probabilities that cannot be used.
+        Fewer than two fits, counts that differ, a prior under which marginal likelihoods cannot be
+        compared, or prior probabilities that cannot be used.
     """
     if len(fits) < 2:
         raise DfspError("an average needs two models or more; give a mapping of names to fits")
@@ -79,18 +80,21 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
                 f"models {first!r} and {name!r} are not of the same counts; marginal likelihoods "
                 "can be compared on identical counts only"
             )
+    for name, each in fits.items():
+        if each.model.no_comparison:
+            raise DfspError(f"model {name!r}: {each.model.no_comparison}")
     weight = np.array([1.0 if prior is None else prior.get(name, -1.0) for name in fits])
     named = prior is None or set(prior) == set(fits)
     if not named or not (weight >= 0).all() or not weight.sum():
         raise DfspError(
             f"prior = {dict(prior or {})!r}; give a probability for each of {', '.join(fits)}"
         )
-    evidence = np.array([each.exact.log_marginal_likelihood for each in fits.values()])
-    probability = weight * np.exp(evidence - evidence.max())
+    log_ml = np.array([each.exact.log_marginal_likelihood for each in fits.values()])
+    probability = weight * np.exp(log_ml - log_ml.max())
     probability /= probability.sum()
     models = pd.DataFrame(
         {
-            "log_marginal_likelihood": evidence,
+            "log_marginal_likelihood": log_ml,
             "prior": weight / weight.sum(),
             "probability": probability,
         },
@@ -121,12 +125,7 @@ def fit_with_effects(
     -------
     dict of str to Fit
     """
-    return {
-        name: fit(counts, Model(effects=each))
-        if isinstance(each, BetaBinomial)
-        else fit(counts, Model(model.mu, model.tau, each))
-        for name, each in effects.items()
-    }
+    return {name: fit(counts, model.with_effects(each)) for name, each in effects.items()}
 
 
 def describe_average(result: Average) -> str:

@@ -1,38 +1,42 @@
 """Whether intervals cover what they claim, at the user's own number and size of studies.
 
-Simulation-based calibration (Talts et al. 2018, doi:10.48550/arXiv.1804.06788): parameters are
-drawn from the prior, counts from the parameters, and the position of each true value in its
-posterior must be uniform. A study of n patients has only n + 1 possible counts, so the likelihoods
-of all of them on one grid over the prior serve every simulated data set.
+*Simulation-based calibration* (Talts et al. 2018, doi:10.48550/arXiv.1804.06788): parameters are
+drawn from the prior, counts from the parameters; the posterior's distribution function at each true
+value (its probability integral transform, PIT) must be uniform.
+
+*Coverage* at fixed truths, of four ways to pool, is a description and no verdict: a Bayesian
+interval covers nominally on average over its prior, and need not at any fixed truth.
+
+Studies of given sizes have few possible counts, whose likelihoods on one grid over the prior serve
+all simulated data sets (`dfsp.engine.many`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import chdtrc, logit
+from scipy.sparse import csr_array
+from scipy.special import betaincinv, chdtrc, logit, ndtr, ndtri
 
 from dfsp.checks import Check
-from dfsp.constants import SEED
-from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate
+from dfsp.constants import ENDS, SEED
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.many import BLOCK, SharedGrid, distinct_counts
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import fit
-from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects
+from dfsp.model.effects import Effects, NormalEffects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed, LogNormal, Prior
 from dfsp.seeds import generator, integer
 
 Array = npt.NDArray[np.float64]
-
-NAMES = ("mu", "tau", "concentration", "mean_rate", "new_study_rate")
-"""Quantities whose calibration is judged, where the effects have them and the prior does not fix
-them; the typical rate has the position of mu."""
+Intervals = dict[str, Array]
+"""By quantity, the ends on the logit scale, shape (data set, 2); NaN if there is none."""
 
 Engine = Literal["table", "fit", "nuts"]
 
@@ -45,18 +49,14 @@ ENGINES: dict[Engine, str] = {
 BINS = 20
 SIGNIFICANCE = 1e-3
 """Probability that a verdict fails when all is well; the same seed gives the same verdict."""
-
 LEAST = 100  # data sets
-ROWS = 40  # of tau
-PER_SD = 0.35  # spacing of mu in units of the narrowest posterior that the studies allow
-FAR = 6.0  # prior standard deviations of mu that the table covers
-TAIL = 1e-6  # prior probability of tau beyond the table
-NEGLIGIBLE = 1e-10  # weight of a node that is left out
-MOST = 250_000_000  # numbers in a table, 2 GB
-TOGETHER = 64  # data sets computed at once
-AT_ONCE = 32  # possible counts whose likelihoods are computed at once
 NARROWEST = 1e-9  # tau, where the truth is 0
-DRAWS, THIN = 1000, 10  # of NUTS for a data set
+DRAWS, THIN = 1000, 10  # of NUTS for a data set: every tenth draw is nearly independent
+
+Z = float(ndtri(ENDS[1]))
+SMALLEST, LARGEST = 1e-6, 100.0  # true rate, true tau
+RATES = (0.1, 0.3, 0.6, 0.85)
+TAUS = (0.0, 0.3, 0.6, 1.0, 1.5)
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,42 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """The positions of true values in their posteriors, and what they say.
+class DataSets:
+    """Simulated counts of one design, and the model they are analysed with.
 
     Attributes
     ----------
-    positions : pandas.DataFrame
-        One row a data set, one column a quantity of `NAMES`: P(quantity <= true value | counts).
+    events : array, shape (data set, study)
+    total : array, shape (study,)
+    model : Model
+    """
+
+    events: npt.NDArray[np.intp]
+    total: npt.NDArray[np.intp]
+    model: Model
+
+    @cached_property
+    def shared(self) -> tuple[SharedGrid, csr_array]:
+        """The grid of all of them, and how often each has the grid's counts."""
+        events, total, times = distinct_counts(self.events, self.total)
+        return SharedGrid(events, total, [self.model], float(self.total.sum())), times
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Where true values lie in their posteriors, and what that says.
+
+    Attributes
+    ----------
+    pit : pandas.DataFrame
+        One row a data set, one column a quantity (`judged`): P(quantity <= true value | counts).
     checks : tuple of Check
-        One a quantity: whether the positions are uniform (chi-square over 20 bins, or fewer where
-        data sets are few).
+        One a quantity: whether these are uniform (chi-square over 20 bins, or fewer where data sets
+        are few).
     engine : {"table", "fit", "nuts"}
     """
 
-    positions: pd.DataFrame
+    pit: pd.DataFrame
     checks: tuple[Check, ...]
     engine: Engine
 
@@ -104,165 +126,7 @@ class Calibration:
             if check.passed is False
         ]
         verdict = f"NOT calibrated: {', '.join(failures)}" if failures else "calibrated"
-        return f"{len(self.positions):,} simulated data sets, {ENGINES[self.engine]}: {verdict}"
-
-
-class Table:
-    """The likelihood of every possible count of every study on one grid over the prior."""
-
-    def __init__(self, total: npt.NDArray[np.intp], model: Model) -> None:
-        self.model = model
-        self.total = total
-        prior, tail = model.location, model.scale
-        narrow = (0.25 * self.total.sum() + prior.sd**-2) ** -0.5
-        span = FAR * prior.sd
-        self.mu = np.linspace(
-            prior.mean - span, prior.mean + span, int(2 * span / (PER_SD * narrow)) + 2
-        )
-        self.spacing = float(self.mu[1] - self.mu[0])
-        if isinstance(tail, Fixed):
-            self.scale = float(tail.scale)
-            self.u, self.u_weights = np.array([np.arcsinh(1.0)]), np.ones(1)
-            self.half = 0.0
-        else:
-            self.scale = min(float(tail.ppf(0.5)), narrow)
-            upper = min(tail.upper, float(tail.ppf(1 - TAIL)))
-            nodes, weights, _ = legendre_rule(ROWS)
-            self.half = float(np.arcsinh(upper / self.scale)) / 2
-            self.u, self.u_weights = self.half * (nodes + 1), self.half * weights
-        self.tau = self.scale * np.sinh(self.u)
-        sizes, self.which = np.unique(self.total, return_inverse=True)
-        number = int((sizes + 1).sum()) * self.mu.size * self.tau.size
-        if number > MOST:
-            raise DfspError(
-                f"the likelihoods of all possible counts need {8 * number / 1e9:.0f} GB; the table "
-                f"takes at most {8 * MOST / 1e9:.0f} GB: calibrate through the public fit instead"
-            )
-        log_prior = prior.logpdf(self.mu)
-        if len(self.tau) > 1:
-            rows = tail.logpdf(self.tau) + np.log(self.scale * np.cosh(self.u))
-            log_prior = log_prior + (rows + np.log(self.u_weights))[:, None]
-        self.log_prior = np.broadcast_to(log_prior, (len(self.tau), len(self.mu)))
-        mu, tau = np.broadcast_arrays(self.mu, self.tau[:, None])
-        self.points = mu.ravel(), tau.ravel()
-        self.first = np.cumsum([0, *(sizes[:-1] + 1)])
-        events = np.concatenate([np.arange(n + 1) for n in sizes]).astype(float)
-        totals = np.repeat(sizes, sizes + 1).astype(float)
-        self.log_l = np.empty((len(events), mu.size))
-        for start in range(0, len(events), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            found = model.effects.log_likelihood_of_all(
-                events[some], totals[some], self.mu, self.tau, level=1
-            )
-            self.log_l[some] = found.reshape(len(found), -1)
-
-    @cached_property
-    def mean_rates(self) -> Array:
-        """Logit mean rates at the nodes, shape (row, mu)."""
-        rates = logit_mean_rate(*self.points, self.model.effects.new)
-        return rates.reshape(len(self.tau), len(self.mu))
-
-    def log_likelihood(self, events: npt.NDArray[np.intp]) -> Array:
-        """Return the log likelihood of data sets, shape (data set, row, mu)."""
-        total = np.zeros((len(events), self.log_l.shape[1]))
-        for study, size in enumerate(self.which):
-            total += self.log_l[self.first[size] + events[:, study]]
-        return total.reshape(len(events), len(self.tau), len(self.mu))
-
-    def weights(self, events: npt.NDArray[np.intp]) -> Array:
-        """Return posterior probabilities of the nodes, shape (data set, row, mu)."""
-        weight = self.log_likelihood(events) + self.log_prior
-        weight -= weight.max((-1, -2), keepdims=True)
-        np.exp(weight, out=weight)
-        weight /= weight.sum((-1, -2), keepdims=True)
-        return weight
-
-    def positions(self, truth: Truth) -> dict[str, Array]:
-        """Return P(quantity <= true value | counts) by quantity, each for all data sets."""
-        cuts = self.cuts(truth.mean)
-        blocks = []
-        for start in range(0, len(truth.mu), TOGETHER):
-            block = slice(start, start + TOGETHER)
-            weight = self.weights(truth.events[block])
-            within = cumulate(weight, np.ones(1))
-            whole = np.broadcast_to(truth.mu[block, None], cuts[block].shape)
-            tau = self._below_tau(weight, truth.tau[block])
-            mean = self._at(within, cuts[block])
-            new = self._below_new(weight, truth.new[block])
-            blocks.append((self._at(within, whole), tau, 1 - tau, mean, new))
-        return dict(zip(NAMES, map(np.concatenate, zip(*blocks, strict=True)), strict=True))
-
-    def cuts(self, mean: Array) -> Array:
-        """Return the mu of each row that has a mean rate (logit scale), shape (mean, row)."""
-        return np.stack([np.interp(mean, row, self.mu) for row in self.mean_rates], axis=1)
-
-    def around(self, mu: Array) -> tuple[npt.NDArray[np.intp], Array]:
-        """Return the four nodes of mu about each point and their weights in a cubic."""
-        position = np.clip((mu - self.mu[0]) / self.spacing, 0, len(self.mu) - 1)
-        start = np.clip(position.astype(int) - 1, 0, len(self.mu) - 4)
-        t = position - start
-        basis = np.stack(
-            [
-                -(t - 1) * (t - 2) * (t - 3) / 6,
-                t * (t - 2) * (t - 3) / 2,
-                -t * (t - 1) * (t - 3) / 2,
-                t * (t - 1) * (t - 2) / 6,
-            ],
-            axis=-1,
-        )
-        return start[..., None] + np.arange(4), basis
-
-    def _at(self, within: Array, mu: Array) -> Array:
-        """Sum over rows the mass below `mu`, both (data set, row)."""
-        nodes, basis = self.around(mu)
-        around = np.take_along_axis(within, nodes, axis=-1)
-        return np.asarray(np.clip((around * basis).sum((-1, -2)), 0, 1))
-
-    def _below_tau(self, weight: Array, tau: Array) -> Array:
-        """Integrate the density of u, a polynomial through the rows, up to the true tau."""
-        if len(self.tau) == 1:
-            return np.asarray(tau >= self.tau, dtype=float)
-        density = weight.sum(-1) / self.u_weights
-        coefficients = density @ legendre_rule(len(self.tau))[2].T
-        x = np.arcsinh(tau / self.scale) / self.half - 1
-        p = np.polynomial.legendre.legvander(np.clip(x, -1, 1), len(self.tau))
-        degree = np.arange(1, len(self.tau))
-        integral = np.column_stack([x + 1, (p[:, 2:] - p[:, :-2]) / (2 * degree + 1)])
-        return np.asarray(np.clip((coefficients * integral).sum(-1) * self.half, 0, 1))
-
-    def _below_new(self, weight: Array, new: Array) -> Array:
-        effects = self.model.effects.new
-        flat = weight.reshape(len(new), -1)
-        below = np.empty(len(new))
-        for i, row in enumerate(flat):
-            main = np.flatnonzero(row > NEGLIGIBLE)
-            below[i] = row[main] @ effects.cdf(new[i], *(each[main] for each in self.points))
-        return below
-
-
-def draw_counts(
-    mu: Array, tau: Array, total: npt.NDArray[np.intp], effects: Effects, rng: np.random.Generator
-) -> Truth:
-    """Draw study effects, one more study's effect, and counts; `mu` and `tau` (data set,)."""
-    shape = (len(mu), len(total))
-    each = np.broadcast_to(mu[:, None], shape), np.broadcast_to(tau[:, None], shape)
-    theta = effects.new.draw(*each, rng)
-    if isinstance(effects, Exnex):
-        alone = effects.mean + effects.sd * rng.standard_normal(shape)
-        theta = np.where(rng.uniform(size=shape) < effects.exchangeable, theta, alone)
-    events = rng.binomial(total, sigmoid(theta))
-    mean = logit_mean_rate(mu, np.maximum(tau, NARROWEST), effects.new)
-    return Truth(mu, tau, mean, effects.new.draw(mu, tau, rng), events)
-
-
-def logit_mean_rate(mu: Array, tau: Array, effects: Effects | None = None) -> Array:
-    """Return logit E[p] given mu and tau, from the rarer outcome, which keeps its digits.
-
-    `effects` (normal by default) are symmetric about mu, or have their mean at logit^-1(mu).
-    """
-    one = np.ones(1)
-    log_p = (effects or NormalEffects()).log_likelihood(one, one, -np.abs(mu), tau, level=1)[0]
-    return np.asarray(np.where(mu < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p))))
+        return f"{len(self.pit):,} simulated data sets, {ENGINES[self.engine]}: {verdict}"
 
 
 def calibrate(
@@ -274,7 +138,7 @@ def calibrate(
     fitted: Model | None = None,
     seed: int = SEED,
 ) -> Calibration:
-    """Simulate data sets of the same design from the prior, fit each, and judge the positions.
+    """Simulate data sets of the same design from the prior, fit each, and judge the true values.
 
     Parameters
     ----------
@@ -301,100 +165,123 @@ def calibrate(
     Raises
     ------
     DfspError
-        A model or an option that cannot be used, or a design too large for the table.
+        A model or an option that cannot be used, a prior that has no use for draws, or a design
+        too large for one grid.
     """
     model = model or Model()
     fitted = fitted or model
-    counts = counts if isinstance(counts, Counts) else check_table(counts)
+    counts = Counts.of(counts)
     total = counts.table["total"].to_numpy(np.intp)
     for each in (model, fitted):
         if not isinstance(each, Model):
             raise DfspError(f"model {each!r}; give a dfsp.Model(mu, tau, effects)")
-    whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-    if not whole or number < LEAST:
-        raise DfspError(f"number = {number!r}; give a whole number of {LEAST} or more")
+        if each.no_picture:
+            raise DfspError(
+                f"{each}: true values cannot be drawn from it, nor judged: {each.no_picture}"
+            )
+    _require_whole(number, LEAST)
     if engine not in ENGINES:
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(ENGINES)}")
     truth = simulate(total, model, number, generator(seed, f"calibration {engine}"))
     if engine == "table":
-        found = Table(total, fitted).positions(truth)
+        found = on_one_grid(truth, total, fitted)
     elif engine == "fit":
         found = _fitted(truth, counts, fitted, generator(seed, "positions"))
     else:
         found = _sampled(truth, counts.table, fitted, seed)
-    names = [name for name in judged(fitted) if name in judged(model)]
-    positions = pd.DataFrame({name: found[name] for name in names})
-    return Calibration(positions, tuple(_uniform(positions[name], name) for name in names), engine)
+    pit = pd.DataFrame({name: found[name] for name in judged(fitted) if name in judged(model)})
+    return Calibration(pit, tuple(_uniform(pit[name], name) for name in map(str, pit)), engine)
 
 
 def judged(model: Model) -> tuple[str, ...]:
-    """Return the quantities of `NAMES` that a model has and leaves open."""
-    if isinstance(model.effects, BetaBinomial):
-        absent = {"mu", "tau"}
-    else:
-        absent = {"concentration", *(["tau"] if isinstance(model.tau, Fixed) else [])}
-    return tuple(name for name in NAMES if name not in absent)
+    """Return the quantities that are judged: what a model has and leaves open.
+
+    The typical rate is where mu is.
+    """
+    spread = model.effects.spread
+    open_ones = ("mu", *([spread] if model.spread_prior.known is None else []))
+    return tuple(
+        name for name in (*open_ones, "mean_rate", "new_study_rate") if name in model.quantities
+    )
 
 
 def narrower(model: Model) -> Model:
-    """Return the model with a prior of tau half as wide: a control that must fail.
-
-    With beta-binomial effects the prior of the concentration is four times as wide, since
-    1/sqrt(concentration) is what tau is for the others.
+    """Return the model with priors of half the spread between studies: a control that must fail.
 
     Raises
     ------
     DfspError
         tau is fixed.
     """
-    effects = model.effects
-    if isinstance(effects, BetaBinomial):
-        larger = _scaled(effects.concentration, 4)
-        return replace(model, effects=replace(effects, concentration=larger))
-    if isinstance(model.tau, Fixed):
-        raise DfspError("a fixed tau has no narrower prior; choose another family for a control")
-    return replace(model, tau=_scaled(model.tau, 0.5))
-
-
-def _scaled(prior: Any, factor: float) -> Prior:
-    if isinstance(prior, LogNormal):
-        return replace(prior, location=prior.location + float(np.log(factor)))
-    scaled: Prior = replace(prior, scale=factor * prior.scale)
-    return scaled
+    return model.narrowed()
 
 
 def simulate(
     total: npt.NDArray[np.intp], model: Model, number: int, rng: np.random.Generator
 ) -> Truth:
     """Draw parameters from the prior, and counts from them."""
-    mu = model.location.sample(number, rng)
-    tau = np.broadcast_to(model.scale.sample(number, rng), mu.shape)
+    mu = model.location_prior.sample(number, rng)
+    tau = np.broadcast_to(model.spread_prior.sample(number, rng), mu.shape)
     return draw_counts(mu, tau, total, model.effects, rng)
+
+
+def draw_counts(
+    mu: Array, tau: Array, total: npt.NDArray[np.intp], effects: Effects, rng: np.random.Generator
+) -> Truth:
+    """Draw study effects, one more study's effect, and counts; `mu` and `tau` (data set,)."""
+    shape = (len(mu), len(total))
+    each = np.broadcast_to(mu[:, None], shape), np.broadcast_to(tau[:, None], shape)
+    events = rng.binomial(total, sigmoid(effects.draw_study(*each, rng)))
+    mean = effects.new.logit_mean_rate(mu, np.maximum(tau, NARROWEST))
+    return Truth(mu, tau, mean, effects.new.draw(mu, tau, rng), events)
+
+
+def on_one_grid(truth: Truth, total: npt.NDArray[np.intp], model: Model) -> dict[str, Array]:
+    """Return the PIT values of `judged` quantities, all posteriors computed on one grid."""
+    grid, times = DataSets(truth.events, total, model).shared
+    names, effects = judged(model), model.effects
+    # On the grid's own coordinates, which a concentration falls with
+    own = {effects.spread: "tau"}
+    values = {
+        "mu": truth.mu, "tau": truth.tau, "mean_rate": truth.mean, "new_study_rate": truth.new,
+    }  # fmt: skip
+    found: dict[str, list[Array]] = {name: [] for name in names}
+    start = 0
+    for tables in grid.tables(times):
+        block = slice(start, start + len(tables.mean))
+        start = block.stop
+        for name in names:
+            key = own.get(name, name)
+            found[name].append(tables.below(key, values[key][block]))
+    pit = {name: np.concatenate(each) for name, each in found.items()}
+    one, two = effects.reported(np.array([1.0, 2.0]))
+    return {name: 1 - p if name == effects.spread and two < one else p for name, p in pit.items()}
 
 
 def _fitted(
     truth: Truth, counts: Counts, model: Model, rng: np.random.Generator
 ) -> dict[str, Array]:
     names = judged(model)
-    values = _by_name(truth.mu, truth.tau, sigmoid(truth.mean), sigmoid(truth.new))
+    values = _by_name(model.effects, truth.mu, truth.tau, sigmoid(truth.mean), sigmoid(truth.new))
     found = {name: np.empty(len(truth.mu)) for name in names}
     for i, events in enumerate(truth.events):
         simulated = replace(counts, table=counts.table.assign(events=events))
         posterior = fit(simulated, model).exact
         for name in names:
-            found[name][i] = _position(getattr(posterior, name), values[name][i], rng.uniform())
+            found[name][i] = _pit(getattr(posterior, name), values[name][i], rng.uniform())
     return found
 
 
-def _position(posterior: Distribution, value: float, share: float) -> float:
+def _pit(posterior: Distribution, value: float, share: float) -> float:
     """Return P(quantity <= value); rates that round to 0 or to 1 are taken apart by `share`."""
     low, high = float(posterior.cdf[0]), float(posterior.cdf[-1])
-    below = 1 - posterior.above(value)
+    below = 1 - posterior.prob_above(value)
     return share * low if below < low else high + share * (1 - high) if below > high else below
 
 
-def _by_name(mu: Array, tau: Array, mean: Array, new: Array) -> dict[str, Array]:
-    return dict(zip(NAMES, (mu, tau, tau**-2.0, mean, new), strict=True))
+def _by_name(effects: Effects, mu: Array, tau: Array, mean: Array, new: Array) -> dict[str, Array]:
+    spread = effects.reported(tau)
+    return {"mu": mu, effects.spread: spread, "mean_rate": mean, "new_study_rate": new}
 
 
 def _sampled(truth: Truth, table: pd.DataFrame, model: Model, seed: int) -> dict[str, Array]:
@@ -405,8 +292,8 @@ def _sampled(truth: Truth, table: pd.DataFrame, model: Model, seed: int) -> dict
 
     compiled = nutpie.compile_pymc_model(build(table, model))
     rng = generator(seed, "positions")
-    effects, names = model.effects.new, judged(model)
-    true = _by_name(truth.mu, truth.tau, truth.mean, truth.new)
+    effects, names = model.effects, judged(model)
+    true = _by_name(effects, truth.mu, truth.tau, truth.mean, truth.new)
     found = {name: np.empty(len(truth.mu)) for name in names}
     for i, events in enumerate(truth.events):
         tree = nutpie.sample(
@@ -415,23 +302,21 @@ def _sampled(truth: Truth, table: pd.DataFrame, model: Model, seed: int) -> dict
             seed=integer(seed, f"calibration {i}"), progress_bar=False,
         )  # fmt: skip
         draws = {name: each.to_numpy()[0] for name, each in tree["posterior"].data_vars.items()}
-        if isinstance(effects, BetaBinomial):
-            mu, tau = logit(draws["mean_rate"]), draws["concentration"] ** -0.5
-        else:
-            mu, tau = draws["mu"], draws["tau"]
-        drawn = _by_name(mu, tau, logit_mean_rate(mu, tau, effects), effects.draw(mu, tau, rng))
+        mu, tau = effects.coordinates(draws)
+        mean, new = effects.new.logit_mean_rate(mu, tau), effects.new.draw(mu, tau, rng)
+        drawn = _by_name(effects, mu, tau, mean, new)
         for name in names:
-            # Every THIN-th draw is nearly independent; ties do not occur.
+            # Ties do not occur.
             below = np.sum(drawn[name][::THIN] < true[name][i])
             found[name][i] = (below + rng.uniform()) / (DRAWS // THIN + 1)
     return found
 
 
-def _uniform(position: "pd.Series[float]", name: str) -> Check:
-    """Judge positions by Pearson's chi-square over equal bins."""
-    bins = min(BINS, len(position) // 10)
-    observed = np.histogram(position, bins=bins, range=(0, 1))[0]
-    expected = len(position) / bins
+def _uniform(pit: "pd.Series[float]", name: str) -> Check:
+    """Judge PIT values by Pearson's chi-square over equal bins."""
+    bins = min(BINS, len(pit) // 10)
+    observed = np.histogram(pit, bins=bins, range=(0, 1))[0]
+    expected = len(pit) / bins
     statistic = float(((observed - expected) ** 2 / expected).sum())
     p = float(chdtrc(bins - 1, statistic))
     verdict = "are spread evenly" if p >= SIGNIFICANCE else "are NOT spread evenly"
@@ -440,6 +325,234 @@ def _uniform(position: "pd.Series[float]", name: str) -> Check:
         passed=p >= SIGNIFICANCE,
         value=p,
         limit=SIGNIFICANCE,
-        says=f"the positions of {len(position)} true values in their posteriors {verdict} over "
+        says=f"the positions of {len(pit)} true values in their posteriors {verdict} over "
         f"{bins} bins (chi-square {statistic:.1f}, p = {p:.3g}).",
     )
+
+
+def coverage(
+    counts: Counts | pd.DataFrame,
+    model: Model | None = None,
+    *,
+    rates: Sequence[float] = RATES,
+    taus: Sequence[float] = TAUS,
+    number: int = 400,
+    seed: int = SEED,
+) -> pd.DataFrame:
+    """Simulate data sets at fixed truths and see which intervals hold them.
+
+    Parameters
+    ----------
+    counts : Counts or pandas.DataFrame
+        Its number of studies and their sizes are the design; its events are not used.
+    model : Model, optional
+        Of the hierarchical analysis; normal effects.
+    rates : sequence of float
+        True typical rates, between 0 and 1.
+    taus : sequence of float
+        True standard deviations between studies, logit scale, 0 or more.
+    number : int
+        Data sets at each truth.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        `typical_rate`, `tau` (the truth), `method`, `quantity` (`typical_rate`, `mean_rate`,
+        `new_study_rate`), `coverage` (share of data sets; for a new study the probability that
+        its true rate is inside, averaged), `width` (mean over the data sets with an interval, rate
+        scale; NaN if there is none), `without` (data sets in which the method gives no interval;
+        they count as not covered).
+
+        Methods: `hierarchical`; `complete pooling` with the Clopper-Pearson interval, used for
+        all three; `normal approximation` of the logits with 0.5 added, DerSimonian & Laird
+        (1986, doi:10.1016/0197-2456(86)90046-2); `maximum likelihood` of the binomial-normal
+        model with an interval from the curvature of its profile. The last two have no mean rate
+        of their own: their typical rate is used.
+
+    Raises
+    ------
+    DfspError
+        A truth or a number of data sets that is not possible, or effects other than normal.
+    """
+    model = model or Model()
+    counts = Counts.of(counts)
+    model.require_linear("coverage is computed for")
+    _require_whole(number, 1)
+    possible = _within(rates, SMALLEST, 1 - SMALLEST) and _within(taus, 0, LARGEST)
+    if not possible:
+        raise DfspError(
+            f"rates = {rates!r}, taus = {taus!r}; give one or more of each, rates in (0, 1), taus "
+            f"0 or more (to {LARGEST:g})"
+        )
+    total = counts.table["total"].to_numpy(np.intp)
+    rng = generator(seed, "coverage")
+    truths = [(rate, tau) for rate in rates for tau in taus]
+    drawn = []
+    for rate, tau in truths:
+        mu, spread = np.full(number, float(logit(rate))), np.full(number, float(tau))
+        drawn.append(draw_counts(mu, spread, total, NormalEffects(), rng))
+    data = DataSets(np.concatenate([truth.events for truth in drawn]), total, model)
+    found = {method: compute(data) for method, compute in METHODS.items()}
+    rows = []
+    for i, (of_truth, truth) in enumerate(zip(truths, drawn, strict=True)):
+        own = slice(i * number, (i + 1) * number)
+        for method, intervals in found.items():
+            for name, ends in intervals.items():
+                held, width = _held(name, ends[own], truth)
+                without = int(np.isnan(ends[own]).any(-1).sum())
+                rows.append((*of_truth, method, name, held, width, without))
+    columns = ["typical_rate", "tau", "method", "quantity", "coverage", "width", "without"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def describe_trust(
+    references: pd.DataFrame,
+    calibrations: Sequence[Calibration],
+    control: Calibration,
+    covered: pd.DataFrame,
+) -> str:
+    """Say whether the numbers can be trusted, and what adding patients up would have cost.
+
+    Parameters
+    ----------
+    references : pandas.DataFrame
+        From `compare_references`.
+    calibrations : sequence of Calibration
+    control : Calibration
+        Of a wrong prior.
+    covered : pandas.DataFrame
+        From `coverage`.
+    """
+    good = all(check.passed for each in calibrations for check in each.checks)
+    caught = any(check.passed is False for check in control.checks)
+    means = covered.groupby(["method", "quantity"])["coverage"].mean()
+    sets = " and ".join(f"{len(each.pit):,}" for each in calibrations)
+    return (
+        f"{int(references['reproduced'].sum())} of {len(references)} published values are "
+        f"reproduced; in {sets} simulated data sets of this design the posteriors are "
+        f"{'calibrated' if good else 'NOT calibrated'}, and a wrong prior is "
+        f"{'caught' if caught else 'NOT caught'}. Averaged over the fixed truths, 95 % intervals "
+        f"hold the typical rate in {means['hierarchical', 'typical_rate']:.0%} of data sets and a "
+        f"new study's rate with probability {means['hierarchical', 'new_study_rate']:.0%} "
+        f"(hierarchical), against {means['complete pooling', 'typical_rate']:.0%} and "
+        f"{means['complete pooling', 'new_study_rate']:.0%} when patients are added up."
+    )
+
+
+def _require_whole(number: object, least: int) -> None:
+    whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+    if not whole or number < least:  # type: ignore[operator]
+        raise DfspError(f"number = {number!r}; give a whole number of {least} or more")
+
+
+def _within(values: Sequence[float], low: float, high: float) -> bool:
+    array = np.asarray(values)
+    numbers = array.ndim == 1 and array.size > 0 and array.dtype.kind in "iuf"
+    return bool(numbers and ((array >= low) & (array <= high)).all())
+
+
+def _held(name: str, ends: Array, truth: Truth) -> tuple[float, float]:
+    mu, tau = truth.mu[0], truth.tau[0]
+    low, high = ends.T
+    widths = (sigmoid(high) - sigmoid(low))[~np.isnan(low)]
+    width = float(widths.mean()) if len(widths) else float("nan")
+    if name == "new_study_rate" and tau > 0:
+        return float(np.nan_to_num(ndtr((high - mu) / tau) - ndtr((low - mu) / tau)).mean()), width
+    value = truth.mean[0] if name == "mean_rate" else mu
+    return float(np.mean((low <= value) & (value <= high))), width
+
+
+def _hierarchical(data: DataSets) -> Intervals:
+    grid, times = data.shared
+    own = {"typical_rate": "mu", "mean_rate": "mean_rate", "new_study_rate": "new_study_rate"}
+    parts = [
+        {name: some.quantiles(key, ENDS) for name, key in own.items()}
+        for some in grid.tables(times)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in own}
+
+
+def _complete_pooling(data: DataSets) -> Intervals:
+    r, n = data.events.sum(-1), data.total.sum()
+    low = np.where(r > 0, betaincinv(np.maximum(r, 1), n - r + 1, ENDS[0]), 0)
+    high = np.where(r < n, betaincinv(r + 1, np.maximum(n - r, 1), ENDS[1]), 1)
+    ends = logit(np.stack([low, high], axis=-1))
+    return dict.fromkeys(("typical_rate", "mean_rate", "new_study_rate"), ends)
+
+
+def _normal_approximation(data: DataSets) -> Intervals:
+    r, n = data.events + 0.5, data.total + 1.0
+    y, weight = np.log(r / (n - r)), 1 / (1 / r + 1 / (n - r))
+    sums = weight.sum(-1)
+    fixed = (weight * y).sum(-1) / sums
+    q = (weight * (y - fixed[:, None]) ** 2).sum(-1)
+    spare = sums - (weight**2).sum(-1) / sums
+    excess = q - (len(data.total) - 1)
+    tau2 = np.where(spare > 0, np.maximum(excess, 0) / np.where(spare > 0, spare, 1), 0)
+    weight = 1 / (1 / weight + tau2[:, None])
+    mu = (weight * y).sum(-1) / weight.sum(-1)
+    return _wald(mu, 1 / weight.sum(-1), tau2)
+
+
+def _maximum_likelihood(data: DataSets) -> Intervals:
+    """Maximise over the grid; near its maximum the profile of mu is a parabola in t.
+
+    mu = 2 sinh(t) is that of `SharedGrid`; the slope is 0 there, so that the curvature in mu is
+    that in t over (dmu/dt)^2.
+    """
+    grid, times = data.shared
+    t = np.arcsinh(grid.mu / 2)
+    spacing = t[1] - t[0]
+    u = grid.rows.u
+    number = times.shape[0]
+    mu, variance, tau2 = (np.empty(number) for _ in range(3))
+    step = max(1, BLOCK // grid.log_l.shape[1])
+    for start in range(0, number, step):
+        block = slice(start, start + step)
+        height = grid.log_likelihood(times[block])
+        profile = height.max(1)
+        best = profile.argmax(-1)
+        inner = (best > 0) & (best < len(t) - 1)
+        at = np.clip(best, 1, len(t) - 2)
+        rows = np.arange(len(at))
+        row = height[rows, :, at].argmax(-1)
+        (left, _), (middle, best_u), (right, _) = (
+            _highest(height[rows, :, at + step], u, row) for step in (-1, 0, 1)
+        )
+        slope, bend = (right - left) / 2, left - 2 * middle + right
+        good = inner & (bend < 0)
+        bend = np.where(good, bend, -1.0)
+        peak = np.where(good, t[at] - slope / bend * spacing, np.nan)
+        mu[block] = 2 * np.sinh(peak)
+        variance[block] = -((2 * np.cosh(peak) * spacing) ** 2) / bend
+        tau2[block] = (grid.rows.c * np.sinh(best_u)) ** 2
+    return _wald(mu, variance, tau2)
+
+
+def _highest(height: Array, u: Array, row: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the maximum over tau, shape (data set,), and its u, by a parabola about `row`."""
+    if len(u) == 1:
+        return height[:, 0], np.broadcast_to(u, len(height))
+    rows, k = np.arange(len(height)), np.clip(row, 1, len(u) - 2)
+    (x0, y0), (x1, y1), (x2, y2) = ((u[k + i], height[rows, k + i]) for i in (-1, 0, 1))
+    first, second = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    bend = np.minimum((second - first) / (x2 - x0), -1e-12)
+    at = np.clip((x0 + x1) / 2 - first / (2 * bend), x0, x2)
+    return y0 + (at - x0) * (first + bend * (at - x1)), at
+
+
+def _wald(mu: Array, variance: Array, tau2: Array) -> Intervals:
+    def interval(spread: Array) -> Array:
+        return np.stack([mu - Z * np.sqrt(spread), mu + Z * np.sqrt(spread)], axis=-1)
+
+    own = interval(variance)
+    return {"typical_rate": own, "mean_rate": own, "new_study_rate": interval(variance + tau2)}
+
+
+METHODS: dict[str, Callable[[DataSets], Intervals]] = {
+    "hierarchical": _hierarchical,
+    "complete pooling": _complete_pooling,
+    "normal approximation": _normal_approximation,
+    "maximum likelihood": _maximum_likelihood,
+}

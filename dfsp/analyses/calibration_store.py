@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfsp.analyses.calibration import ENGINES, Engine, calibrate
-from dfsp.analyses.interval_coverage import coverage
+from dfsp.analyses.calibration import ENGINES, Engine, calibrate, coverage
 from dfsp.constants import SEED
 from dfsp.engine import VERSION
 from dfsp.errors import DfspError

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
 
 from dfsp.checks import Check
 from dfsp.constants import QUANTILES, SEED, STATISTICS
-from dfsp.engine.posterior import Distribution, Posterior, invert, solve
+from dfsp.engine.distributions import product
+from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.fitting import resolved
@@ -367,44 +367,17 @@ def category_rates(result: Categories) -> pd.DataFrame:
         answers = {name: getattr(p, quantity) for name, p in result.posteriors.items()}
         for category in result.categories:
             path = [
-                answers[q.name] if category in q.yes else _complement(answers[q.name])
+                answers[q.name] if category in q.yes else answers[q.name].complement()
                 for q in result.questions
                 if category in q.yes + q.no
             ]
             distribution = path[0]
             for factor in path[1:]:
-                distribution = product_of(distribution, factor)
+                distribution = product(distribution, factor)
             rows.append(distribution.summary())
             index.append((label, category))
     names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
     return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
-
-
-def _complement(rate: Distribution) -> Distribution:
-    return Distribution(-rate.x[::-1], 1 - rate.cdf[::-1], 1 - rate.mean, rate.sd, True)
-
-
-SCORES = np.linspace(-6, 6, 97)
-
-
-def product_of(first: Distribution, second: Distribution) -> Distribution:
-    """Return the distribution of the product of two independent rates."""
-    # Points of the first, equidistant in normal scores, over the distribution of the second
-    weight = np.exp(-0.5 * SCORES**2)
-    weight /= weight.sum()
-    points = sigmoid(invert(first.x[None], first.cdf[None], ndtr(SCORES))[0])
-    other = sigmoid(invert(second.x[None], second.cdf[None], ndtr(SCORES))[0])
-    products = np.sort((points[:, None] * other[::4]).ravel())
-    z = np.unique(np.quantile(products, ndtr(np.linspace(-5, 5, 121))))
-    z = z[(z > 0) & (z < 1)]
-    with np.errstate(divide="ignore"):
-        ratio = np.minimum(z[:, None] / points, 1)
-        at = np.log(ratio / (1 - ratio))
-    below = np.interp(at, second.x, second.cdf, left=0.0, right=1.0)
-    cdf = np.maximum.accumulate(below @ weight)
-    mean = first.mean * second.mean
-    square = (first.mean**2 + first.sd**2) * (second.mean**2 + second.sd**2)
-    return Distribution(np.log(z / (1 - z)), cdf, mean, float(np.sqrt(square - mean**2)), True)
 
 
 def study_categories(result: Categories) -> pd.DataFrame:

@@ -114,7 +114,7 @@ def model_dimensions(
 
 def _with(model: Model, **part: Any) -> Model | None:
     """Return the model with another part; None where its effects have no such part."""
-    if "effects" not in part and isinstance(model.effects, BetaBinomial):
+    if "effects" not in part and model.effects.own_priors:
         return None
     return replace(model, **part)
 

@@ -23,14 +23,16 @@ from dfsp.analyses.dimensions import (
     combine,
     model_dimensions,
 )
-from dfsp.engine.many import SharedGrid
+from dfsp.constants import ENDS
+from dfsp.engine.many import MEDIAN_AND_ENDS, SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, NotEvaluable, count
+from dfsp.evidence.files import read_cells
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
-from dfsp.evidence.tables import Counts, read_cells, without
-from dfsp.model.effects import BetaBinomial, Effects, Exnex, NormalEffects, StudentT
+from dfsp.evidence.tables import Counts, without
+from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
 
@@ -44,8 +46,6 @@ TITLES = {
     "mu": "prior of mu",
 }
 """How choices are called; any other by its own name."""
-SLOWEST = (StudentT, Exnex, BetaBinomial, NormalEffects)
-"""Families in the order in which they start, so that the cores end together."""
 _NUMBERS = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
 _SIZES = ["studies", "events", "total", "dropped"]
 _Pairs = tuple[tuple[int, int], ...]
@@ -144,7 +144,7 @@ def multiverse(
         tables, pairs = _tables(outcome, evidence_sets, rules, folder, refuse)
     tables = [each for table in tables for each in _further(*table, of_counts, refuse)]
     for labels, model in models:
-        if isinstance(model.effects, BetaBinomial):
+        if model.effects.own_priors:
             reason = "no tau and mu: one analysis for all priors of these"
             refuse(EVERY, f"effects: {labels['effects']}", EVERY, reason)
     left_out = pd.DataFrame(
@@ -309,7 +309,7 @@ def _sets(folder: str | Path | None) -> list[str]:
     """Return the names of the evidence sets of a folder."""
     file = (DATA if folder is None else Path(folder)) / "evidence_sets.csv"
     try:
-        table, _ = read_cells(file.read_bytes())
+        table, *_ = read_cells(file.read_bytes())
         return list(table["evidence_set"].unique())
     except OSError as error:
         raise DfspError(f"{file}: the file cannot be read ({error.strerror})") from None
@@ -328,9 +328,16 @@ def _analyses(tables: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, M
     sharing: dict[tuple[object, ...], list[Model]] = {}
     for model in dict.fromkeys(models):
         # Priors that end at the same place, and have tails alike, share a grid.
-        key = (model.effects, model.scale.upper, bool(np.isfinite(model.scale.tail_power)))
+        prior = model.spread_prior
+        key = (model.effects, prior.upper, bool(np.isfinite(prior.tail_power)))
         sharing.setdefault(key, []).append(model)
-    groups = sorted(sharing.values(), key=lambda group: SLOWEST.index(type(group[0].effects)))
+    # Effects that take longest start first, so that the cores end together: those that give mu
+    # several modes, and of these, and of the others, those with heavy tails
+    groups = sorted(
+        sharing.values(),
+        key=lambda group: (group[0].effects.several_modes, group[0].effects.reach),
+        reverse=True,
+    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda group: _share(distinct, group), groups)
     return {key: numbers for each in found for key, numbers in each.items()}
@@ -342,22 +349,24 @@ def _share(distinct: list[_Pairs], models: list[Model]) -> dict[tuple[_Pairs, Mo
     times = np.array([[counts.count(pair) for pair in studies] for counts in distinct], float)
     events, total = np.array(studies, float).T
     grid = SharedGrid(events, total, models)
+    which = np.tile(np.arange(len(models)), len(distinct))
+    found = grid.solve(np.repeat(times, len(models), axis=0), which)
     keys = [(counts, model) for counts in distinct for model in models]
-    found = grid.solve(np.repeat(times, len(models), axis=0), [model for _, model in keys])
     numbers = np.column_stack([found.typical, found.mean, found.new, found.tau]).tolist()
     for i in np.flatnonzero(~found.resolved):
         counts, model = keys[i]
         events, total = np.array(counts).T
+        model.require_tail(events, total)
         numbers[i] = _numbers(solve(events, total, model))
     return dict(zip(keys, numbers, strict=True))
 
 
 def _numbers(posterior: Posterior) -> list[float]:
     typical, new = (
-        posterior.typical_rate.quantile([0.5, 0.025, 0.975]),
-        posterior.new_study_rate.quantile([0.5, 0.025, 0.975]),
+        posterior.typical_rate.quantile(MEDIAN_AND_ENDS),
+        posterior.new_study_rate.quantile(MEDIAN_AND_ENDS),
     )
-    ends = posterior.mean_rate.quantile([0.025, 0.975])
+    ends = posterior.mean_rate.quantile(ENDS)
     tau = float(posterior.tau.quantile(0.5)[0])
     return [*typical, posterior.mean_rate.mean, *ends, *new, tau]
 

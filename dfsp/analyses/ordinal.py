@@ -21,7 +21,6 @@ from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed
 from dfsp.seeds import generator, integer
 
 if TYPE_CHECKING:
@@ -157,8 +156,7 @@ def build(cells: Cells, model: Model) -> "pm.Model":
         row = pm.Data("row", cells.row)
         member = pm.Data("member", cells.member)
         count = pm.Data("count", cells.count)
-        mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
-        tau = sampling.positive_variable(pm, model.tau, "tau")
+        mu, tau = model.mu.pymc(pm, "mu"), model.tau.pymc(pm, "tau")
         complete = pm.HalfNormal("complete_step", STEP_SD)
         progression = pm.HalfNormal("progression_step", STEP_SD)
         z = pm.Normal("z", dims="study")
@@ -207,7 +205,7 @@ def fit_cumulative(
     cells = cells_of(evidence)
     tree = sampling.run(build(cells, model), draws, integer(seed, "cumulative"))
     # A fixed tau has nothing to converge.
-    judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, Fixed)]
+    judged = [n for n in PARAMETERS if n != "tau" or model.tau.known is None]
     return Cumulative(cells, model, tree, sampling.gate(tree, judged))
 
 

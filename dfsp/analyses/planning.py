@@ -15,12 +15,11 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
 
-from dfsp.engine.posterior import Posterior, invert
+from dfsp.engine.distributions import invert
+from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
-from dfsp.model.effects import BetaBinomial, StudentT
 from dfsp.model.likelihood import sigmoid
-from dfsp.model.priors import Fixed, HalfNormal, Uniform
 from dfsp.predictions import events_in_new_study, exact_posterior, rate_points
 from dfsp.summaries import chance
 
@@ -30,7 +29,6 @@ MOST = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
 FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
-NORMAL_SD_LIMIT = 1.0  # HalfNormal scale of tau above which the integral diverges
 STEP = 0.05  # of arcsinh, between points of the information's integral
 REACHES = (30.0, 60.0, 120.0, 240.0, 480.0, 700.0)  # logit; beyond, 1/p(1 - p) overflows
 NEGLIGIBLE = 1e-10  # share of an integral at its ends
@@ -361,15 +359,7 @@ def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
         where it lies so far out that its numerical error exceeds a tenth of it.
     """
     posterior = exact_posterior(posterior)
-    tau, effects = posterior.model.tau, posterior.model.effects
-    if isinstance(effects, BetaBinomial):
-        return SampleSize(None, None, "not computed for beta-binomial effects")
-    light = isinstance(tau, (Fixed, Uniform))
-    light = light or (isinstance(tau, HalfNormal) and tau.scale <= NORMAL_SD_LIMIT)
-    light = light and not isinstance(effects, StudentT)
-    if not light:
-        under = f"tau ~ {tau}, {effects}" if isinstance(effects, StudentT) else f"tau ~ {tau}"
-        why = f"diverges: under {under} the new-study rate has heavy logit tails"
+    if why := posterior.model.effects.no_sample_size(posterior.model.tau):
         return SampleSize(None, None, why)
     fine, coarse, short = (
         _information(posterior, step, faint)

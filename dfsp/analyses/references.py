@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,10 @@ from dfsp.errors import DfspError
 from dfsp.evidence.load import DATA
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.fitting import Fit, fit
-from dfsp.model.effects import BetaBinomial, effects_of
+from dfsp.model.effects import effects_of
 from dfsp.model.likelihood import LEVELS, log_likelihood, sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Normal, Pareto, tau_prior
+from dfsp.model.priors import Normal, Prior, tau_prior
 from dfsp.summaries import observed
 
 Array = npt.NDArray[np.float64]
@@ -36,6 +37,35 @@ Array = npt.NDArray[np.float64]
 FOLDER = DATA / "reference"
 
 _COLUMNS = ["case", "quantity", "statistic", "kind", "value", "ours", "tolerance", "reproduced"]
+
+
+@dataclass(frozen=True)
+class Pareto(Prior):
+    """Density falling as x^-(shape + 1) from `scale` on: for concentrations, never for tau."""
+
+    family = "pareto"
+    for_tau = False
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"shape": (0.1, 100.0)}
+    shape: float = 0.5
+    scale: float = 1.0
+
+    @property
+    def lower(self) -> float:  # type: ignore[override]
+        return self.scale
+
+    @property
+    def tail_power(self) -> float:
+        return self.shape
+
+    def pymc(self, pm: Any, name: str) -> Any:
+        return pm.Pareto(name, self.shape, self.scale)
+
+    def _log_density(self, x: Array) -> Any:
+        log_x = np.log(np.maximum(x, 1e-300))
+        return np.log(self.shape) + self.shape * np.log(self.scale) - (self.shape + 1) * log_x
+
+    def _quantile(self, q: Array) -> Any:
+        return self.scale * (1 - q) ** (-1 / self.shape)
 
 
 def compare_references(folder: str | Path = FOLDER) -> pd.DataFrame:
@@ -95,23 +125,26 @@ def _hierarchical(counts: Counts, **model: Any) -> dict[tuple[str, str], float]:
     result = _fit(counts, **model)
     found = _by_name(result.summary) | _by_name(result.studies.set_index("study"))
     found["log_marginal_likelihood", "value"] = result.exact.log_marginal_likelihood
-    if isinstance(result.model.effects, BetaBinomial):
+    if result.model.effects.own_priors:
         found |= _mode(counts, result.model)
     return found
 
 
 def _mode(counts: Counts, model: Model) -> dict[tuple[str, str], float]:
-    """Return where the joint density of logit(mean) and log(concentration) is highest."""
+    """Return where the joint density of the centre's logit and the spread's log is highest."""
+    effects = model.effects
     events, total = counts.table[["events", "total"]].to_numpy(float).T
 
     def height(x: Array) -> float:
-        mu, log_size = x[:1], x[1:]
-        tau = np.exp(-log_size / 2)
-        log_prior = model.location.logpdf(mu) + model.scale.logpdf(tau) + np.log(tau / 2)
-        return float(-(model.effects.log_likelihood(events, total, mu, tau).sum() + log_prior[0]))
+        mu, tau = x[:1], np.exp(x[1:])
+        # The density of log(tau), and of the logarithm of any power of it up to a constant
+        log_prior = model.location_prior.logpdf(mu) + model.spread_prior.logpdf(tau) + x[1:]
+        return float(-(effects.log_likelihood(events, total, mu, tau).sum() + log_prior[0]))
 
-    at = _lowest(height, [0.0, 1.0])
-    return {("logit(mean_rate)", "mode"): at[0], ("log(concentration)", "mode"): at[1]}
+    at = _lowest(height, [0.0, -0.5])
+    spread = float(np.log(effects.reported(np.exp(at[1:])))[0])
+    names = f"logit({effects.centre})", f"log({effects.spread})"
+    return {(names[0], "mode"): float(at[0]), (names[1], "mode"): spread}
 
 
 def _lowest(height: Callable[[Array], float], start: list[float]) -> Array:

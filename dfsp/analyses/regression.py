@@ -1,7 +1,7 @@
 """Meta-regression of counts: the rate as a function of dose, setting, or another covariate.
 
-theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. One coefficient is integrated exactly,
-more are sampled with NUTS.
+theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. Up to `MOST` coefficients are integrated
+exactly (`dfsp.engine.linear`), more are sampled with NUTS.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from dfsp.analyses.regression_design import Column, design_of, levels_of
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
-from dfsp.engine.identified import LIMIT, posterior_moments, weak_partners
-from dfsp.engine.linear import Lattice, mean_and_square, solve_slope
+from dfsp.engine.linear import MOST, LinearPosterior
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_table
+from dfsp.evidence.tables import Counts
 from dfsp.fitting import Engine
+from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed, Normal
+from dfsp.model.priors import Normal
 from dfsp.seeds import generator, integer
 
 if TYPE_CHECKING:
@@ -34,8 +34,15 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 MARGIN = 0.1
-LATTICE_EDGE = 1e-6
+GRID_ERROR = 1e-5
+"""Limit of the exact regression's own estimate of its error, as of a single fit's."""
+
 MAX_Z = 4.0
+LIMIT = 0.9
+"""Posterior sd over prior sd, of a coefficient or a combination of them, that is not informed."""
+
+SHARE = 0.5
+"""Part of a coefficient in a combination that makes it belong there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +89,7 @@ class Regression:
     rates: pd.DataFrame
     log_marginal_likelihood: float | None
     checks: tuple[Check, ...]
-    posterior: "Lattice | Draws" = field(repr=False)
+    posterior: "LinearPosterior | Draws" = field(repr=False)
 
     @property
     def levels(self) -> dict[str, Array]:
@@ -98,11 +105,12 @@ class Regression:
 
 @dataclass(frozen=True)
 class Draws:
-    """The sampler's draws, with what a lattice can say too; `b` is (draw, coefficient)."""
+    """The sampler's draws, with what an exact posterior can say too; `b` is (draw, coefficient)."""
 
     mu: Array
     b: Array
     tau: Array
+    effects: Effects
 
     def summary(self, values: Array) -> Array:
         """Return mean, sd and `QUANTILES`."""
@@ -112,7 +120,7 @@ class Draws:
         """Return summaries of typical, mean and new-study rate at a row of the design."""
         eta = self.mu + self.b @ row
         z = generator(SEED, "new study of a regression").standard_normal(len(eta))
-        first, _ = mean_and_square(eta, self.tau)
+        first, _ = self.effects.moments(eta, self.tau)
         values = (sigmoid(eta), first, sigmoid(eta + self.tau * z))
         return [self.summary(each) for each in values]
 
@@ -143,7 +151,7 @@ def regress(
     coefficient : Normal, optional
         Prior of every coefficient; by default Normal(0, 1), logit scale.
     engine : {"exact", "nuts", "both"}, optional
-        By default exact for one coefficient and NUTS for more.
+        By default exact for up to three coefficients and NUTS for more.
     draws : int
         NUTS draws of each of four chains.
     seed : int
@@ -156,49 +164,49 @@ def regress(
     ------
     DfspError
         No covariate or an unknown one, numbers that are not finite, a single level, more
-        coefficients than studies, or the exact engine for several coefficients.
+        coefficients than studies, or the exact engine for more coefficients than it holds.
     NotConverged
         The gate refused the NUTS draws.
     """
-    counts = counts if isinstance(counts, Counts) else check_table(counts)
+    counts = Counts.of(counts)
     model = model or Model()
     coefficient = coefficient or Normal(0, 1)
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
-    model.require_normal("a meta-regression has")
+    model.require_linear("a meta-regression has")
     used, design, columns = design_of(counts, names)
-    engine = engine or ("exact" if design.shape[1] == 1 else "nuts")
+    engine = engine or ("exact" if design.shape[1] <= MOST else "nuts")
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
-    if engine != "nuts" and design.shape[1] > 1:
+    if engine != "nuts" and design.shape[1] > MOST:
         raise DfspError(
-            f"the exact engine takes one coefficient and there are {design.shape[1]} "
+            f"the exact engine takes up to {MOST} coefficients and there are {design.shape[1]} "
             f"({', '.join(map(str, design))}); use engine='nuts'"
         )
     levels = levels_of(design, columns)
     checks: list[Check] = []
-    posterior: Lattice | Draws | None = None
-    evidence = None
-    if engine != "nuts":
-        posterior = solve_slope(
-            used.table["events"].to_numpy(float),
-            used.table["total"].to_numpy(float),
-            design.to_numpy()[:, 0],
-            model,
-            coefficient,
-        )
-        evidence = posterior.log_marginal_likelihood
-        checks.append(_resolved(posterior))
+    exact = LinearPosterior(
+        used.table["events"].to_numpy(float),
+        used.table["total"].to_numpy(float),
+        design.to_numpy(float),
+        model,
+        coefficient,
+    )
+    posterior: LinearPosterior | Draws = exact
     if engine != "exact":
         pymc_model = _build(used, design, model, coefficient)
         tree = sampling.run(pymc_model, draws, integer(seed, "regression"))
-        judged = ["mu", "b"] if isinstance(model.tau, Fixed) else ["mu", "b", "tau"]
+        judged = ["mu", "b", *(["tau"] if model.tau.known is None else [])]
         gate = sampling.gate(tree, judged)
         sampling.require_converged(sampling.Sampled(tree, gate, ()))
         checks.extend(gate)
-        if isinstance(posterior, Lattice):
-            checks.extend(_agreement(posterior, tree, design, levels))
-        posterior = posterior or _drawn(tree)
-    assert posterior is not None
+        if engine == "both":
+            checks.extend(_agreement(exact, tree, design, levels))
+        else:
+            posterior = _drawn(tree, model.effects)
+    coefficients, partners = _coefficients(posterior, exact, design, coefficient, model)
+    rates = _rates(posterior, levels)
+    if engine != "nuts":
+        checks.insert(0, _resolved(exact))
     return Regression(
         used,
         design,
@@ -206,19 +214,20 @@ def regress(
         model,
         coefficient,
         engine,
-        *_coefficients(posterior, used, design, coefficient, model),
-        _rates(posterior, levels),
-        evidence,
+        coefficients,
+        partners,
+        rates,
+        exact.log_marginal_likelihood if engine != "nuts" else None,
         tuple(checks),
         posterior,
     )
 
 
-def _resolved(lattice: Lattice) -> Check:
+def _resolved(exact: LinearPosterior) -> Check:
     return Check(
-        "exact: lattice holds the posterior", lattice.edge <= LATTICE_EDGE, lattice.edge,
-        LATTICE_EDGE,
-        f"the edge of the lattice holds at most {lattice.edge:.0e} of a row's probability.",
+        "exact: grids resolve the posterior", exact.error <= GRID_ERROR, exact.error, GRID_ERROR,
+        f"the grids of the regression are off by about {exact.error:.0e}, relative to the largest "
+        "density.",
     )  # fmt: skip
 
 
@@ -240,28 +249,45 @@ def _build(counts: Counts, design: pd.DataFrame, model: Model, coefficient: Norm
     return result
 
 
-def _drawn(tree: "xr.DataTree") -> Draws:
+def _drawn(tree: "xr.DataTree", effects: Effects) -> Draws:
     posterior = tree["posterior"].to_dataset()
     mu, tau = (posterior[name].to_numpy().ravel() for name in ("mu", "tau"))
-    return Draws(mu, posterior["b"].to_numpy().reshape(len(mu), -1), tau)
+    return Draws(mu, posterior["b"].to_numpy().reshape(len(mu), -1), tau, effects)
+
+
+def _units(design: pd.DataFrame) -> dict[str, Array]:
+    """Return by name what picks the intercept and each coefficient out of beta."""
+    names = ["intercept", *map(str, design)]
+    return dict(zip(names, np.eye(len(names)), strict=True))
+
+
+def _at(row: Array) -> Array:
+    """Return a row of the design with its 1 for the intercept."""
+    return np.append(1.0, row)
 
 
 def _agreement(
-    exact: Lattice, tree: "xr.DataTree", design: pd.DataFrame, levels: Mapping[str, Array]
+    exact: LinearPosterior, tree: "xr.DataTree", design: pd.DataFrame, levels: Mapping[str, Array]
 ) -> list[Check]:
     """Compare sampled means with exact ones, in Monte Carlo standard errors."""
     import arviz as az
 
     posterior = tree["posterior"].to_dataset()
-    mu, b = posterior["mu"].to_numpy(), posterior["b"].to_numpy()[..., 0]
+    mu, b, tau = (posterior[name].to_numpy() for name in ("mu", "b", "tau"))
+    beta = np.concatenate([mu[..., None], b], axis=-1)
     pairs = {
-        "intercept": (mu, exact.linear((1, 0)).mean),
-        f"coefficient of {design.columns[0]}": (b, exact.linear((0, 1)).mean),
-        "tau": (posterior["tau"].to_numpy(), exact.of_tau.mean),
+        name if name == "intercept" else f"coefficient of {name}": (
+            beta @ unit,
+            exact.population(unit).mu.mean,
+        )
+        for name, unit in _units(design).items()
     }
+    of_tau = exact.population(_at(np.zeros(design.shape[1]))).tau
+    if of_tau.sd:
+        pairs["tau"] = (tau, of_tau.mean)
     for name, row in levels.items():
-        rate = sigmoid(mu + b * row[0])
-        pairs[f"typical rate at {name}"] = (rate, exact.typical_rate(row[0]).mean)
+        rate = exact.population(_at(row)).typical_rate.mean
+        pairs[f"typical rate at {name}"] = (sigmoid(beta @ _at(row)), rate)
     checks = []
     for name, (sampled, value) in pairs.items():
         error = float(az.mcse(sampled, method="mean"))
@@ -279,25 +305,29 @@ def _agreement(
 
 
 def _coefficients(
-    posterior: Lattice | Draws,
-    counts: Counts,
+    posterior: LinearPosterior | Draws,
+    exact: LinearPosterior,
     design: pd.DataFrame,
     coefficient: Normal,
     model: Model,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
-    names = ["intercept", *map(str, design), "tau"]
-    partners: dict[str, dict[str, float]] = {}
-    if isinstance(posterior, Lattice):
-        linear = [posterior.linear((1, 0)), posterior.linear((0, 1)), posterior.of_tau]
-        rows = [each.summary() for each in linear]
-        sds = [each.sd for each in linear[:-1]]
-    else:
+    """Summarise the coefficients, and say which of them the counts do not inform.
+
+    That verdict must not hang on a sampler's seed: it comes from `exact`, whatever the engine.
+    """
+    units = _units(design)
+    if isinstance(posterior, Draws):
         rows = [posterior.summary(x) for x in (posterior.mu, *posterior.b.T, posterior.tau)]
-        events, total = (counts.table[name].to_numpy(float) for name in ("events", "total"))
-        _, covariance = posterior_moments(events, total, design.to_numpy(), model, coefficient)
-        sds = np.sqrt(np.diag(covariance)).tolist()
-        partners = weak_partners(covariance[1:, 1:], names[1:-1], coefficient.sd)
-    table = pd.DataFrame(rows, index=pd.Index(names, name="coefficient"), columns=list(STATISTICS))
+    else:
+        of = {name: posterior.population(unit) for name, unit in units.items()}
+        rows = [each.mu.summary() for each in of.values()]
+        rows.append(of["intercept"].tau.summary())
+    _, covariance = exact.moments
+    sds = np.sqrt(np.diag(covariance)).tolist()
+    names = list(units)
+    partners = weak_partners(covariance[1:, 1:], names[1:], coefficient.sd)
+    index = pd.Index([*names, "tau"], name="coefficient")
+    table = pd.DataFrame(rows, index=index, columns=list(STATISTICS))
     prior = [model.mu.sd, *[coefficient.sd] * design.shape[1]]
     table["sd_ratio"] = [*np.divide(sds, prior), np.nan]
     table["identified"] = [
@@ -308,14 +338,15 @@ def _coefficients(
     return table, partners
 
 
-def _rates(posterior: Lattice | Draws, levels: Mapping[str, Array]) -> pd.DataFrame:
+def _rates(posterior: LinearPosterior | Draws, levels: Mapping[str, Array]) -> pd.DataFrame:
     rows, index = [], []
     for name, row in levels.items():
-        if isinstance(posterior, Lattice):
-            kinds = (posterior.typical_rate, posterior.mean_rate, posterior.new_study_rate)
-            rows += [kind(row[0]).summary() for kind in kinds]
-        else:
+        if isinstance(posterior, Draws):
             rows += posterior.rates(row)
+        else:
+            at = posterior.population(_at(row))
+            kinds = (at.typical_rate, at.mean_rate, at.new_study_rate)
+            rows += [kind.summary() for kind in kinds]
         index += [(name, rate) for rate in ("typical rate", "mean rate", "new-study rate")]
     names = pd.MultiIndex.from_tuples(index, names=["at", "rate"])
     return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
@@ -353,15 +384,15 @@ def contrast(
     if not 0 < margin < 1:
         raise DfspError(f"margin = {margin!r}; give a difference of rates between 0 and 1")
     one, two = levels[first], levels[second]
-    if isinstance(result.posterior, Lattice):
-        gap = result.posterior.difference(one[0], two[0])
-        numbers = gap.summary()
-        above, equal = gap.above(0.0), gap.above(-margin) - gap.above(margin)
-    else:
-        drawn = result.posterior
+    drawn = result.posterior
+    if isinstance(drawn, Draws):
         apart = sigmoid(drawn.mu + drawn.b @ two) - sigmoid(drawn.mu + drawn.b @ one)
         numbers = drawn.summary(apart)
         above, equal = float((apart > 0).mean()), float((np.abs(apart) < margin).mean())
+    else:
+        gap = drawn.difference(_at(one), _at(two))
+        numbers = gap.summary()
+        above, equal = gap.prob_above(0.0), gap.prob_above(-margin) - gap.prob_above(margin)
     values = [*numbers.tolist(), above, equal]
     return pd.Series(values, index=[*STATISTICS, "above", "equal"], name=f"{second} minus {first}")
 
@@ -405,3 +436,58 @@ def bayes_factors(
         rows.append([evidence, none, float(np.exp(evidence - none))])
     columns = ["log_evidence", "log_evidence_none", "bayes_factor"]
     return pd.DataFrame(rows, index=pd.Index(sds, name="prior_sd"), columns=columns)
+
+
+def weak_partners(
+    covariance: Array, names: list[str], prior_sd: float
+) -> dict[str, dict[str, float]]:
+    """Return the coefficients of which the data inform a combination only, with their partners.
+
+    Two confounded coefficients share what is known of their sum, so that each looks informed; the
+    combination in which they differ keeps its prior.
+
+    Parameters
+    ----------
+    covariance : array, shape (coefficient, coefficient)
+    names : list of str
+    prior_sd : float
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        By coefficient and partner, posterior over prior sd of the combination.
+    """
+    if len(names) < 2:
+        return {}
+    variances, directions = np.linalg.eigh(covariance / prior_sd**2)
+    partners: dict[str, dict[str, float]] = {}
+    for ratio, direction in zip(np.sqrt(variances), np.abs(directions).T, strict=True):
+        if ratio <= LIMIT:
+            continue
+        most = set(np.argsort(direction)[-2:]) | set(np.flatnonzero(direction > SHARE))
+        for i in sorted(most):
+            for j in sorted(most - {i}):
+                partners.setdefault(names[i], {})[names[j]] = float(ratio)
+    return partners
+
+
+def separators(
+    counts: Counts, design: pd.DataFrame, columns: Mapping[str, Column], first: str, second: str
+) -> str:
+    """Say which cohorts alone tell two groups apart; empty if one of them is a number.
+
+    Two groups go together in most patients, or exclude each other in most; the cohorts in which
+    they do not are all that separates them.
+    """
+    if not (columns[first].level and columns[second].level):
+        return ""
+    if columns[first].covariate == columns[second].covariate:
+        return ""
+    table = counts.table
+    alike = (design[first] == design[second]).to_numpy()
+    usual = table.loc[alike, "total"].sum() * 2 >= table["total"].sum()
+    rare = table[alike != usual]
+    if rare.empty:
+        return "no cohort separates them"
+    cohorts = ", ".join(f"{row.study} ({row.total} patients)" for row in rare.itertuples())
+    return f"only {cohorts} separate{'s' if len(rare) == 1 else ''} them"

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from dfsp.analyses.regression import MARGIN, Regression, contrast, regress
-from dfsp.engine.identified import separators
+from dfsp.analyses.regression import MARGIN, Regression, contrast, regress, separators
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.model.model import Model

@@ -1,9 +1,13 @@
-"""The review's sentences, each beside its Bayesian counterpart on the review's own set and ours."""
+"""What the review prints, recomputed, and each of its sentences beside a Bayesian counterpart.
+
+`published.csv` says which outcome a printed number is about, and at which dose.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dfsp.analyses.categories import (
@@ -13,13 +17,13 @@ from dfsp.analyses.categories import (
     fit_categories,
     weighted_categories,
 )
-from dfsp.analyses.published import compare_published
 from dfsp.analyses.totals import surgery
 from dfsp.constants import CI_PROB
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, Evidence, load_evidence
-from dfsp.evidence.outcomes import OUTCOMES, count
-from dfsp.evidence.tables import Counts, read_cells, without
+from dfsp.evidence.files import read_cells
+from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.outcomes import count
+from dfsp.evidence.tables import Counts, without
 from dfsp.fitting import Fit, fit
 from dfsp.predictions import events_in_new_study, patient_weighted_rate
 
@@ -28,47 +32,150 @@ COLUMNS = ("patient_weighted", "typical", "mean", "new_study")
 SMALL = 1.0  # points
 
 
-def _at_dose(dose: int) -> Callable[[Evidence], Counts]:
-    def counts(evidence: Evidence) -> Counts:
-        table = count(evidence, "objective_response")
-        others = table.table.loc[table.table["dose_mg"] != dose, "study"]
-        return without(table, others)
-
-    return counts
-
-
-def _of(outcome: str) -> Callable[[Evidence], Counts]:
-    return lambda evidence: count(evidence, outcome)
-
-
-CLAIMS: dict[str, Callable[[Evidence], Counts]] = {
-    "complete response (%)": _of("complete_response"),
-    "partial response (%)": _of("partial_response"),
-    "stable disease (%)": _of("stable_disease"),
-    "progressive disease (%)": _of("progression"),
-    "clinical benefit (%)": _of("clinical_benefit"),
-    "response at 400 mg (%)": _at_dose(400),
-    "response at 800 mg (%)": _at_dose(800),
-    "surgery after imatinib (%)": _of("surgery"),  # listed, never averaged: see `_surgery_note`
-    "any adverse event (%)": _of("any_adverse_event"),
-    "severe adverse event (%)": _of("severe_adverse_event"),
-}
-"""By the review's quantity, the counts of an evidence set that it is about."""
-
-CATEGORY = {
-    "complete response (%)": "CR",
-    "partial response (%)": "PR",
-    "stable disease (%)": "SD",
-    "progressive disease (%)": "PD",
-}
-"""Claims about one category, which come from the nested questions: they inform each other."""
-
-AT_DOSE = {"response at 400 mg (%)": 400, "response at 800 mg (%)": 800}
-
 SETS = ("review", "reconciled")
-OURS = dict.fromkeys(AT_DOSE, "reconciled_by_dose")
+BY_DOSE = "reconciled_by_dose"
 """Where `reconciled` cannot answer: it pools the two trials of Rutkowski 2010, one at each dose."""
-SURGERY = "surgery after imatinib (%)"
+SURGERY = "surgery"
+"""Listed and never averaged: planned and salvage surgery are different outcomes."""
+
+
+class Claim(NamedTuple):
+    """A sentence of the review: the outcome, and the dose if it is about one group (else NaN)."""
+
+    quantity: str
+    outcome: str
+    dose: float
+
+    @property
+    def at_a_dose(self) -> bool:
+        return not np.isnan(self.dose)
+
+    @property
+    def ours(self) -> str:
+        """The set that it is held against."""
+        return BY_DOSE if self.at_a_dose else SETS[1]
+
+    @property
+    def category(self) -> str:
+        """The category of response that it is about; they come from the nested questions.
+
+        Those inform each other; `""` where it is about several, or about something else.
+        """
+        measure, events, _ = OUTCOMES[self.outcome]
+        return events[0] if measure == "response" and len(events) == 1 else ""
+
+    def counts(self, evidence: Evidence) -> Counts:
+        """Return the counts of an evidence set that it is about."""
+        counts = count(evidence, self.outcome)
+        if not self.at_a_dose:
+            return counts
+        others = counts.table.loc[counts.table["dose_mg"] != self.dose, "study"]
+        return without(counts, others)
+
+
+def claims_of(evidence: Evidence) -> list[Claim]:
+    """Return the sentences of the review that are about an outcome, in the order of the table."""
+    table = evidence.published
+    rows = zip(table["quantity"], table["outcome"], table["dose_mg"], strict=True)
+    return [Claim(*row) for row in rows if row[1] in OUTCOMES]
+
+
+Fraction = tuple[int, int]
+
+
+def truncated(numerator: float, denominator: float) -> float:
+    """Return a percentage cut, not rounded, to one decimal, as the review prints them."""
+    return float(np.floor(1000 * numerator / denominator + 1e-9) / 10)
+
+
+def _of_outcome(evidence: Evidence, outcome: str, dose: float) -> Fraction:
+    measure, events, _ = OUTCOMES[outcome]
+    rows = evidence.rows[evidence.rows["measure"] == measure]
+    kinds = evidence.cohorts.set_index("cohort")["kind"]
+    if (rows["cohort"].map(kinds) == "aggregate").all():
+        # No fit takes a total over unknown cohorts, but it is what the review prints.
+        happened = rows["category"].isin(events)
+        return int(rows.loc[happened, "count"].sum()), int(rows["count"].sum())
+    try:
+        table = Claim("", outcome, dose).counts(evidence).table
+    except DfspError:  # no cohort is left
+        return 0, 0
+    return int(table["events"].sum()), int(table["total"].sum())
+
+
+def _recomputed(evidence: Evidence, outcome: str, dose: float) -> tuple[str, float]:
+    """Return the fraction behind a printed number, and the number; `"-"` and NaN without counts."""
+    if outcome in ("patients", "not evaluable"):
+        rows = evidence.rows[evidence.rows["measure"] == "response"]
+        rows = rows if outcome == "patients" else rows[rows["category"] == "NE"]
+        return str(rows["count"].sum()), float(rows["count"].sum())
+    cohorts = evidence.cohorts[evidence.cohorts["cohort"].isin(evidence.rows["cohort"])]
+    if outcome == "studies":
+        reports = cohorts.loc[cohorts["kind"] == "cohort", "reference"].nunique()
+        return str(reports), float(reports)
+    numerator = denominator = 0
+    if outcome == "fusion":
+        patients = cohorts[["fusion_positive", "fusion_tested"]].sum()
+        numerator, denominator = int(patients.iloc[0]), int(patients.iloc[1])
+    elif outcome:
+        numerator, denominator = _of_outcome(evidence, outcome, dose)
+    if not denominator:
+        return "-", float("nan")
+    return f"{numerator}/{denominator}", truncated(numerator, denominator)
+
+
+def compare_published(evidence: Evidence) -> pd.DataFrame:
+    """Put every printed number beside what an evidence set's counts give.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The set to recompute from; the review's own is `review`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `quantity`, `printed`, `counts` (the fraction behind the recomputed number, or `-`),
+        `recomputed` (percentages truncated as the review truncates; NaN without counts),
+        `reproduced` (`yes`, `no`, or `no counts`), `note`.
+
+    Raises
+    ------
+    DfspError
+        The set has no response counts.
+    """
+    if not (evidence.rows["measure"] == "response").any():
+        raise DfspError(f"evidence set {evidence.name!r} has no response counts to compare")
+    rows = []
+    for row in evidence.published.to_dict("records"):
+        printed = float(str(row["printed"]))
+        fraction, value = _recomputed(evidence, str(row["outcome"]), float(row["dose_mg"]))
+        verdict = "no counts" if fraction == "-" else "yes" if value == printed else "no"
+        rows.append((row["quantity"], printed, fraction, value, verdict, row["note"]))
+    columns = ["quantity", "printed", "counts", "recomputed", "reproduced", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def describe_evidence(evidence: Evidence) -> str:
+    """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
+    table = compare_published(evidence)
+    verdicts = table["reproduced"].value_counts()
+    overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
+    pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
+    if table.empty:
+        rows = evidence.rows[evidence.rows["measure"] == "response"]
+        return (
+            f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
+            f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
+            f"printed number to compare them with; sources differ for {conflicts} cohorts or "
+            f"pooled reports, and {pairs} share patients."
+        )
+    return (
+        f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
+        f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
+        f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
+        f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
+    )
 
 
 class _Change(NamedTuple):
@@ -97,63 +204,65 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
         the median (of the patient-weighted and the mean rate the mean) with `_low` and `_high`,
         all in %. `typical` of a category is its rate at typical effects (see `category_rates`).
         Rows without per-cohort counts, with a single cohort, or of surgery (planned and salvage
-        are different outcomes) have no rates, and `note` says so. `range` names the cohorts with
+        are different outcomes) have no rates, and `note` says so. `category` is that of a claim
+        about one, else `""`. `range` names the cohorts with
         the lowest and the highest rate, and `reason`, on our rows, what moves the mean most. Our
         set of the doses is `reconciled_by_dose`.
     """
     published = published or load_evidence(SETS[0])
     printed = compare_published(published).set_index("quantity")["printed"]
-    sets = {name: load_evidence(name) for name in {*SETS, *OURS.values()} - {published.name}}
+    claims = claims_of(published)
+    sets = {name: load_evidence(name) for name in {*SETS, BY_DOSE} - {published.name}}
     sets[published.name] = published
     nested = {name: _of_categories(fit_categories(sets[name])) for name in SETS}
-    changes = {name: _changes(sets[SETS[0]], sets[name]) for name in {SETS[1], *OURS.values()}}
+    changes = {name: _changes(sets[SETS[0]], sets[name]) for name in (SETS[1], BY_DOSE)}
     changed: list[Any] = [
         category_rates(fit_categories(each.evidence)).loc["mean rate", "mean"]
         for each in changes[SETS[1]]
     ]
     rows: list[list[Any]] = []
     before = 0.0
-    for claim, counts_of in CLAIMS.items():
-        for name in (SETS[0], OURS.get(claim, SETS[1])):
+    for claim in claims:
+        for name in (SETS[0], claim.ours):
             evidence = sets[name]
-            key = (claim, name)
+            key = claim.quantity, name, claim.category, printed[claim.quantity]
             nothing = [*[None] * 12]
             try:
-                counts = counts_of(evidence)
+                counts = claim.counts(evidence)
             except DfspError:
-                rows.append([*key, printed[claim], 0, None, None, *nothing, NO_COUNTS, "", ""])
+                rows.append([*key, 0, None, None, *nothing, NO_COUNTS, "", ""])
                 continue
-            if claim == SURGERY:
+            if claim.outcome == SURGERY:
                 note = _surgery_note(evidence)
-                rows.append([*key, printed[claim], None, None, None, *nothing, note, "", ""])
+                rows.append([*key, None, None, None, *nothing, note, "", ""])
                 continue
             table = counts.table
             sums = [len(table), int(table["events"].sum()), int(table["total"].sum())]
             if len(table) < 2:
                 (one,) = table.itertuples()
                 note = f"a single cohort, {one.study}: {one.events} of {one.total}"
-                rows.append([*key, printed[claim], *sums, *nothing, note, "", ""])
+                rows.append([*key, *sums, *nothing, note, "", ""])
                 continue
-            if claim in CATEGORY:
-                numbers = nested[name][CATEGORY[claim]]
+            if claim.category:
+                numbers = nested[name][claim.category]
                 note = _not_split(counts, "informs the other questions")
             else:
                 numbers = _of_fit(fit(counts))
                 note = _not_split(counts, "is left out")
-                note = _other_doses(evidence) if claim in AT_DOSE else note
+                note = _other_doses(evidence, claims) if claim.at_a_dose else note
             reason = ""
             if name != SETS[0]:
                 means = (
-                    [100 * rates[CATEGORY[claim]] for rates in changed]
-                    if claim in CATEGORY
-                    else [_mean_rate(counts_of, each.evidence) for each in changes[name]]
+                    [100 * rates[claim.category] for rates in changed]
+                    if claim.category
+                    else [_mean_rate(claim, each.evidence) for each in changes[name]]
                 )
                 shifts = [mean - before for mean in means]
                 reason = _largest(claim, changes[name], shifts)
             before = numbers[6]
-            rows.append([*key, printed[claim], *sums, *numbers, note, _range(table), reason])
+            rows.append([*key, *sums, *numbers, note, _range(table), reason])
     ends = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
-    names = ["claim", "evidence_set", "printed", "cohorts", "events", "total", *ends]
+    names = ["claim", "evidence_set", "category", "printed", "cohorts", "events", "total", *ends]
     frame = pd.DataFrame(rows, columns=[*names, "note", "range", "reason"])
     return frame.set_index(["claim", "evidence_set"])
 
@@ -184,8 +293,8 @@ def _in_percent(*summaries: Any) -> list[float]:
     return numbers
 
 
-def _mean_rate(counts_of: Callable[[Evidence], Counts], evidence: Evidence) -> float:
-    return 100 * float(fit(counts_of(evidence)).summary.T["mean_rate"]["mean"])
+def _mean_rate(claim: Claim, evidence: Evidence) -> float:
+    return 100 * float(fit(claim.counts(evidence)).summary.T["mean_rate"]["mean"])
 
 
 def _not_split(counts: Counts, what: str) -> str:
@@ -196,10 +305,11 @@ def _not_split(counts: Counts, what: str) -> str:
     )
 
 
-def _other_doses(evidence: Evidence) -> str:
-    """Name the cohorts that neither of the review's dose groups holds."""
+def _other_doses(evidence: Evidence, claims: list[Claim]) -> str:
+    """Name the cohorts that none of the review's dose groups holds."""
+    doses = [claim.dose for claim in claims if claim.at_a_dose]
     table = count(evidence, "objective_response").table
-    rest = table[~table["dose_mg"].isin(list(AT_DOSE.values()))]
+    rest = table[~table["dose_mg"].isin(doses)]
     if rest.empty:
         return ""
     sums = f"{rest['events'].sum()} of {rest['total'].sum()}"
@@ -288,16 +398,13 @@ def _events(cells: Mapping[str, int], events: tuple[str, ...]) -> tuple[int, int
     return yes, sum(cells.values())
 
 
-def _largest(claim: str, changes: list[_Change], shifts: list[float]) -> str:
+def _largest(claim: Claim, changes: list[_Change], shifts: list[float]) -> str:
     """Say which single change of the counts moves the mean most, and how far."""
     most = max(range(len(shifts)), key=lambda i: abs(shifts[i]), default=None)
     if most is None or abs(shifts[most]) < SMALL / 2:
         return ""
-    outcomes = {"CR": "complete_response", "PR": "partial_response", "SD": "stable_disease",
-                "PD": "progression"}  # fmt: skip
-    outcome = "clinical_benefit" if claim.startswith("clinical") else "objective_response"
-    outcome = outcomes[CATEGORY[claim]] if claim in CATEGORY else outcome
-    return f"{changes[most].says(OUTCOMES[outcome].events)} ({shifts[most]:+.1f} points alone)"
+    events = OUTCOMES[claim.outcome].events
+    return f"{changes[most].says(events)} ({shifts[most]:+.1f} points alone)"
 
 
 def _surgery_note(evidence: Evidence) -> str:
@@ -322,7 +429,7 @@ def describe_claims(table: pd.DataFrame) -> str:
         rows = table.loc[claim].T
         first, second = rows.columns
         own, ours = rows[first], rows[second]
-        typical = "at typical effects" if claim in CATEGORY else "typical"
+        typical = "at typical effects" if own["category"] else "typical"
         name = str(claim).removesuffix(" (%)")
         lines = [f"{name}: printed {own['printed']:g} %"]
         for label, row in ((first, own), (second, ours)):
@@ -386,7 +493,7 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
     evidence = evidence or load_evidence("reconciled")
     posterior = fit(count(evidence, "objective_response", not_evaluable="excluded")).exact
     rows = []
-    cells, _ = read_cells((DATA / "later_series.csv").read_bytes())
+    cells, *_ = read_cells((DATA / "later_series.csv").read_bytes())
     for series in cells.to_dict("records"):
         responders, evaluable = int(series["responders"]), int(series["evaluable"])
         other = int(series["on_other_drug"])

@@ -12,7 +12,8 @@ from scipy.special import xlogy
 
 from dfsp.analyses.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
 from dfsp.constants import QUANTILES, SEED
-from dfsp.engine.posterior import invert, solve
+from dfsp.engine.distributions import invert
+from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.outcomes import Straddling, count
@@ -20,7 +21,6 @@ from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit
 from dfsp.model.likelihood import log_choose, sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed
 from dfsp.predictions import draws
 from dfsp.seeds import generator
 
@@ -101,7 +101,7 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> pd.DataF
     fit.model.require_mu("power-scaling needs")
     tree = draws(fit.exact, number, seed=seed)
     # A tau that is fixed cannot move.
-    names = ["mu"] if isinstance(fit.model.tau, Fixed) else ["mu", "tau"]
+    names = ["mu"] if fit.model.tau.known is not None else ["mu", "tau"]
     posterior = tree["posterior"].to_dataset()[["mu", "tau"]]
     mu, tau = posterior["mu"].to_numpy(), posterior["tau"].to_numpy()
     counts = fit.exact.events, fit.exact.total

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfsp.constants import SEED
-from dfsp.engine.many import QUANTILES, SharedGrid
+from dfsp.engine.many import MEDIAN_AND_ENDS, SharedGrid
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
@@ -71,12 +71,12 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     pairs, which = np.unique(counted, axis=0, return_inverse=True)
     times = member @ np.eye(len(pairs))[which.ravel()]
     grid = SharedGrid(pairs[:, 0], pairs[:, 1], [model])
-    found = grid.solve(times, [model] * len(times))
+    found = grid.solve(times)
     columns = np.column_stack([found.typical, found.tau])
     for row in np.flatnonzero(~found.resolved):
         one = table[member[row] > 0]
         own = solve(one["events"], one["total"], model)
-        columns[row] = [*own.typical_rate.quantile(QUANTILES), *own.tau.quantile(0.5)]
+        columns[row] = [*own.typical_rate.quantile(MEDIAN_AND_ENDS), *own.tau.quantile(0.5)]
     frame = pd.DataFrame(member.astype(bool), columns=table["study"].to_list())
     frame["studies"] = member.sum(-1)
     frame[COLUMNS] = columns
@@ -116,7 +116,7 @@ def leave_two_out(counts: Counts, model: Model | None = None) -> pd.DataFrame:
         if rest.empty:
             continue
         posterior = solve(rest["events"], rest["total"], model)
-        rates = posterior.typical_rate.quantile(QUANTILES)
+        rates = posterior.typical_rate.quantile(MEDIAN_AND_ENDS)
         tau = float(posterior.tau.quantile(0.5)[0])
         rows[" and ".join(pair)] = ["; ".join(dict.fromkeys(also)) or "-", *rates, tau]
     if not rows:
@@ -192,7 +192,7 @@ def describe_influence(table: pd.DataFrame, fit: Fit) -> str:
     """
     shift = table["rate_shift"]
     study = str(shift.abs().idxmax())
-    _, low, high = fit.exact.typical_rate.quantile(QUANTILES)
+    _, low, high = fit.exact.typical_rate.quantile(MEDIAN_AND_ENDS)
     others = float(fit.exact.typical_rate.quantile(0.5)[0]) - shift[study]
     inside = low < others < high
     return (

@@ -8,29 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import betainc, betaincinv, betaln, gammaln, ndtr
+from scipy.special import betainc, betaincinv, betaln, gammaln
 
-from dfsp.analyses.calibration import logit_mean_rate
-from dfsp.analyses.categories import SCALES, product_of
+from dfsp.analyses.categories import SCALES
 from dfsp.constants import CI_PROB, STATISTICS
-from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate, mix, solve
+from dfsp.engine.distributions import product
+from dfsp.engine.grid import Data, Surface, place
+from dfsp.engine.posterior import Population, solve
 from dfsp.errors import DfspError, listed
+from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import DATA, Evidence
 from dfsp.evidence.outcomes import count
-from dfsp.evidence.tables import check_table, read_cells
-from dfsp.model.likelihood import log_likelihood, sigmoid
+from dfsp.evidence.tables import check_table
+from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed
 from dfsp.predictions import events_in_new_study, probability_of_events
 from dfsp.summaries import chance, observed
 
 Array = npt.NDArray[np.float64]
 
-LOOK_ROWS, LOOK_COLUMNS = 25, 81  # of tau and mu, to see where the posterior is
-ROWS, COLUMNS = 40, 101  # of tau and mu, there
-DEPTH_OF_MU, DEPTH_OF_TAU = 25.0, 20.0  # log density below its maximum at which the grid ends
-ASTRAY = 1e-6  # share of the posterior at an edge of the grid that says it reaches beyond
 TAIL = (1 - CI_PROB) / 2
 ANY, SEVERE = "any_adverse_event", "severe_adverse_event"
 
@@ -82,7 +78,7 @@ def total_of(evidence: Evidence, measure: str) -> Total:
     return Total(events, int(rows["count"].sum()), sizes)
 
 
-def log_likelihood_of_total(total: Total, mu: Array, tau: Array) -> Array:
+def log_likelihood_of_total(total: Total, mu: Array, tau: Array, level: int = 2) -> Array:
     """Return the log likelihood of the total, each possible set of cohorts equally likely.
 
     Parameters
@@ -90,10 +86,17 @@ def log_likelihood_of_total(total: Total, mu: Array, tau: Array) -> Array:
     total : Total
     mu, tau : array, shape (node,)
         Logit scale.
+    level : int
+        Of the inner rule; see `dfsp.model.likelihood`.
 
     Returns
     -------
     array, shape (node,)
+
+    Raises
+    ------
+    DfspError
+        No set of cohorts adds up to the total.
     """
     subsets = total.subsets
     if not subsets:
@@ -111,7 +114,7 @@ def log_likelihood_of_total(total: Total, mu: Array, tau: Array) -> Array:
     state: dict[int, Array] = {0: np.pad(np.ones((1, len(mu))), [(0, events), (0, 0)])}
     for size, rest in zip(total.sizes.tolist(), later[-2::-1], strict=True):
         r = np.arange(min(size, events) + 1.0)
-        own = np.exp(log_likelihood(r, np.full(len(r), float(size)), mu, tau))
+        own = np.exp(log_likelihood(r, np.full(len(r), float(size)), mu, tau, level))
         found: dict[int, Array] = {}
         for n, known in state.items():
             if total.total - n in rest:
@@ -148,7 +151,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
         were counted is unknown, and every set whose sizes add up to the total is equally likely.
     """
     model = model or Model()
-    model.require_normal("a sum over sets of cohorts has")
+    model.require_linear("a sum over sets of cohorts has")
     rows = []
     a, b = total.events + 1.0, total.total - total.events + 1.0
     quantiles = betaincinv(a, b, np.array([TAIL, 0.5, 1 - TAIL]))
@@ -162,11 +165,12 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
         ["complete pooling", "rate", a / (a + b), *quantiles, above, *_counts(beta_binomial)]
     )
     single = solve([total.events], [total.total], model)
-    of_sets = _over_sets(total, model)
+    sets = over_sets(total, model)
     for name, mean, new, predicted in (
         ("one exchangeable study", single.mean_rate, single.new_study_rate,
          events_in_new_study(single, patients)),
-        ("sum over sets of cohorts", *of_sets, probability_of_events(of_sets[1], patients)),
+        ("sum over sets of cohorts", sets.mean_rate, sets.new_study_rate,
+         probability_of_events(sets.new_study_rate, patients)),
     ):  # fmt: skip
         nothing = [np.nan] * 3
         for rate, distribution, counts in (
@@ -174,7 +178,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
             ("new-study rate", new, _counts(predicted)),
         ):
             numbers = [distribution.mean, *distribution.quantile([TAIL, 0.5, 1 - TAIL])]
-            rows.append([name, rate, *numbers, distribution.above(0.2), *counts])
+            rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
     return frame.set_index(["scenario", "rate"])
@@ -187,97 +191,32 @@ def _counts(probability: Array) -> list[float]:
     return [float(probability @ events), *ends]
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The posterior of (mu, tau) given a total: for each tau, equidistant mu; weights sum to 1."""
+class _OverSets(Surface):
+    """The likelihood of a total, whichever cohorts it may be of."""
 
-    mu: Array
-    tau: Array
-    weight: Array
+    def __init__(self, total: Total, model: Model) -> None:
+        super().__init__(Data.of(np.array([total.events]), np.array([total.total])), model)
+        self.total = total
+
+    def log_likelihood(self, mu: Array, tau: Array, level: int) -> Array:
+        return log_likelihood_of_total(self.total, mu, tau, level)[None]
 
 
-def _grid(total: Total, model: Model) -> _Grid:
-    """Place a grid where a first look finds the posterior, for each tau where it is.
+def over_sets(total: Total, model: Model) -> Population:
+    """Return the posterior of the population given a total over unknown cohorts.
+
+    Each set of cohorts whose sizes add up to the total is equally likely.
 
     Raises
     ------
     DfspError
-        The posterior reaches beyond the grid.
+        No set does, or the effects are not ones that a total can be summed over.
     """
-    share = (total.events + 0.5) / (total.total + 1)
-    centre = float(np.log(share / (1 - share)))
-    # Dense about the observed rate, and as far as the prior of mu allows
-    reach = 9 * model.mu.sd + abs(centre - model.mu.mean)
-    line = centre + reach * np.sinh(np.linspace(-6, 6, LOOK_COLUMNS)) / np.sinh(6)
-
-    def log_density(mu: Array, tau: Array) -> Array:
-        flat, spread = (a.ravel() for a in np.broadcast_arrays(mu, tau[:, None]))
-        found = log_likelihood_of_total(total, flat, spread) + model.mu.logpdf(flat)
-        return np.asarray(found.reshape(len(tau), -1))
-
-    fixed = isinstance(model.tau, Fixed)
-    if isinstance(model.tau, Fixed):
-        u, scale = np.array([np.arcsinh(1.0)]), float(model.tau.scale)
-    else:
-        # tau is even in u near 0 and logarithmic beyond 0.3, where its posterior thins out
-        scale = 0.3
-        upper = min(model.tau.upper, float(model.tau.ppf(1 - 1e-12)))
-        u = np.arcsinh(upper / scale) * np.linspace(1e-3, 1, LOOK_ROWS)
-    look = log_density(line, scale * np.sinh(u))
-    inside = look > look.max(1, keepdims=True) - DEPTH_OF_MU
-    first, last = inside.argmax(1), LOOK_COLUMNS - 1 - inside[:, ::-1].argmax(1)
-    low, high = line[np.maximum(first - 1, 0)], line[np.minimum(last + 1, LOOK_COLUMNS - 1)]
-    log_rows = np.zeros(1)
-    open_end = False
-    if not fixed:
-        mass = np.log(np.exp(look - look.max(1, keepdims=True)) @ np.gradient(line)) + look.max(1)
-        mass += model.tau.logpdf(scale * np.sinh(u)) + np.log(np.cosh(u))
-        near = np.flatnonzero(mass > mass.max() - DEPTH_OF_TAU)
-        start = 0.0 if near[0] == 0 else u[near[0] - 1]
-        end = u[min(near[-1] + 1, LOOK_ROWS - 1)]
-        open_end = end < u[-1]
-        nodes, weights, _ = legendre_rule(ROWS)
-        rows = start + (end - start) / 2 * (nodes + 1)
-        # Between two rows of the look, the range of both
-        left = np.clip(np.searchsorted(u, rows) - 1, 0, LOOK_ROWS - 2)
-        low, high = np.minimum(low[left], low[left + 1]), np.maximum(high[left], high[left + 1])
-        log_rows = model.tau.logpdf(scale * np.sinh(rows)) + np.log(np.cosh(rows) * weights)
-        u = rows
-    mu = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, COLUMNS)
-    tau = scale * np.sinh(u)
-    log_p = log_density(mu, tau) + (log_rows + np.log(high - low))[:, None]
-    weight = np.exp(log_p - log_p.max())
-    weight /= weight.sum()
-    edge = float(weight[:, [0, -1]].sum() + (weight[-1].sum() if open_end else 0))
-    if not edge <= ASTRAY:
-        raise DfspError(
-            f"{total.events} of {total.total}: a share of {edge:.0e} of the posterior lies at the "
-            f"edge of the grid, above {ASTRAY:g}; give mu or tau a prior with a smaller scale"
-        )
-    return _Grid(mu, tau, weight)
-
-
-def _over_sets(total: Total, model: Model) -> tuple[Distribution, Distribution]:
-    """Return the distributions of the mean and the new-study rate."""
-    grid = _grid(total, model)
-    mu, taus = (a.ravel() for a in np.broadcast_arrays(grid.mu, grid.tau[:, None]))
-    weight, rows = grid.weight, grid.weight.sum(1)
-    within = cumulate(weight / np.maximum(rows, 1e-300)[:, None], np.ones(1))
-    logits = logit_mean_rate(mu, taus).reshape(weight.shape)
-    rate = sigmoid(logits)
-    mean = float((weight * rate).sum())
-    sd = float(np.sqrt((weight * rate**2).sum() - mean**2))
-    ends = np.maximum(within[:, -1:], 1e-300)
-    of_mean = Distribution(*mix(logits, within / ends, rows), mean, sd, True)
-    # Below the spacing of mu a smooth density of a new effect needs a wider kernel.
-    spacing = grid.mu[:, 1] - grid.mu[:, 0]
-    width = np.maximum(grid.tau, 0.9 * spacing).repeat(COLUMNS)
-    x = weight.ravel() @ mu + np.sinh(np.linspace(-5, 5, 201)) / np.sinh(5) * 40
-    cdf = ndtr((x[:, None] - mu) / width) @ weight.ravel()
-    density = np.diff(cdf)
-    middle = sigmoid((x[1:] + x[:-1]) / 2)
-    spread = float(np.sqrt(max(density @ middle**2 - (density @ middle) ** 2, 0)))
-    return of_mean, Distribution(x, np.maximum.accumulate(cdf), mean, spread, True)
+    model.require_linear("a sum over sets of cohorts has")
+    # Far out in tau the likelihood of a total tends to a constant: moments are the prior's.
+    nothing = np.empty(0)
+    exist = model.effects.tau_moments(nothing, nothing, model.tau)
+    return Population(model, place(_OverSets(total, model), order=sum(exist)), exist, exist)
 
 
 def describe_totals(total: Total, table: pd.DataFrame, label: str, *, patients: int = 20) -> str:
@@ -378,7 +317,7 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFra
         for event, rate in (
             ("any", first),
             ("severe given any", second),
-            ("severe", product_of(first, second)),
+            ("severe", product(first, second)),
         ):
             rows.append(rate.summary())
             index.append((label, event))
@@ -422,7 +361,7 @@ def later_safety() -> pd.DataFrame:
         Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
         (Clopper-Pearson).
     """
-    cells, _ = read_cells((DATA / "later_series.csv").read_bytes())
+    cells, *_ = read_cells((DATA / "later_series.csv").read_bytes())
     rows = []
     for series in cells.to_dict("records"):
         seen = {name: int(series[name]) for name in (ANY, SEVERE, "surgery", "treated")}

@@ -1,322 +1,701 @@
-"""The exact engine for one coefficient: theta_i ~ N(mu + b x_i, tau^2) on the logit scale.
+"""The exact regression: theta_i ~ effects(x_i . beta, tau) with any number of coefficients.
 
-For every tau the density of (mu, b) is log-concave: a lattice about its mode, in units of its
-curvature, holds it, and the trapezoidal rule on it converges geometrically. tau has the nodes of
+beta is the intercept and the coefficients, each with a normal prior. Given tau, the log density of
+beta is a sum of functions of one number each, the linear predictors at the distinct rows of the
+design:
+
+    log p(beta | tau) = log prior(beta) + sum over rows r of f_r(x_r . beta, tau).
+
+**Rows** of tau are placed once, by Laplace's approximation to the mass of each, with the rules of
 `dfsp.engine.grid`.
+
+**Tables.** At each row of tau each f_r is tabulated, so that a point costs some products and four
+look-ups. Chebyshev values, whose last coefficients are negligible, give f and its derivatives at
+equidistant points, between which Taylor's polynomial of third degree about the nearest is read. A
+table is continued by straight lines, which lie above a concave function: nothing beyond it goes
+unnoticed.
+
+**Lines.** The marginal density of a linear functional eta = v . beta is computed in whitened space,
+beta = mode + root s. Along the direction of root' v it has Chebyshev nodes; at each of these, the
+other directions are integrated by the trapezoidal rule on a lattice about their own conditional
+mode, in units of their own curvature, inside a ball. The rule converges geometrically: for a
+normal of sd 1 and a spacing h its error is 2 exp(-2 pi^2 / h^2) (Trefethen & Weideman 2014,
+doi:10.1137/130932132). What results is a `Grid` of (eta, tau), and all that a `Population` makes of
+one: typical, mean and new-study rates at a row of the design are those of a single fit.
+
+**Differences.** With m halfway between two predictors and d between them, the difference of the
+rates, logit^-1(m + d/2) - logit^-1(m - d/2), rises with d. Lines along which m is fixed have its
+conditional distributions, which are mixed over m and tau.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import map_coordinates
-from scipy.special import ndtr
+from numpy.polynomial import chebyshev
+from scipy.special import ndtri
 
-from dfsp.engine.grid import legendre_rule
-from dfsp.engine.posterior import Distribution, cumulate, mix, moments_of_tau, tau_distribution
-from dfsp.model.likelihood import LOG_ROOT_2PI, log_likelihood, sigmoid
+from dfsp.engine.distributions import POINTS, Distribution, cumulate, mix, moments
+from dfsp.engine.grid import (
+    COLUMNS,
+    DROP,
+    FAR,
+    ROW_TOLERANCE,
+    ROWS,
+    Data,
+    Grid,
+    Rows,
+    chebyshev_coefficients,
+    chebyshev_shares,
+    column_error,
+    held,
+    last_coefficients,
+    more_columns,
+    place_columns,
+    reach_to,
+    refine,
+    shares,
+    unit_of_tau,
+)
+from dfsp.engine.posterior import PLAIN, Population
+from dfsp.model.likelihood import COARSE, LEVELS, LOG_ROOT_2PI, log_sum, sigmoid
 from dfsp.model.model import Model
-from dfsp.model.priors import Fixed, Normal
+from dfsp.model.priors import Normal
 
 Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
 
-ROWS = 32  # of tau
-STEP = 0.6  # spacing of the lattice in units of curvature
-REACH = 15  # nodes on either side of the mode at first
-ALONG = 91  # points of a line along which a value rises
-BINS = 400  # of the effects, for a new study
-NEGLIGIBLE = 1e-9  # share of the density at the lattice's edge
-LEVEL = 2  # of the inner rule
+MOST = 3  # coefficients beside the intercept that the lattice holds within seconds
+STEP = 0.75  # spacing of the lattice, in conditional standard deviations
+BALL = 6.6  # its radius in them at first,
+FARTHEST = 14.0  # and at most
+EDGE = 1e-9  # share of the probability in its outermost shell from which on it is made wider
+LEVEL = len(LEVELS) - 1  # of the inner rule: tables are few, and everything rests on them
+WIDE = 12.0  # standard deviations of a predictor that its table covers on either side at first
+CELLS = 512  # of a table
+IN_TABLE = (32, 64, 128, 256)  # Chebyshev nodes from which a table is made,
+TABLE_ERROR = 1e-9  # and the size of the last coefficients with which they are enough
+MARGIN = 6.0  # conditional standard deviations about a line's middle that tables must cover
+IN_SEQUENCE = 4096  # of beta where it has too many dimensions, each with its mirror image
+WIDER = 1.2  # than the normal approximation, so that no weight of theirs is large
+NEGLIGIBLE = 22.0  # log mass below the largest at which a line is left out: e^-22 = 3e-10
+BLOCK = 1_000_000  # numbers held at once
 
 
 @dataclass(frozen=True)
-class Lattice:
-    """The posterior of (mu, b) on a lattice for each of some values of tau.
+class Design:
+    """Distinct rows of a design and the counts at each.
 
     Attributes
     ----------
-    mode : array, shape (row, 2)
-    root : array, shape (row, 2, 2)
-        A point of the lattice is mode + root @ (s, t), with s and t in `steps`.
-    tau, row_weight : array, shape (row,)
-    log_p : array, shape (row, step, step)
-        Log density within the row, its maximum 0.
-    steps : array, shape (step,)
-    of_tau : Distribution
-    log_marginal_likelihood : float
-        With binomial coefficients.
-    edge : float
-        Largest share of a row's mass at the edge of the lattice: what may be missing.
+    x : array, shape (row, dimension)
+        A column of ones first.
+    data : sequence of Data
+        The counts at each row.
     """
 
-    mode: Array
+    x: Array
+    data: tuple[Data, ...]
+
+    @classmethod
+    def of(cls, events: Array, total: Array, design: Array) -> "Design":
+        """Collect the distinct rows of `design`, shape (study, coefficient)."""
+        x = np.column_stack([np.ones(len(events)), design])
+        rows, inverse = np.unique(x, axis=0, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        own = [inverse == row for row in range(len(rows))]
+        return cls(rows, tuple(Data.of(events[each], total[each]) for each in own))
+
+
+class _Peak(NamedTuple):
+    """Conditional modes: where, a root of the covariance, the log density, the predictors."""
+
+    at: Array
     root: Array
-    tau: Array
-    row_weight: Array
+    top: Array
+    predictor: Array
+
+
+class _Nodes(NamedTuple):
+    """Points (point, dimension), log weights, and what is summed: 1, at the edge, z, z z'."""
+
+    z: Array
+    log_weight: Array
+    features: Array
+
+
+class _Sums(NamedTuple):
+    """Logs of sums, the largest share at an edge, and means of z and z z' under the density."""
+
     log_p: Array
-    steps: Array
-    of_tau: Distribution
-    log_marginal_likelihood: float
     edge: float
+    moments: Array
 
-    @cached_property
-    def nodes(self) -> tuple[Array, Array, Array]:
-        """mu, b and weight of the lattice's points, shape (row, point)."""
-        s, t = np.meshgrid(self.steps, self.steps, indexing="ij")
-        shift = np.einsum("rij,jn->rin", self.root, np.stack([s.ravel(), t.ravel()]))
-        weight = np.exp(self.log_p).reshape(len(self.tau), -1)
-        weight *= (self.row_weight / weight.sum(-1))[:, None]
-        return self.mode[:, 0, None] + shift[:, 0], self.mode[:, 1, None] + shift[:, 1], weight
 
-    def linear(self, x: tuple[float, float]) -> Distribution:
-        """Return the distribution of x[0] mu + x[1] b (logit scale)."""
-        v = np.asarray(x)
-        return self._mixed(self._steepest(v), lambda mu, b, _: v[0] * mu + v[1] * b, False)
+@dataclass(frozen=True)
+class _Lines:
+    """Straight lines in whitened space: origin + b direction, and the directions across.
 
-    def typical_rate(self, x: float) -> Distribution:
-        """Return the distribution of logit^-1(mu + b x)."""
-        return self._mixed(self._steepest(np.array([1.0, x])), lambda mu, b, _: mu + b * x, True)
+    Attributes
+    ----------
+    row : array, shape (line,)
+        The row of tau of each.
+    origin, direction : array, shape (line, dimension)
+    across : array, shape (line, dimension, other)
+        Orthonormal, and orthogonal to `direction`.
+    """
 
-    def mean_rate(self, x: float) -> Distribution:
-        """Return the distribution of the average rate of studies with covariate x."""
+    row: Index
+    origin: Array
+    direction: Array
+    across: Array
 
-        def logit(mu: Array, b: Array, tau: Array) -> Array:
-            first, _ = mean_and_square(mu + b * x, tau)
-            return np.asarray(np.log(first / (1 - first)))
+    def __getitem__(self, some: Index | npt.NDArray[np.bool_]) -> "_Lines":
+        return _Lines(self.row[some], self.origin[some], self.direction[some], self.across[some])
 
-        return self._mixed(self._steepest(np.array([1.0, x])), logit, True)
 
-    def difference(self, first: float, second: float) -> Distribution:
-        """Return the distribution of typical rate at `second` minus that at `first`."""
-        low, high = min(first, second), max(first, second)
-        # Where the effect halfway between the two is fixed, the difference rises with b.
-        direction = np.array([-(low + high) / 2, 1.0])
-        whitened = np.linalg.solve(
-            self.root, np.broadcast_to(direction, self.mode.shape)[..., None]
+@dataclass(frozen=True)
+class _Profile:
+    """Log densities along lines at Chebyshev nodes of b, and where these are."""
+
+    low: Array
+    high: Array
+    centre: Array
+    sd: Array
+    stretched: bool
+    log_p: Array
+    error: float
+
+    def fine(self, number: int) -> tuple[Array, Array]:
+        """Return b and log of density times db/dx at equidistant shares, (line, share)."""
+        b, width = place_columns(
+            shares(number), self.low, self.high, self.centre, self.sd, self.stretched
         )
-        sign = 1.0 if second > first else -1.0
-
-        def gap(mu: Array, b: Array, _: Array) -> Array:
-            return np.asarray(sigmoid(mu + b * high) - sigmoid(mu + b * low))
-
-        found = self._mixed(whitened[..., 0], gap, False)
-        if sign > 0:
-            return found
-        return Distribution(-found.x[::-1], 1 - found.cdf[::-1], -found.mean, found.sd, False)
-
-    def new_study_rate(self, x: float) -> Distribution:
-        """Return the distribution of the rate of one more study with covariate x."""
-        mu, b, weight = self.nodes
-        eta = mu + b * x
-        first, second = mean_and_square(eta, self.tau[:, None])
-        mean = float((weight * first).sum())
-        sd = float(np.sqrt(max(float((weight * second).sum()) - mean**2, 0)))
-        low, high = eta.min(), eta.max()
-        # The effects of a row are binned, their mass split between two bins, before tau spreads it.
-        place = (eta - low) / (high - low) * (BINS - 1)
-        left = np.minimum(place.astype(int), BINS - 2)
-        spread = 8 * max(float(self.tau[self.row_weight > NEGLIGIBLE].max()), float(high - low))
-        centre = np.linspace(low, high, BINS)
-        points = (weight * eta).sum() + np.sinh(np.linspace(-6, 6, 201)) / np.sinh(6) * spread
-        cdf = np.zeros(len(points))
-        for row, tau in enumerate(self.tau):
-            share = place[row] - left[row]
-            mass = np.bincount(left[row], weight[row] * (1 - share), BINS)
-            mass += np.bincount(left[row] + 1, weight[row] * share, BINS)
-            cdf += ndtr((points[:, None] - centre) / tau) @ mass
-        return Distribution(points, np.maximum.accumulate(cdf), mean, sd, True)
-
-    def _steepest(self, v: Array) -> Array:
-        """Return for each row the direction, in lattice units, in which v @ (mu, b) rises most."""
-        return np.asarray(np.einsum("rij,i->rj", self.root, v))
-
-    def _mixed(
-        self, direction: Array, value: Callable[[Array, Array, Array], Array], is_rate: bool
-    ) -> Distribution:
-        """Mix the distributions of a value that rises along a direction, line by line."""
-        main = np.flatnonzero(self.row_weight > NEGLIGIBLE)
-        reach = self.steps[-1]
-        along = np.linspace(-reach, reach, ALONG)
-        across = self.steps
-        values, within, weights = [], [], []
-        centre = (len(self.steps) - 1) / 2
-        for row in main:
-            e = direction[row] / np.linalg.norm(direction[row])
-            s = e[0] * along - e[1] * across[:, None]
-            t = e[1] * along + e[0] * across[:, None]
-            index = np.stack([s, t]) / (across[1] - across[0]) + centre
-            height = map_coordinates(
-                self.log_p[row], index, order=5, mode="constant", cval=-80.0, prefilter=True
-            )
-            density = np.exp(height)
-            shift = np.einsum("ij,jlp->ilp", self.root[row], np.stack([s, t]))
-            mu, b = self.mode[row, 0] + shift[0], self.mode[row, 1] + shift[1]
-            mass = density.sum(-1)
-            kept = mass > NEGLIGIBLE * mass.sum()
-            cdf = cumulate(density[kept] / mass[kept, None], np.ones(1))
-            values.append(value(mu[kept], b[kept], self.tau[row]))
-            within.append(cdf / cdf[:, -1:])
-            weights.append(self.row_weight[row] * mass[kept] / mass.sum())
-        x, cdf = mix(np.concatenate(values), np.concatenate(within), np.concatenate(weights))
-        mu, b, weight = self.nodes
-        at = value(mu, b, self.tau[:, None])
-        at = sigmoid(at) if is_rate else at
-        mean = float((weight * at).sum())
-        sd = float(np.sqrt(max(float((weight * at**2).sum()) - mean**2, 0)))
-        return Distribution(x, cdf, mean, sd, is_rate)
+        return b, self.log_p @ refine(self.log_p.shape[-1], number).T + np.log(width)
 
 
-Z = np.linspace(-6, 6, 41)
-PHI = np.exp(-0.5 * Z * Z) / np.exp(-0.5 * Z * Z).sum()
-
-
-def mean_and_square(eta: Array, tau: Array) -> tuple[Array, Array]:
-    """Return E[p] and E[p^2] of logit p ~ N(eta, tau^2), broadcast."""
-    first, second = np.zeros_like(eta), np.zeros_like(eta)
-    for z, weight in zip(Z, PHI, strict=True):
-        p = sigmoid(eta + tau * z)
-        first += weight * p
-        second += weight * p * p
-    return first, second
-
-
-def solve_slope(
-    events: Array, total: Array, x: Array, model: Model, coefficient: Normal
-) -> Lattice:
-    """Compute the posterior of intercept, slope and tau.
+class LinearPosterior:
+    """The posterior of beta and tau.
 
     Parameters
     ----------
-    events, total, x : array, shape (study,)
-        Counts and covariate.
+    events, total : array, shape (study,)
+    design : array, shape (study, coefficient)
+        Without the column of ones.
     model : Model
-        Priors of mu (the logit rate of the median study at x = 0) and tau.
+        `mu` is the prior of the intercept; effects with a linear predictor.
     coefficient : Normal
-        Prior of the slope, logit scale per unit of x.
+        Prior of every coefficient, logit scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dfsp.model.model import Model
+    >>> from dfsp.model.priors import Normal
+    >>> counts = np.array([7.0, 4.0, 9.0, 2.0]), np.array([15.0, 22.0, 18.0, 20.0])
+    >>> dose = np.array([[1.0], [0.0], [1.0], [0.0]])
+    >>> found = LinearPosterior(*counts, dose, Model(), Normal(0, 1))
+    >>> found.population([1, 1]).typical_rate.quantile([0.025, 0.5, 0.975]).round(3)
+    array([0.26 , 0.469, 0.685])
     """
-    surface = _Surface(events, total, x, model, coefficient)
-    u, weights, scale = _rows(surface)
-    tau = scale * np.sinh(u)
-    mode, root = surface.peaks(tau)
-    reach = REACH
-    while True:
-        t = STEP * np.arange(-reach, reach + 1)
-        s, r = (a.ravel() for a in np.meshgrid(t, t, indexing="ij"))
-        steps = np.einsum("tij,jn->tin", root, np.stack([s, r]))
-        mu, b = mode[:, 0, None] + steps[:, 0], mode[:, 1, None] + steps[:, 1]
-        log_p = surface(mu, b, tau[:, None])
-        log_p += (np.log(np.abs(np.linalg.det(root))) + 2 * np.log(STEP))[:, None]
-        square = log_p.reshape(len(tau), len(t), len(t))
-        mass = np.exp(square - square.max((1, 2), keepdims=True))
-        edges = np.stack([mass[:, 0], mass[:, -1], mass[:, :, 0], mass[:, :, -1]])
-        share = edges.sum((0, 2)) / mass.sum((1, 2))
-        row_top = square.max((1, 2))
-        row = row_top + np.log(mass.sum((1, 2))) + _log_row_prior(model, tau, scale, u, weights)
-        relevant = row > row.max() - 20
-        edge = float(share[relevant].max())
-        if edge < NEGLIGIBLE or reach >= 4 * REACH:
-            break
-        reach = int(1.5 * reach)
-    top = float(row.max())
-    log_evidence = top + float(np.log(np.exp(row - top).sum()))
-    row_weight = np.exp(row - log_evidence)
-    exist = moments_of_tau(events, total, model)
-    of_tau = tau_distribution(u, scale, row_weight / weights, row_weight, exist)
-    log_p = square - square.max((1, 2), keepdims=True)
-    steps = np.asarray(t, dtype=np.float64)
-    return Lattice(mode, root, tau, row_weight, log_p, steps, of_tau, log_evidence, edge)
-
-
-class _Surface:
-    """Log prior of (mu, b) plus log likelihood at any point."""
 
     def __init__(
-        self, events: Array, total: Array, x: Array, model: Model, coefficient: Normal
+        self, events: Array, total: Array, design: Array, model: Model, coefficient: Normal
     ) -> None:
-        self.events, self.total, self.x = events, total, x
-        self.model, self.coefficient = model, coefficient
-        self.levels, self.of = np.unique(x, return_inverse=True)
+        self.model = model
+        self.design = Design.of(events, total, design)
+        self.x = self.design.x
+        self.dimensions = self.x.shape[1]
+        priors = [model.mu, *[coefficient] * (self.dimensions - 1)]
+        self.mean = np.array([prior.mean for prior in priors])
+        self.sd = np.array([prior.sd for prior in priors])
+        self.tau_moments = model.effects.tau_moments(events, total, model.tau)
+        self.spread_moments = model.effects.spread_moments(events, total, model.tau)
+        self.rows = self._place_rows(Data.of(events, total))
+        self.mode, self.root, _ = self._modes(self.rows.tau)
+        centre = self.mode @ self.x.T
+        reach = WIDE * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
+        self._tables = self._tabulated(centre - reach, centre + reach)
+        self._populations: dict[tuple[float, ...], Population] = {}
 
-    def __call__(self, mu: Array, b: Array, tau: Array, level: int = LEVEL) -> Array:
-        shape = np.broadcast_shapes(mu.shape, b.shape, tau.shape)
-        mu, b, tau = (np.broadcast_to(a, shape).ravel() for a in (mu, b, tau))
-        value = np.zeros(len(mu))
-        # Studies with the same covariate share the mean of their effects.
-        for i, x in enumerate(self.levels):
-            own = self.of == i
-            value += log_likelihood(self.events[own], self.total[own], mu + b * x, tau, level).sum(
-                0
-            )
-        for point, prior in ((mu, self.model.mu), (b, self.coefficient)):
-            value -= 0.5 * ((point - prior.mean) / prior.sd) ** 2 + np.log(prior.sd) + LOG_ROOT_2PI
-        return value.reshape(shape)
+    # Where the posterior is
 
-    def start(self, tau: Array) -> tuple[Array, Array]:
-        """Return weighted least squares of empirical logits: mode and covariance for each tau."""
-        p = (self.events + 0.5) / (self.total + 1)
-        weight = 1 / (1 / (self.total * p * (1 - p)) + tau[:, None] ** 2)
-        design = np.stack([np.ones_like(self.x), self.x])
-        precision = np.einsum("ik,tk,jk->tij", design, weight, design)
-        means = np.array([self.model.mu.mean, self.coefficient.mean])
-        prior = np.diag([self.model.mu.sd**-2.0, self.coefficient.sd**-2.0])
-        covariance = np.linalg.inv(precision + prior)
-        right = np.einsum("ik,tk,k->ti", design, weight, np.log(p / (1 - p))) + prior @ means
-        return np.asarray(np.einsum("tij,tj->ti", covariance, right)), np.asarray(covariance)
+    def _place_rows(self, data: Data) -> Rows:
+        prior = self.model.spread_prior
+        if prior.known is not None:
+            return Rows.at(prior.known)
+        c = unit_of_tau(data, prior)
 
-    def peaks(self, tau: Array) -> tuple[Array, Array]:
-        """Return the mode of (mu, b) and a root of its covariance for each tau, near enough."""
-        mode, covariance = self.start(tau)
-        root = np.linalg.cholesky(covariance)
-        s, r = (a.ravel() for a in np.meshgrid([-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], indexing="ij"))
-        for _ in range(30):
-            steps = np.einsum("tij,jn->tin", root, np.stack([s, r]))
-            points = mode[:, 0, None] + steps[:, 0], mode[:, 1, None] + steps[:, 1]
-            f = self(*points, tau[:, None], level=1).reshape(-1, 3, 3)
-            gradient = np.stack([f[:, 2, 1] - f[:, 0, 1], f[:, 1, 2] - f[:, 1, 0]], -1) / 2
-            ss = f[:, 2, 1] - 2 * f[:, 1, 1] + f[:, 0, 1]
-            rr = f[:, 1, 2] - 2 * f[:, 1, 1] + f[:, 1, 0]
-            sr = (f[:, 2, 2] - f[:, 2, 0] - f[:, 0, 2] + f[:, 0, 0]) / 4
-            curvature = -np.stack([np.stack([ss, sr], -1), np.stack([sr, rr], -1)], -2)
-            # Kept positive where the difference quotient is not
-            values, vectors = np.linalg.eigh(curvature)
-            values = np.clip(values, 0.05, 20)
-            inverse = np.einsum("tij,tj,tkj->tik", vectors, 1 / values, vectors)
-            step = np.clip(np.einsum("tij,tj->ti", inverse, gradient), -3, 3)
-            mode = mode + np.einsum("tij,tj->ti", root, step)
-            root = np.linalg.cholesky(root @ inverse @ root.transpose(0, 2, 1))
-            if np.abs(step).max() < 0.1:
+        def masses(tau: Array) -> tuple[Array, Array]:
+            mass = self._modes(tau)[2]
+            return mass, mass[None][:0]
+
+        _, span, _ = held(prior, c, sum(self.tau_moments), masses)
+        for number in ROWS:
+            rows = Rows.between(*span, c, number)
+            log_mass = self._modes(rows.tau)[2] + rows.log_mass(prior)
+            # The approximation is as smooth along tau as what it approximates.
+            if last_coefficients(rows, np.exp(log_mass - log_mass.max())) < ROW_TOLERANCE:
                 break
-        return mode, root
+        return rows
+
+    def _modes(self, tau: Array) -> tuple[Array, Array, Array]:
+        """Return mode of beta, root of its covariance, and log mass by Laplace's approximation."""
+        start, root = self._normal_approximation(tau)
+
+        def value(predictor: Array) -> Array:
+            points = predictor.reshape(len(tau), -1, predictor.shape[-1])
+            of_tau = np.repeat(tau, points.shape[1])
+            flat = [
+                self._log_l(i, points[..., i].ravel(), of_tau, COARSE) for i in range(len(self.x))
+            ]
+            return np.stack(flat, axis=-1).reshape(predictor.shape)
+
+        found = self._peaks(value, start, root)
+        mode = start + np.einsum("tij,tj->ti", root, found.at)
+        root = root @ found.root
+        return mode, root, found.top + _log_det(root)
+
+    def _normal_approximation(self, tau: Array) -> tuple[Array, Array]:
+        """Return mode and root if empirical logits were normal: where to start."""
+        precision = np.zeros((len(tau), self.dimensions, self.dimensions))
+        right = np.zeros((len(tau), self.dimensions))
+        for x, data in zip(self.x, self.design.data, strict=True):
+            p = (data.events + 0.5) / (data.total + 1)
+            weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
+            precision += weight.sum(-1)[:, None, None] * np.outer(x, x)
+            right += (weight @ np.log(p / (1 - p)))[:, None] * x
+        precision += np.diag(self.sd**-2)
+        right += self.mean * self.sd**-2
+        root = _root(precision)
+        return np.einsum("tij,tkj,tk->ti", root, root, right), root
+
+    def _log_l(self, row: int, mu: Array, tau: Array, level: int) -> Array:
+        """Return log L of all counts at a row of the design, shape (point,)."""
+        data = self.design.data[row]
+        effects = self.model.effects
+        flat = effects.log_likelihood(data.events, data.total, mu, tau, level)
+        return np.asarray(data.times @ flat)
+
+    def _peaks(self, value: Callable[[Array], Array], origin: Array, along: Array) -> _Peak:
+        """Find the mode in the directions `along` from `origin`, by Newton's method.
+
+        Difference quotients are one standard deviation of each predictor wide, which see the shape
+        of the peak and not of its very top only.
+
+        Parameters
+        ----------
+        value : callable
+            Returns f_r at predictors (..., row).
+        origin : array, shape (..., dimension)
+            Of beta.
+        along : array, shape (..., dimension, other)
+            In units in which the covariance is near one.
+        """
+        x, others = self.x @ along, along.shape[-1]
+        tilt = along / self.sd[:, None]
+        at = np.zeros((*origin.shape[:-1], others))
+        root = np.broadcast_to(np.eye(others), (*at.shape, others))
+        here, prior = origin @ self.x.T, (origin - self.mean) / self.sd
+        for _ in range(40):
+            predictor = here + np.einsum("...rk,...k->...r", x, at)
+            from_prior = prior + np.einsum("...dk,...k->...d", tilt, at)
+            sd = np.maximum(np.sqrt(((x @ root) ** 2).sum(-1)), 1e-6)
+            low, middle, high = (value(predictor + step * sd) for step in (-1.0, 0.0, 1.0))
+            slope = (high - low) / (2 * sd)
+            curvature = np.maximum(2 * middle - high - low, 0) / sd**2
+            precision = np.einsum("...rk,...r,...rl->...kl", x, curvature, x)
+            precision += np.einsum("...dk,...dl->...kl", tilt, tilt)
+            root = _root(precision)
+            gradient = np.einsum("...rk,...r->...k", x, slope)
+            gradient -= np.einsum("...dk,...d->...k", tilt, from_prior)
+            # In units of the covariance
+            step = np.einsum("...lk,...l->...k", root, gradient)
+            length = np.sqrt((step**2).sum(-1, keepdims=True))
+            step *= np.minimum(1, 3 / np.maximum(length, 1e-300))
+            at = at + np.einsum("...kl,...l->...k", root, step)
+            if not length.size or length.max() < 0.1:
+                break
+        top = middle.sum(-1) - 0.5 * (from_prior**2).sum(-1) - self._log_prior
+        return _Peak(at, root, top + 0.5 * (step**2).sum(-1), predictor)
+
+    @cached_property
+    def _log_prior(self) -> float:
+        return float(np.log(self.sd).sum() + self.dimensions * LOG_ROOT_2PI)
+
+    # Tables
+
+    def _tabulated(self, low: Array, high: Array) -> "_Tables":
+        """Tabulate f_r from `low` to `high`, shape (row of tau, row of the design)."""
+        tau = self.rows.tau
+        pieces = np.empty((4, *low.shape, CELLS))
+        for i in range(len(self.x)):
+            for number in IN_TABLE:
+                mu = low[:, i, None] + (high - low)[:, i, None] * chebyshev_shares(number)
+                points = mu.ravel(), np.repeat(tau, number)
+                values = self._log_l(i, *points, LEVEL).reshape(mu.shape)
+                if np.abs(values @ chebyshev_coefficients(number)[-2:].T).max() < TABLE_ERROR:
+                    break
+            pieces[:, :, i] = np.einsum("dcn,tn->dtc", _taylor(number), values)
+        pieces[2:, ..., [0, -1]] = 0
+        return _Tables(low, high, pieces.reshape(4, -1))
+
+    def _cover(self, row: Index, low: Array, high: Array) -> None:
+        """Make tables wide enough for predictors from `low` to `high`, shape (line, predictor)."""
+        tables = self._tables
+        lowest, highest = tables.low.copy(), tables.high.copy()
+        np.minimum.at(lowest, row, low)
+        np.maximum.at(highest, row, high)
+        wider = np.maximum(tables.low - lowest, highest - tables.high) > 1e-9 * (
+            tables.high - tables.low
+        )
+        if wider.any():
+            room = 0.2 * (highest - lowest) * wider
+            self._tables = self._tabulated(
+                np.where(lowest < tables.low, lowest - room, lowest),
+                np.where(highest > tables.high, highest + room, highest),
+            )
+
+    # Densities
+
+    def _start(self, lines: _Lines, b: Array) -> Array:
+        """Return beta at the points `b` (line, point) of lines, (line, point, dimension)."""
+        s = lines.origin[:, None] + b[..., None] * lines.direction[:, None]
+        shift = np.einsum("lij,lnj->lni", self.root[lines.row], s)
+        return np.asarray(self.mode[lines.row, None] + shift)
+
+    def _conditional(self, lines: _Lines, b: Array) -> tuple[Array, Array, _Peak]:
+        """Return beta, the directions across there, and the conditional modes among them."""
+        beta = self._start(lines, b)
+        across = np.repeat((self.root[lines.row] @ lines.across)[:, None], b.shape[1], axis=1)
+        rows = np.broadcast_to(lines.row[:, None], b.shape)
+        return beta, across, self._peaks(lambda at: self._tables(rows, at), beta, across)
+
+    def _rough(self, lines: _Lines, b: Array) -> Array:
+        """Return the log density at `b` (line, point) by Laplace's approximation across."""
+        peak = self._conditional(lines, b)[2]
+        return np.asarray(peak.top + _log_det(peak.root))
+
+    def _profile(self, lines: _Lines, log_worth: Array) -> _Profile:
+        """Compute the density along lines, as well as their masses and `log_worth` (line,) need."""
+        whole = np.concatenate([lines.direction[..., None], lines.across], axis=-1)
+        start = self._start(lines, np.zeros((len(lines.row), 1)))[:, 0]
+        peak = self._peaks(
+            lambda at: self._tables(lines.row, at), start, self.root[lines.row] @ whole
+        )
+        centre = peak.at[:, 0]
+        sd = np.sqrt((peak.root[:, 0] ** 2).sum(-1))
+        side = np.array([-1.0, 1.0])
+        top = self._rough(lines, centre[:, None])
+
+        def drop(reach: Array) -> Array:
+            return (top - self._rough(lines, centre[:, None] + side * reach)) / DROP
+
+        # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
+        reach = reach_to(drop, 9.3 * sd[:, None] + np.zeros(2), np.zeros(2))
+        low, high = centre - reach[:, 0], centre + reach[:, 1]
+        stretched = bool((reach.max(-1) > FAR * sd).any())
+        columns = 1
+        while True:
+            places = low, high, centre, sd, stretched
+            b, _ = place_columns(chebyshev_shares(COLUMNS[columns]), *places)
+            log_p, edge = self._density(lines, b)
+            fine, width = place_columns(shares(4 * b.shape[1] + 1), *places)
+            log_fine = log_p @ refine(b.shape[1], fine.shape[1]).T + np.log(width)
+            mass = log_sum(log_fine) + log_worth
+            error = column_error(log_p, np.exp(mass - mass.max()))
+            more = more_columns(columns, error)
+            if more == columns:
+                return _Profile(*places, log_p, max(error, edge))
+            columns = more
+
+    def _density(self, lines: _Lines, b: Array) -> tuple[Array, float]:
+        """Return the log density at `b` (line, point), with the share at the lattice's edge."""
+        beta, across, peak = self._conditional(lines, b)
+        reach = MARGIN * np.sqrt(((self.x @ across @ peak.root) ** 2).sum(-1))
+        ends = (peak.predictor - reach).min(1), (peak.predictor + reach).max(1)
+        self._cover(lines.row, *ends)
+        beta = beta + np.einsum("...dk,...k->...d", across, peak.at)
+        rows = np.repeat(lines.row, b.shape[1])
+        units = (across @ peak.root).reshape(len(rows), *across.shape[2:])
+        sums = self._summed(rows, beta.reshape(len(rows), -1), units)
+        log_p = sums.log_p.reshape(b.shape) + _log_det(peak.root)
+        return log_p + _log_det(self.root)[lines.row, None], sums.edge
+
+    def _summed(self, rows: Index, beta: Array, units: Array) -> _Sums:
+        """Sum the density over points across from `beta` (point, dimension), in `units`.
+
+        `units` are (point, dimension, other).
+        """
+        radius = BALL
+        while True:
+            nodes = _nodes(units.shape[-1], radius)
+            sums = np.empty((len(rows), nodes.features.shape[1]))
+            log_p = np.empty(len(rows))
+            step = max(1, BLOCK // (len(nodes.z) * max(self.x.shape)))
+            for start in range(0, len(rows), step):
+                some = slice(start, start + step)
+                height = self._at(rows[some], beta[some], units[some], nodes.z) + nodes.log_weight
+                log_p[some] = height.max(-1)
+                sums[some] = np.exp(height - log_p[some, None]) @ nodes.features
+            log_p += np.log(sums[:, 0])
+            sums = sums[:, 1:] / sums[:, :1]
+            edge = float(sums[log_p > log_p.max() - NEGLIGIBLE, 0].max())
+            if edge < EDGE or radius >= FARTHEST:
+                return _Sums(log_p, edge, sums[:, 1:])
+            radius *= 1.25
+
+    def _at(self, rows: Index, beta: Array, units: Array, z: Array) -> Array:
+        """Return the log density at beta + units z for each `z` (lattice, other): (point, z)."""
+        predictor = (beta @ self.x.T)[..., None] + (self.x @ units) @ z.T
+        value = self._tables.summed(rows, predictor)
+        prior = ((beta - self.mean) / self.sd)[..., None] + (units / self.sd[:, None]) @ z.T
+        prior *= prior
+        value -= 0.5 * prior.sum(1) + self._log_prior
+        return value
+
+    # What is asked
+
+    def population(self, v: npt.ArrayLike) -> Population:
+        """Return what is known of studies with the linear predictor v . beta.
+
+        Parameters
+        ----------
+        v : array-like, shape (dimension,)
+            A row of the design, its 1 for the intercept first; or a unit vector: then `mu` is the
+            intercept or a coefficient.
+        """
+        v = np.asarray(v, dtype=np.float64)
+        key = tuple(v.tolist())
+        if key not in self._populations:
+            exist = self.tau_moments, self.spread_moments
+            self._populations[key] = Population(self.model, self._grid(v), *exist)
+        return self._populations[key]
+
+    def _whitened(self, v: Array) -> tuple[Array, Array]:
+        """Return the length of root' v and its direction at each row of tau."""
+        w = np.einsum("tij,i->tj", self.root, v)
+        length = np.sqrt((w**2).sum(-1))
+        return length, w / length[:, None]
+
+    def _grid(self, v: Array) -> Grid:
+        """Return the joint density of v . beta and tau."""
+        length, direction = self._whitened(v)
+        every = np.arange(len(self.rows))
+        lines = _Lines(every, 0 * direction, direction, _complement(direction[:, None]))
+        log_row = self.rows.log_mass(self.model.spread_prior)
+        found = self._profile(lines, log_row - np.log(self.rows.weights))
+        at_0 = self.mode @ v
+        low, high, centre = (at_0 + length * b for b in (found.low, found.high, found.centre))
+        log_joint = found.log_p - np.log(length)[:, None]
+        none = np.empty((0, *log_joint.shape))
+        rows, sd = self.rows, length * found.sd
+        grid = Grid(
+            rows, low, high, sd, centre, found.stretched, log_joint, none, log_row, found.error
+        )
+        return grid
+
+    def difference(self, first: npt.ArrayLike, second: npt.ArrayLike) -> Distribution:
+        """Return the distribution of the typical rate at `second` minus that at `first`.
+
+        Parameters
+        ----------
+        first, second : array-like, shape (dimension,)
+            Rows of the design, the 1 of each first.
+        """
+        v, w = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        middle, between = (v + w) / 2, w - v
+        grid = self.population(middle).grid
+        spacing = STEP * grid.sd
+        number = int(((grid.high - grid.low) / spacing).max()) + 2
+        m, log_weight = grid.fine(number)
+        log_weight = log_weight + grid.log_row[:, None] - np.log(number - 1)
+        row, place = np.nonzero(log_weight > log_weight.max() - NEGLIGIBLE)
+        length, direction = self._whitened(middle)
+        across, apart = self._whitened(between)
+        # The direction in which the predictors part, and the one between them does not move
+        steepest = apart - (apart * direction).sum(-1, keepdims=True) * direction
+        share = np.sqrt((steepest**2).sum(-1))
+        steepest /= share[:, None]
+        others = _complement(np.stack([direction, steepest], axis=1))
+        origin = ((m - (self.mode @ middle)[:, None]) / length[:, None])[row, place]
+        lines = _Lines(row, origin[:, None] * direction[row], steepest[row], others[row])
+        log_worth = grid.log_row - np.log(self.rows.weights)
+        found = self._profile(lines, log_worth[row])
+        b, log_p = found.fine(PLAIN[found.stretched])
+        density = np.exp(log_p - log_p.max(-1, keepdims=True))
+        density /= density.sum(-1, keepdims=True)
+        at_0 = (self.mode @ between)[row] + across[row] * (apart[row] * lines.origin).sum(-1)
+        d = at_0[:, None] + (across * share)[row, None] * b
+        centre = m[row, place][:, None]
+        gap = sigmoid(centre + d / 2) - sigmoid(centre - d / 2)
+        weight = np.exp(log_weight[row, place] - log_weight.max())
+        weight /= weight.sum()
+        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, POINTS[1])
+        first_moment = (density * gap).sum(-1)
+        return Distribution(
+            x, cdf, *moments(weight, first_moment, (density * gap**2).sum(-1)), False
+        )
+
+    @cached_property
+    def _joint(self) -> _Sums:
+        """Sums over all of beta in each row of tau, the row's log mass among them."""
+        predictor = self.mode @ self.x.T
+        reach = BALL * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
+        every = np.arange(len(self.rows))
+        self._cover(every, predictor - reach, predictor + reach)
+        sums = self._summed(every, self.mode, self.root)
+        log_mass = sums.log_p + _log_det(self.root) + self.rows.log_mass(self.model.spread_prior)
+        return sums._replace(log_p=log_mass)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a lattice holds beta; if not, there are moments only, to three digits."""
+        return bool(self.dimensions <= MOST + 1)
+
+    @property
+    def log_marginal_likelihood(self) -> float:
+        """Log marginal likelihood of the counts, binomial coefficients included."""
+        return float(log_sum(self._joint.log_p))
+
+    @cached_property
+    def moments(self) -> tuple[Array, Array]:
+        """Posterior mean and covariance of beta, the intercept first, logit scale."""
+        share = np.exp(self._joint.log_p - self.log_marginal_likelihood)
+        z = self._joint.moments[:, : self.dimensions]
+        zz = self._joint.moments[:, self.dimensions :].reshape(self.root.shape)
+        first = self.mode + np.einsum("tij,tj->ti", self.root, z)
+        within = self.root @ (zz - z[:, :, None] * z[:, None]) @ np.swapaxes(self.root, 1, 2)
+        mean = share @ first
+        off = first - mean
+        return mean, np.einsum("t,tij->ij", share, within + off[:, :, None] * off[:, None])
+
+    @property
+    def error(self) -> float:
+        """Estimate of the relative error: of every grid asked for so far, and of their masses.
+
+        A grid's nodes lie along a line, the joint lattice's do not; what both say of the mass of
+        all rows differs where either is too coarse.
+        """
+        grids = [each.error for each in self._populations.values()]
+        apart = [
+            abs(each.log_marginal_likelihood - self.log_marginal_likelihood)
+            for each in self._populations.values()
+        ]
+        return max(self._joint.edge, *grids, *apart) if grids else self._joint.edge
 
 
-def _rows(surface: _Surface) -> tuple[Array, Array, float]:
-    """Return nodes and weights of u, tau = scale sinh(u), where the posterior of tau is."""
-    prior = surface.model.tau
-    if isinstance(prior, Fixed):
-        return np.array([np.arcsinh(1.0)]), np.ones(1), float(prior.scale)
-    p = (surface.events + 0.5) / (surface.total + 1)
-    scale = float(1 / np.sqrt(np.max(surface.total * p * (1 - p))))
-    scale = min(scale, float(prior.ppf(0.5)))
-    upper = min(prior.upper, float(prior.ppf(1 - 1e-12)))
-    span = np.arcsinh(upper / scale)
-    # A look at where the mass ends, with each row's mass by Laplace's approximation
-    u = np.linspace(1e-3, 1, 41) * span
-    tau = scale * np.sinh(u)
-    mode, root = surface.peaks(tau)
-    height = surface(mode[:, 0], mode[:, 1], tau, level=1)
-    log_mass = height + np.log(np.abs(np.linalg.det(root))) + prior.logpdf(tau)
-    log_mass = log_mass + np.log(np.cosh(u))
-    near = np.flatnonzero(log_mass > log_mass.max() - 26)
-    low = 0.0 if near[0] == 0 else u[near[0] - 1]
-    high = u[min(near[-1] + 1, len(u) - 1)]
-    nodes, weights, _ = legendre_rule(ROWS)
-    half = (high - low) / 2
-    return low + half * (nodes + 1), half * weights, scale
+@dataclass(frozen=True)
+class _Tables:
+    """f_r by cells: Taylor's coefficients about equidistant points, in units of their spacing.
+
+    Attributes
+    ----------
+    low, high : array, shape (row of tau, row of the design)
+    pieces : array, shape (4, row of tau x row of the design x cell)
+    """
+
+    low: Array
+    high: Array
+    pieces: Array
+
+    def __call__(self, rows: Index, predictor: Array) -> Array:
+        """Return f_r for `predictor` (..., row of the design) at `rows` of tau (...)."""
+        number = self.low.shape[1]
+        place = (predictor - self.low[rows]) * ((CELLS - 1) / (self.high - self.low))[rows]
+        first = CELLS * (number * rows[..., None] + np.arange(number))
+        return self._read(place, first)
+
+    def summed(self, rows: Index, predictor: Array) -> Array:
+        """Return the sum over r for `predictor` (point, row of the design, ...): (point, ...)."""
+        number = self.low.shape[1]
+        value = np.zeros(())
+        for i in range(number):
+            scale = ((CELLS - 1) / (self.high - self.low))[rows, i]
+            place = (predictor[:, i] - self.low[rows, i, None]) * scale[:, None]
+            value = value + self._read(place, CELLS * (number * rows[:, None] + i))
+        return np.asarray(value)
+
+    def _read(self, place: Array, first: Index) -> Array:
+        nearest = np.rint(place)
+        np.maximum(nearest, 0, out=nearest)
+        np.minimum(nearest, CELLS - 1, out=nearest)
+        place -= nearest
+        cell = nearest.astype(np.intp)
+        cell += first
+        value = self.pieces[3].take(cell)
+        for piece in self.pieces[2::-1]:
+            value *= place
+            value += piece.take(cell)
+        return np.asarray(value)
 
 
-def _log_row_prior(model: Model, tau: Array, scale: float, u: Array, weights: Array) -> Array:
-    if isinstance(model.tau, Fixed):
-        return np.zeros(1)
-    return np.asarray(model.tau.logpdf(tau) + np.log(scale * np.cosh(u)) + np.log(weights))
+@lru_cache(maxsize=8)
+def _taylor(number: int) -> Array:
+    """Return the matrix from Chebyshev values to Taylor's coefficients, (4, cell, value)."""
+    x = np.linspace(-1, 1, CELLS)
+    coefficients: Array = chebyshev_coefficients(number)
+    step, factor, matrices = 2 / (CELLS - 1), 1.0, []
+    for degree in range(4):
+        if degree:
+            coefficients = np.asarray(chebyshev.chebder(coefficients), dtype=np.float64)
+            factor *= step / degree
+        matrices.append(factor * chebyshev.chebvander(x, len(coefficients) - 1) @ coefficients)
+    return np.stack(matrices)
+
+
+@lru_cache(maxsize=16)
+def _nodes(dimensions: int, radius: float) -> _Nodes:
+    """Return the lattice's points within a radius; of many dimensions, points of a sequence.
+
+    The sequence is Kronecker's of the generalised golden ratio, and its mirror image: points that
+    fill a normal distribution evenly, each weighted by its inverse density.
+    """
+    if dimensions <= MOST + 1:
+        reach = int(radius / STEP)
+        line = STEP * np.arange(-reach, reach + 1)
+        points = list(product(line, repeat=dimensions))
+        z = np.array(points).reshape(len(points), dimensions)
+        far = np.sqrt((z**2).sum(-1))
+        z, far = z[far <= radius], far[far <= radius]
+        is_edge = (far > radius - STEP) & (dimensions > 0)
+        log_weight = np.full(len(z), dimensions * np.log(STEP))
+    else:
+        golden = 2.0
+        for _ in range(60):
+            golden = (1 + golden) ** (1 / (dimensions + 1))
+        step = golden ** -np.arange(1, dimensions + 1)
+        z = ndtri((0.5 + np.outer(np.arange(1, IN_SEQUENCE + 1), step)) % 1)
+        z = np.concatenate([z, -z])
+        log_weight = (z**2).sum(-1) / 2 + dimensions * (LOG_ROOT_2PI + np.log(WIDER))
+        log_weight -= np.log(len(z))
+        z, is_edge = WIDER * z, np.zeros(len(z), dtype=bool)
+    products = (z[:, :, None] * z[:, None]).reshape(len(z), -1)
+    return _Nodes(z, log_weight, np.column_stack([np.ones(len(z)), is_edge, z, products]))
+
+
+def _root(precision: Array) -> Array:
+    """Return a root of the inverse of symmetric positive matrices: inverse = root root'."""
+    if not precision.shape[-1]:
+        return precision
+    # Scaled to ones on the diagonal, whatever the units of the coefficients
+    scale = 1 / np.sqrt(np.einsum("...ii->...i", precision))
+    scaled = precision * scale[..., :, None] * scale[..., None, :]
+    return np.asarray(scale[..., None] * np.linalg.cholesky(np.linalg.inv(scaled)))
+
+
+def _log_det(root: Array) -> Array:
+    """Return the logs of the determinants of lower triangular matrices or their like."""
+    if not root.shape[-1]:
+        return np.zeros(root.shape[:-2])
+    return np.asarray(np.linalg.slogdet(root)[1])
+
+
+def _complement(given: Array) -> Array:
+    """Return orthonormal vectors orthogonal to given ones: (..., some, n) to (..., n, rest)."""
+    full = np.linalg.qr(np.swapaxes(given, -1, -2), mode="complete")[0]
+    return np.asarray(full[..., given.shape[-2] :])

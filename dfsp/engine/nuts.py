@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit, logit, ndtr
+from scipy.special import expit
 
 from dfsp import constants
 from dfsp.checks import Check, failed
 from dfsp.errors import DfspError, NotConverged
-from dfsp.model import priors
-from dfsp.model.effects import BetaBinomial, Effects, Exnex, StudentT
+from dfsp.model.effects import Effects, known_quantities
 from dfsp.model.model import Model
+from dfsp.model.priors import Prior
 from dfsp.seeds import generator, integer
 
 if TYPE_CHECKING:
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-HEADLINE = ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate", "concentration")
-"""The population's quantities: `mu` and `tau` on the logit scale, three rates, and a number."""
-
 PARAMETERS = ("mu", "tau", "theta")
-OF_BETA_BINOMIAL = ("mean_rate", "concentration")
-"""What the convergence gate judges."""
+"""What the convergence gate judges unless a model says otherwise."""
 
 ENDS = {f"q{100 * q:g}": q for q in (constants.QUANTILES[0], constants.QUANTILES[-1])}
 """The columns of a summary that bound its interval, and their probabilities."""
@@ -114,55 +110,18 @@ def build(table: pd.DataFrame, model: Model) -> pm.Model:
     """
     import pymc as pm
 
-    effects = model.effects
     with pm.Model(coords={"study": table["study"].to_list()}) as result:
         total = pm.Data("total", table["total"].to_numpy(np.int64), dims="study")
         # Data, so that the compiled model can be given other counts
         observed = pm.Data("counts", table["events"].to_numpy(np.int64), dims="study")
         seen = {"observed": observed, "dims": "study"}
-        if isinstance(effects, BetaBinomial):
-            mean = pm.Beta("mean_rate", effects.a, effects.b)
-            size = positive_variable(pm, effects.concentration, "concentration")
-            pm.BetaBinomial("events", n=total, alpha=mean * size, beta=(1 - mean) * size, **seen)
-            return result
-        mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
-        tau = positive_variable(pm, model.tau, "tau")
-        if isinstance(effects, StudentT):
-            z = pm.StudentT("z", nu=effects.df, mu=0, sigma=1, dims="study")
-        else:
-            z = pm.Normal("z", dims="study")
-        theta = pm.Deterministic("theta", mu + tau * z, dims="study")
-        pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
-        pm.Deterministic("typical_rate", pm.math.invlogit(mu))
-        if isinstance(effects, Exnex):
-            alone = pm.Normal("alone", effects.mean, effects.sd, dims="study")
-            share = [effects.exchangeable, 1 - effects.exchangeable]
-            both = [pm.Binomial.dist(n=total, logit_p=each) for each in (theta, alone)]
-            pm.Mixture("events", w=np.array(share), comp_dists=both, **seen)
-        else:
-            pm.Binomial("events", n=total, logit_p=theta, **seen)
+        model.effects.pymc(pm, model.mu, model.tau, total, seen)
     return result
 
 
-def positive_variable(pm: Any, prior: priors.Prior, name: str) -> Any:
+def positive_variable(pm: Any, prior: Prior, name: str) -> Any:
     """Return a variable of the PyMC model at hand with a prior above 0."""
-    return _POSITIVE[type(prior)](pm, prior, name)
-
-
-_POSITIVE: dict[type[priors.Prior], Callable[[Any, Any, str], Any]] = {
-    priors.HalfNormal: lambda pm, prior, name: pm.HalfNormal(name, prior.scale),
-    priors.HalfCauchy: lambda pm, prior, name: pm.HalfCauchy(name, prior.scale),
-    priors.HalfStudentT: lambda pm, prior, name: pm.HalfStudentT(
-        name, nu=prior.df, sigma=prior.scale
-    ),
-    priors.Exponential: lambda pm, prior, name: pm.Exponential(name, scale=prior.scale),
-    priors.Uniform: lambda pm, prior, name: pm.Uniform(name, 0, prior.scale),
-    priors.LogNormal: lambda pm, prior, name: pm.LogNormal(name, prior.location, prior.scale),
-    priors.Pareto: lambda pm, prior, name: pm.Pareto(name, prior.shape, prior.scale),
-    priors.Fixed: lambda pm, prior, name: pm.Deterministic(
-        name, pm.math.constant(np.float64(prior.scale))
-    ),
-}
+    return prior.pymc(pm, name)
 
 
 def sample(
@@ -197,9 +156,8 @@ def sample(
         `draws` or `seed` cannot be used.
     """
     check_options(draws, seed)
-    judged = [n for n in PARAMETERS if n != "tau" or not isinstance(model.tau, priors.Fixed)]
-    if isinstance(model.effects, BetaBinomial):
-        judged = list(OF_BETA_BINOMIAL)
+    model.require_tail(table["events"], table["total"])
+    judged = model.effects.judged(model.tau)
     pymc_model = build(table, model)
     tree = run(pymc_model, int(draws), integer(seed, "nuts"))
     checks = gate(tree, judged)
@@ -318,30 +276,6 @@ def require_converged(sampled: Sampled) -> None:
     raise NotConverged("\n  ".join([f"NUTS has not converged: {what}", *lines]))
 
 
-def mean_rate(mu: npt.ArrayLike, tau: npt.ArrayLike) -> Array:
-    """Return E[logit^-1(theta)] for theta ~ N(mu, tau^2), to 1e-9.
-
-    Parameters
-    ----------
-    mu, tau : array-like
-        Logit scale, of shapes that broadcast; `tau` is 0 or more.
-
-    Returns
-    -------
-    array
-        Rates.
-    """
-    # Trapezoidal sums of smooth functions that vanish at both ends converge geometrically while
-    # the integrand is not narrower than a few steps: so over the normal distribution when tau is
-    # small and, by parts, over the logistic distribution when tau is large.
-    mu, tau = np.asarray(mu, np.float64)[..., None], np.asarray(tau, np.float64)[..., None]
-    step = 0.5
-    z, x = np.arange(-7, 7 + step, step), np.arange(-24, 24 + step, step)
-    small = expit(mu + tau * z) @ (step * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
-    large = ndtr((mu + x) / np.maximum(tau, 1)) @ (step * expit(x) * expit(-x))
-    return np.asarray(np.where(tau[..., 0] <= 1, small, large), dtype=np.float64)
-
-
 def summary(tree: xr.DataTree) -> pd.DataFrame:
     """Summarise the population's quantities.
 
@@ -353,11 +287,11 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each of `HEADLINE` that the effects have; columns `constants.STATISTICS`,
+        One row for each quantity that the effects have; columns `constants.STATISTICS`,
         `mcse_mean`, and for each of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
     """
     posterior = tree["posterior"].to_dataset()
-    names = [name for name in HEADLINE if name in posterior]
+    names = [name for name in known_quantities() if name in posterior]
     return _summarise(posterior[names].to_dataarray("quantity"), "quantity")
 
 
@@ -499,23 +433,26 @@ def _complete(tree: xr.DataTree, pymc_model: pm.Model, model: Model, seed: int) 
     groups = {str(name): node.to_dataset() for name, node in tree.children.items()}
     posterior, total = groups["posterior"], groups["constant_data"]["total"]
     effects = model.effects
-    _add_effects(posterior, groups["observed_data"]["events"], total, effects, seed)
-    mu, tau = _coordinates(posterior)
+    effects.add_effects(
+        posterior, groups["observed_data"]["events"], total, generator(seed, "effects")
+    )
+    mu, tau = effects.coordinates(posterior)
+    flat = mu.to_numpy().ravel(), tau.to_numpy().ravel()
     if "mean_rate" not in posterior:
-        parts = effects.new.components(mu.to_numpy(), tau.to_numpy())
-        mean = sum(np.exp(weight) * mean_rate(m, s) for weight, m, s in parts)
-        posterior["mean_rate"] = mu.copy(data=mean)
+        mean = effects.new.moments(*flat)[0]
+        posterior["mean_rate"] = mu.copy(data=mean.reshape(mu.shape))
     new = effects.new.draw(mu.to_numpy(), tau.to_numpy(), generator(seed, "new study"))
     posterior["theta_new"] = mu.copy(data=new)
     posterior["new_study_rate"] = xr.apply_ufunc(expit, posterior["theta_new"])
     rng = generator(seed, "prior")
-    first, second = (each.sample(mu.size, rng)[None] for each in (model.location, model.scale))
-    dims = ("chain", "draw")
-    if isinstance(effects, BetaBinomial):
-        values = {"mean_rate": (dims, expit(first)), "concentration": (dims, second**-2.0)}
-    else:
-        values = {"mu": (dims, first), "tau": (dims, second), "typical_rate": (dims, expit(first))}
-    prior = xr.Dataset(values, coords={"chain": [0], "draw": np.arange(mu.size)})
+    first, second = (
+        each.sample(mu.size, rng)[None] for each in (model.location_prior, model.spread_prior)
+    )
+    values = effects.population(first, second)
+    prior = xr.Dataset(
+        {name: (("chain", "draw"), each) for name, each in values.items()},
+        coords={"chain": [0], "draw": np.arange(mu.size)},
+    )
     groups["prior"] = prior
     for name, draws, stream in (
         ("prior_predictive", prior, "prior replicates"),
@@ -525,43 +462,13 @@ def _complete(tree: xr.DataTree, pymc_model: pm.Model, model: Model, seed: int) 
     return xr.DataTree.from_dict(groups)
 
 
-def _coordinates(draws: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return what `dfsp.model.effects` calls mu and tau."""
-    import xarray as xr
-
-    if "mu" in draws:
-        return draws["mu"], draws["tau"]
-    return xr.apply_ufunc(logit, draws["mean_rate"]), draws["concentration"] ** -0.5
-
-
-def _add_effects(
-    posterior: xr.Dataset, events: xr.DataArray, total: xr.DataArray, effects: Effects, seed: int
-) -> None:
-    """Draw `theta` and `rate` where the model integrates them out."""
-    rng = generator(seed, "effects")
-    if isinstance(effects, BetaBinomial):
-        size, rate = posterior["concentration"], posterior["mean_rate"]
-        a, b = rate * size + events, (1 - rate) * size + total - events
-        posterior["rate"] = a.copy(data=rng.beta(a, b.transpose(*a.dims)))
-    elif isinstance(effects, Exnex):
-        theta, alone = posterior["theta"], posterior["alone"].transpose(*posterior["theta"].dims)
-        odds = [
-            np.log(share) + events * effect - total * np.logaddexp(0, effect)
-            for share, effect in ((effects.exchangeable, theta), (1 - effects.exchangeable, alone))
-        ]
-        posterior["exchangeable"] = expit(odds[0] - odds[1]).transpose(*theta.dims)
-        chosen = rng.uniform(size=theta.shape) < posterior["exchangeable"]
-        posterior["theta"] = theta.where(chosen, alone)
-        posterior["rate"] = expit(posterior["theta"])
-
-
 def _replicate(
     draws: xr.Dataset, total: xr.DataArray, effects: Effects, rng: np.random.Generator
 ) -> xr.Dataset:
     """Draw events of every study, each with a new theta, for each draw of the population."""
     import xarray as xr
 
-    mu, tau = (xr.broadcast(each, total)[0] for each in _coordinates(draws))
+    mu, tau = (xr.broadcast(each, total)[0] for each in effects.coordinates(draws))
     theta = effects.new.draw(mu.to_numpy(), tau.to_numpy(), rng)
     return xr.Dataset({"events": mu.copy(data=rng.binomial(total.to_numpy(), expit(theta)))})
 

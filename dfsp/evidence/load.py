@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
-from dfsp.evidence.tables import count_fault, number_fault, read_cells, typed
+from dfsp.evidence.cells import count_fault, number_fault, typed
+from dfsp.evidence.files import read_cells
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -26,8 +28,41 @@ MEASURES = {
 }
 """What is measured, and its categories; a coarse category joins some of them by `+`."""
 
+
+class Outcome(NamedTuple):
+    """The categories of a measure that are events, and how a sentence calls them."""
+
+    measure: str
+    events: tuple[str, ...]
+    label: str
+
+
+OUTCOMES = {
+    "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
+    "complete_response": Outcome("response", ("CR",), "complete response"),
+    "partial_response": Outcome("response", ("PR",), "partial response"),
+    "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
+    "stable_disease": Outcome("response", ("SD",), "stable disease"),
+    "progression": Outcome("response", ("PD",), "progression"),
+    "any_adverse_event": Outcome("any_adverse_event", ("event",), "any adverse event"),
+    "severe_adverse_event": Outcome("severe_adverse_event", ("event",), "severe adverse event"),
+    "surgery": Outcome("surgery", ("event",), "surgery after imatinib"),
+}
+
+PRINTED = ("studies", "patients", "not evaluable", "fusion")
+"""What a review prints and the counts can give, beside outcomes."""
+
 TABLES = ("cohorts", "counts", "evidence_sets", "overlaps", "published", "references")
 DATA = Path(__file__).parents[2] / "data"
+
+NEVER_BOTH = "never both"
+KEEP_BOTH = "keep both"
+KEEP_BOTH_IN_REVIEW = "keep both in review"
+DROP_COHORT = "drop cohort"
+DROP_OTHER = "drop other_cohort"
+SWAP = "swap"
+HANDLINGS = (NEVER_BOTH, KEEP_BOTH, KEEP_BOTH_IN_REVIEW, DROP_COHORT, DROP_OTHER, SWAP)
+"""What may be done with a pair of cohorts that may share patients."""
 
 Rule = Callable[[str], str]
 """Says what is wrong with the text of a cell; `""` if nothing is."""
@@ -43,7 +78,7 @@ _MONTHS = ("treatment_months_median", "followup_months_median")
 _NUMBERS = {
     "cohorts": ["year", "start_dose_mg", *_PATIENTS, *_MONTHS],
     "counts": ["count"],
-    "published": ["numerator", "denominator"],
+    "published": ["numerator", "denominator", "dose_mg"],
 }
 _KEYS = {
     "cohorts": [["cohort"], ["label"]],
@@ -80,9 +115,12 @@ class Evidence:
         Where the categories of a whole cohort do not add up to those enrolled: cohort, label,
         source, measure, recorded, enrolled.
     published, references : pandas.DataFrame
-        What the review prints (`printed` is text: its decimals matter); the citations.
+        What the review prints (`printed` is text: its decimals matter) and which outcome it is
+        about, at which dose; the citations.
     files : dict of str to str
         SHA-256 of each file read.
+    notes : tuple of str
+        What was done to read the files that a user should know.
     """
 
     name: str
@@ -95,6 +133,7 @@ class Evidence:
     published: pd.DataFrame
     references: pd.DataFrame
     files: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()
@@ -132,16 +171,19 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
         found = f"the folder {place} does not exist"
         raise DfspError(f"{found}; {hint}" if folder is None else f"{found}; give a folder of CSVs")
     contents, missing = _read(place)
-    tables, files = _checked(where, tuple(contents.items()), tuple(missing))
+    tables, files, notes = _checked(where, tuple(contents.items()), tuple(missing))
     # Whoever asked for them before may have changed theirs.
-    return _select(name, where, {table: frame.copy() for table, frame in tables.items()}, {**files})
+    own = {table: frame.copy() for table, frame in tables.items()}
+    return _select(name, where, own, {**files}, notes)
 
 
 @lru_cache(maxsize=4)
 def _checked(
     where: Path, contents: tuple[tuple[str, bytes], ...], missing: tuple[str, ...]
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the tables of some bytes, checked and compared, and their SHA-256: the slow part.
+) -> tuple[dict[str, pd.DataFrame], dict[str, str], tuple[str, ...]]:
+    """Return the tables of some bytes, checked and compared, their SHA-256 and the notes on them.
+
+    This is the slow part.
 
     Parameters
     ----------
@@ -153,14 +195,19 @@ def _checked(
         What is wrong with the other files.
     """
     tables, files, faults = {}, {}, list(missing)
+    notes: list[str] = []
     for table, data in contents:
         files[str(where / f"{table}.csv")] = hashlib.sha256(data).hexdigest()
         try:
-            tables[table], wrong = read_cells(data)
+            tables[table], wrong, said = read_cells(data, _KEYS[table][0])
         except DfspError as error:
             faults.append(f"{table}.csv: {error}")
         else:
             faults += [f"{table}.csv: row {row}: {says}" for row, says in wrong.items()]
+            notes += [f"{table}.csv: {each}" for each in said]
+    if "published" in tables:
+        blank = {n: "" for n in ("outcome", "dose_mg") if n not in tables["published"]}
+        tables["published"] = tables["published"].assign(**blank)
     rules = _rules(tables)
     faults += _cell_faults(tables, rules)
     complete = {t: frame for t, frame in tables.items() if set(rules[t]) <= set(frame)}
@@ -174,11 +221,15 @@ def _checked(
     further = tables["cohorts"].columns.difference(list(rules["cohorts"]))
     tables["cohorts"][further] = tables["cohorts"][further].apply(typed)
     tables = {table: frame.reset_index(drop=True) for table, frame in tables.items()}
-    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files
+    return tables | {"conflicts": _conflicts(tables), "sums": _sums(tables)}, files, tuple(notes)
 
 
 def _select(
-    name: str, where: Path, tables: dict[str, pd.DataFrame], files: dict[str, str]
+    name: str,
+    where: Path,
+    tables: dict[str, pd.DataFrame],
+    files: dict[str, str],
+    notes: tuple[str, ...],
 ) -> Evidence:
     sets, overlaps = tables["evidence_sets"], tables["overlaps"]
     # One by one: pandas would compare a list with the whole column.
@@ -204,6 +255,7 @@ def _select(
         published=tables["published"],
         references=tables["references"],
         files=files,
+        notes=notes,
     )
 
 
@@ -270,7 +322,7 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "cohort": cohort,
             "other_cohort": cohort,
             "judgement": _one_of("same patients", "very likely nested", "possible"),
-            "handling": _named,
+            "handling": _handling,
             "evidence": _anything,
         },
         "published": {
@@ -280,6 +332,8 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "denominator": _or_blank(count_fault),
             "arithmetic": yes_no,
             "traceable": yes_no,
+            "outcome": _or_blank(_one_of(*OUTCOMES, *PRINTED)),
+            "dose_mg": _or_blank(number_fault),
             "reference": reference,
             "note": _anything,
         },
@@ -290,6 +344,22 @@ def _rules(tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Rule]]:
             "pmid": _anything,
         },
     }
+
+
+def handlings(cell: str) -> list[str]:
+    """Return what a cell of the column `handling` allows, one value an entry."""
+    return [value.strip() for value in cell.split(";") if value.strip()]
+
+
+def _handling(cell: str) -> str:
+    values = handlings(cell)
+    unknown = [value for value in values if value not in HANDLINGS]
+    if unknown or not values:
+        found = f"{', '.join(map(repr, unknown))} is not known" if unknown else "the cell is empty"
+        return f"{found}; use one or several of {'; '.join(HANDLINGS)}"
+    if NEVER_BOTH in values and len(values) > 1:
+        return f"{NEVER_BOTH!r} leaves nothing else to do; give it alone or leave it out"
+    return ""
 
 
 def _anything(cell: str) -> str:
@@ -315,29 +385,17 @@ def _or_blank(rule: Rule) -> Rule:
 
 
 def _cell_faults(tables: dict[str, pd.DataFrame], rules: dict[str, dict[str, Rule]]) -> list[str]:
-    """Hold every table against its schema; pandera finds the cells, the rules say what is wrong."""
-    import pandera.pandas as pa  # takes half a second, which `import dfsp` should not cost
-
-    def check(rule: Rule) -> pa.Check:
-        return pa.Check(lambda cells: cells.map(rule).eq(""))
-
+    """Say which columns are missing, and row by row which cells their rule refuses."""
     faults = []
     for table, frame in tables.items():
-        schema = {name: pa.Column(str, check(rule)) for name, rule in rules[table].items()}
-        try:
-            pa.DataFrameSchema(schema).validate(frame, lazy=True)
-        except pa.errors.SchemaErrors as errors:
-            cases = errors.failure_cases
-            absent = cases.loc[cases["check"] == "column_in_dataframe", "failure_case"]
-            for name in absent:
-                found = ", ".join(frame.columns)
-                faults.append(f"{table}.csv: the column {name!r} is missing; found: {found}")
-            cells = cases.drop(index=absent.index).sort_values("index", kind="stable")
-            for row, name, cell in zip(
-                cells["index"], cells["column"], cells["failure_case"], strict=True
-            ):
-                says = rules[table][name](cell)
-                faults.append(f"{table}.csv: row {row}, column {name!r}: {says}")
+        found = ", ".join(frame.columns)
+        missing = [name for name in rules[table] if name not in frame]
+        faults += [f"{table}.csv: the column {n!r} is missing; found: {found}" for n in missing]
+        present = {name: rule for name, rule in rules[table].items() if name in frame}
+        for row, *cells in frame[list(present)].itertuples():
+            for (name, rule), cell in zip(present.items(), cells, strict=True):
+                if says := rule(cell):
+                    faults.append(f"{table}.csv: row {row}, column {name!r}: {says}")
     return faults
 
 
@@ -409,7 +467,7 @@ def _set_faults(tables: dict[str, pd.DataFrame]) -> list[str]:
         if len(populations) > 1:
             says = f"has several populations for {row.measure} ({', '.join(populations)}); "
             faults.append(f"{where} {says}name them as sources of their own in counts.csv")
-    never = tables["overlaps"][tables["overlaps"]["handling"].str.startswith("never both")]
+    never = tables["overlaps"][tables["overlaps"]["handling"] == NEVER_BOTH]
     for (name, measure), members in sets.groupby(["evidence_set", "measure"], sort=False):
         for one, other in zip(never["cohort"], never["other_cohort"], strict=True):
             both = members.index[members["cohort"].isin([one, other])]

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 
-from dfsp.errors import DfspError, listed
-from dfsp.evidence.load import Evidence
-from dfsp.evidence.tables import Counts, same_trial, shared
+from dfsp.errors import DfspError, listed, unknown
+from dfsp.evidence.cells import is_missing
+from dfsp.evidence.load import OUTCOMES, Evidence
+from dfsp.evidence.tables import SHARES, Counts, same_trial, shared, split_names
 
 NotEvaluable = Literal["no event", "excluded", "event"]
 """What a patient who could not be evaluated counts as."""
@@ -17,34 +18,14 @@ Straddling = Literal["drop", "low", "high"]
 """What is done with a cohort that has a count whose patients may differ in the outcome."""
 
 
-class Outcome(NamedTuple):
-    """The categories of a measure that are events, and how a sentence calls them."""
-
-    measure: str
-    events: tuple[str, ...]
-    label: str
-
-
-OUTCOMES = {
-    "objective_response": Outcome("response", ("CR", "PR"), "objective response"),
-    "complete_response": Outcome("response", ("CR",), "complete response"),
-    "partial_response": Outcome("response", ("PR",), "partial response"),
-    "clinical_benefit": Outcome("response", ("CR", "PR", "SD"), "clinical benefit"),
-    "stable_disease": Outcome("response", ("SD",), "stable disease"),
-    "progression": Outcome("response", ("PD",), "progression"),
-    "any_adverse_event": Outcome("any_adverse_event", ("event",), "any adverse event"),
-    "severe_adverse_event": Outcome("severe_adverse_event", ("event",), "severe adverse event"),
-    "surgery": Outcome("surgery", ("event",), "surgery after imatinib"),
-}
-
-
 def count(
     evidence: Evidence,
     outcome: str,
     *,
     not_evaluable: NotEvaluable = "no event",
     straddling: Straddling = "drop",
-    drop: Iterable[str] = (),
+    drop: str | Iterable[str] = (),
+    cluster: str = "",
 ) -> Counts:
     """Count events and totals of each cohort of an evidence set.
 
@@ -62,8 +43,11 @@ def count(
         `"drop"` leaves the cohort out; `"low"` and `"high"` give all patients of the cell to the
         part that makes the rate of the cohort lowest or highest: no allocation, mixed ones
         included, gives a rate beyond these two. A straddling count of 0 harms nothing.
-    drop : iterable of str
-        Cohorts, by name or label, that are left out.
+    drop : str or iterable of str
+        Cohorts, by name or label, that are left out; a text separates them by `|`.
+    cluster : str
+        A column of the cohorts, such as `"trial"` or `"reference"`, that says which rows belong
+        together; a cohort without an entry is by itself.
 
     Returns
     -------
@@ -87,7 +71,8 @@ def count(
             f"evidence set {evidence.name!r} cannot count {label}: it has no cohort for the "
             f"measure {measure}; its measures: {found}"
         )
-    left_out = _left_out(rows, [drop] if isinstance(drop, str) else list(drop))
+    _check("cluster", cluster, ["", *evidence.cohorts.columns])
+    left_out = _left_out(rows, drop)
     cohorts = evidence.cohorts.set_index("cohort")
     counted, dropped = [], []
     for cohort in rows["cohort"].unique():
@@ -111,13 +96,14 @@ def count(
         raise listed(f"evidence set {evidence.name!r}", what, reasons)
     columns = ["study", "cohort", "source", "population", "events", "total"]
     return Counts(
-        table=_table(pd.DataFrame(counted, columns=columns), evidence),
+        table=_table(pd.DataFrame(counted, columns=columns), evidence, cluster),
         dropped=pd.DataFrame(dropped, columns=["study", "reason"], dtype="str"),
         outcome=outcome,
         label=label,
         not_evaluable=not_evaluable,
         evidence_set=evidence.name,
         files=dict(evidence.files),
+        notes=evidence.notes,
     )
 
 
@@ -126,13 +112,12 @@ def _check(name: str, value: str, known: Iterable[str]) -> None:
         raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(choices)}")
 
 
-def _left_out(rows: pd.DataFrame, names: list[str]) -> set[str]:
+def _left_out(rows: pd.DataFrame, drop: str | Iterable[str]) -> set[str]:
     by_name = dict(zip(rows["label"], rows["cohort"], strict=True))
     by_name |= {cohort: cohort for cohort in rows["cohort"]}
-    unknown = ", ".join(repr(name) for name in names if name not in by_name)
-    if unknown:
-        known = ", ".join(rows["cohort"].unique())
-        raise DfspError(f"drop: {unknown} not among the cohorts; known: {known} (or their labels)")
+    names = split_names(drop, by_name)
+    if strange := [name for name in names if name not in by_name]:
+        raise DfspError(f"drop: {unknown(strange, by_name)}")
     return {by_name[name] for name in names}
 
 
@@ -168,7 +153,7 @@ def _events_and_total(
     return (counted["event"], total) if total else "no patient is left to count"
 
 
-def _table(counted: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+def _table(counted: pd.DataFrame, evidence: Evidence, cluster: str) -> pd.DataFrame:
     first = ["study", "events", "total", "cohort", "dose_mg", "setting", "design", "year"]
     cohorts = evidence.cohorts.rename(columns={"start_dose_mg": "dose_mg"})
     table = counted.merge(cohorts.drop(columns="label"), on="cohort", how="left")
@@ -184,4 +169,9 @@ def _table(counted: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     numbers = table.select_dtypes("float").dropna(axis="columns")
     whole = [column for column in numbers if (numbers[column] % 1 == 0).all()]
     table = table.astype(dict.fromkeys(whole, int))
-    return table.assign(shares_patients_with=shared(table["study"].to_list(), pairs))
+    if cluster:
+        named = evidence.cohorts.set_index("cohort")[cluster].astype("str")
+        groups = table["cohort"].map(named)
+        own = groups.isna() | groups.map(str).map(is_missing)
+        table.insert(3, "cluster", groups.mask(own, table["study"]))
+    return table.assign(**{SHARES: shared(table["study"].to_list(), pairs)})

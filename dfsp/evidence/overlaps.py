@@ -6,7 +6,16 @@ from itertools import product
 
 import pandas as pd
 
-from dfsp.evidence.load import Evidence
+from dfsp.evidence.load import (
+    DROP_COHORT,
+    DROP_OTHER,
+    KEEP_BOTH,
+    KEEP_BOTH_IN_REVIEW,
+    NEVER_BOTH,
+    SWAP,
+    Evidence,
+    handlings,
+)
 
 BOTH_KEPT, WITHOUT_BOTH = "both kept", "without both"
 _Way = tuple[str, str]
@@ -57,11 +66,11 @@ def overlap_options(
     never: list[set[str]] = []
     missing: dict[str, str] = {}
     for cohort, other, handling in _pairs(evidence):
-        if handling.startswith("never both"):
+        if NEVER_BOTH in handling:
             never.append({cohort, other})
         elif cohort in members and other in members:
             pairs[cohort, other] = _ways(cohort, other, handling, evidence.name)
-        elif other in members and "swap" in handling:
+        elif other in members and SWAP in handling:
             if cohort in pool:
                 pairs[cohort, other] = [("", ""), (other, cohort)]
             else:
@@ -91,20 +100,24 @@ def pair_name(labels: "pd.Series[str]", cohort: str, other: str) -> str:
     return f"{labels[cohort]} / {labels[other]}"
 
 
-def _pairs(evidence: Evidence) -> list[tuple[str, str, str]]:
+def _pairs(evidence: Evidence) -> list[tuple[str, str, list[str]]]:
     table = evidence.all_overlaps
-    return list(zip(table["cohort"], table["other_cohort"], table["handling"], strict=True))
+    handling = map(handlings, table["handling"])
+    return list(zip(table["cohort"], table["other_cohort"], handling, strict=True))
 
 
-def _ways(cohort: str, other: str, handling: str, evidence_set: str) -> list[_Way]:
-    """Return what leaves a set that has both cohorts, and what comes in: the ways to handle it."""
+def _ways(cohort: str, other: str, handling: list[str], evidence_set: str) -> list[_Way]:
+    """Return what leaves a set that has both cohorts, and what comes in: the ways to handle it.
+
+    A set that has both although nothing is allowed in it is taken as it stands.
+    """
     ways = []
-    reproduces = "only to reproduce the review" in handling and evidence_set == "review"
-    if "keep both" in handling or reproduces:
+    reproduces = KEEP_BOTH_IN_REVIEW in handling and evidence_set == "review"
+    if KEEP_BOTH in handling or reproduces:
         ways.append(("", ""))
-    if "drop cohort" in handling or "drop either" in handling:
+    if DROP_COHORT in handling:
         ways.append((cohort, ""))
-    if "swap" in handling or "drop either" in handling:
+    if SWAP in handling or DROP_OTHER in handling:
         ways.append((other, ""))
     return ways or [("", "")]
 

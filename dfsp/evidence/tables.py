@@ -1,30 +1,42 @@
-"""Tables of counts: what a fit needs, and how a user's own CSV becomes one.
+"""Tables of counts: what a fit needs, and how a user's own table becomes one.
 
-Cells are read as text and judged one by one, so that nothing is converted silently: a study may be
-called `007` or `NA`, and `3,5` or `23 %` is refused rather than guessed.
+Which columns are meant is said, not guessed, and what nobody asked for stops nothing; what a cell
+holds is judged in `cells`, how a file becomes cells in `files`.
 """
 
-import csv
 import hashlib
-import io
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError, listed, nearest, unknown
+from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, typed, whole
+from dfsp.evidence.files import plain, read_sheet
+from dfsp.evidence.total_rows import called_total, sums
 
-MAX_COUNT = 10**9
-"""Above this a count is a slip of the keyboard: no study has a thousand million patients."""
+Missing = Literal["refuse", "drop"]
+"""What is done with a row whose events or total is not known."""
 
-# pandas may write 5 as 5.0; 1.000 is refused, since a point may separate thousands.
-_WHOLE = re.compile(r"(\d+)(\.0{1,2})?", re.ASCII)
-_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
-_THOUSANDS = re.compile(r"\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+", re.ASCII)
+SHARES = "shares_patients_with"
+_OWN = ("study", "events", "total", "cluster")
+"""Columns that `Counts` makes; those of a file by these names count only where asked for."""
+
+_NAMES = re.compile(
+    r"(?<![a-z])(stud|author|autor|trial|cohort|name|paper|publi|refer|label|étude|estudio|source)",
+    re.IGNORECASE,
+)
+_PERCENTAGES = re.compile(
+    r"%|(?<![a-z])(percent(age)?s?|pct|rates?|prop(ortion)?s?|share|prozent|anteil|rate|taux|"
+    r"pourcentage|tasa|porcentaje|tasso|percentuale|taxa|porcentagem)(?![a-z])",
+    re.IGNORECASE,
+)
+_NUMBERS = re.compile(r"(?<![a-z])(n|no|nr|num|number|count|anzahl)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +46,8 @@ class Counts:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a study: `study` (text), `events` and `total` (int), covariates, and last
+        One row a study: `study` (text), `events` and `total` (int), `cluster` (text; only where a
+        column was named for it: rows with the same belong together), covariates, and last
         `shares_patients_with`, the other studies of the table with some of the same patients,
         joined by `"; "`, or `""`.
     dropped : pandas.DataFrame
@@ -45,6 +58,8 @@ class Counts:
         The choices behind counts that come from the evidence; `""` for a table of one's own.
     files : dict of str to str
         SHA-256 of each file read.
+    notes : tuple of str
+        What was done to read the files that a user should know.
     """
 
     table: pd.DataFrame
@@ -56,6 +71,26 @@ class Counts:
     not_evaluable: str = ""
     evidence_set: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, counts: "Counts | pd.DataFrame") -> "Counts":
+        """Return counts as they are, or a frame with columns study, events, total as counts.
+
+        Raises
+        ------
+        DfspError
+            Rows that cannot be used, all at once; or rows that belong together, which no model
+            here knows yet.
+        """
+        checked = counts if isinstance(counts, Counts) else check_table(counts)
+        if "cluster" in checked.table:
+            raise DfspError(
+                "clusters are not modelled yet: rows that belong together would count as studies "
+                "of their own, with intervals that are too narrow. Add up the rows of each study, "
+                "or keep one of them; without a cluster column all rows are taken as independent"
+            )
+        return checked
 
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
@@ -68,11 +103,150 @@ class Counts:
         return f"Counts({', '.join([*choices, f'{len(self.dropped)} dropped'])})"
 
     def __str__(self) -> str:
-        shown = ["study", "events", "total", "dose_mg", "setting", "shares_patients_with"]
+        shown = [*_OWN, "dose_mg", "setting", SHARES]
         table = self.table[[column for column in shown if column in self.table]]
         lines = [repr(self), table.to_string(index=False)]
         lines += [f"dropped: {row.study}: {row.reason}" for row in self.dropped.itertuples()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+class _Asked(NamedTuple):
+    """What a caller says about a table, see `read_table`."""
+
+    study: str
+    events: str
+    total: str
+    counts: str
+    cluster: str
+    missing: Missing
+    keep_totals: bool
+
+    @property
+    def of_counts(self) -> dict[str, str]:
+        """The column of each role that holds counts."""
+        if self.counts:
+            return {"counts": self.counts}
+        return {"events": self.events, "total": self.total}
+
+
+class _Columns(NamedTuple):
+    """Where in a table the columns are that a caller asked for, and those that nobody did."""
+
+    study: list[int]
+    cluster: list[int]
+    counts: dict[str, int]
+    shares: list[int]
+    covariates: list[int]
+    notes: list[str]
+
+
+def read_table(
+    file: str | Path,
+    *,
+    study: str = "study",
+    events: str = "events",
+    total: str = "total",
+    counts: str = "",
+    cluster: str = "",
+    sheet: str = "",
+    missing: Missing = "refuse",
+    keep_totals: bool = False,
+) -> Counts:
+    """Read a table of studies: CSV, or a workbook (.xlsx, .ods, .xls) if python-calamine is there.
+
+    Commas, semicolons or tabs separate; the text is UTF-8, UTF-16 or Windows-1252. What stands
+    above the names of the columns is passed over. Further columns are covariates: numbers if every
+    cell is one, else text; an empty cell or `NA` is missing. What was passed over or ignored is
+    said in `notes`.
+
+    Parameters
+    ----------
+    file : str or Path
+        Path of the file; `"-"` is standard input.
+    study : str
+        Name of the column with the studies' names, or several separated by commas, whose cells are
+        joined. If the table has no such column at all, its rows are numbered.
+    events, total : str
+        Names of the columns with the patients with the outcome, and the patients counted.
+    counts : str
+        Instead of `events` and `total`: a column with both, such as `7/15` or `7 of 15 (46.7 %)`.
+    cluster : str
+        A column, or several as in `study`, that says which rows belong together, such as arms of a
+        trial; a row without an entry is by itself.
+    sheet : str
+        Sheet of a workbook; by default the only one, or the only one with these columns.
+    missing : {"refuse", "drop"}
+        What to do with a row whose events or total is empty, `NA` or `NR`: refuse the table, or
+        leave the row out and name it in `dropped`.
+    keep_totals : bool
+        Whether rows that add up others, or are called a total, are studies (see
+        `dfsp.evidence.total_rows`); refused if not.
+
+    Returns
+    -------
+    Counts
+        One row a study, in the order of the file.
+
+    Raises
+    ------
+    DfspError
+        The file cannot be read, or some rows cannot be used; all faults at once, by line number.
+    """
+    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals)
+    where, data = _content(file)
+    try:
+        found = read_sheet(data, wanted=list(asked.of_counts.values()), sheet=sheet)
+    except DfspError as error:
+        raise DfspError(f"{where}: {error}") from None
+    columns = range(len(found.header))
+    cells = pd.DataFrame(list(found.rows.values()), list(found.rows), columns, dtype="str")
+    files = {where: hashlib.sha256(data).hexdigest()}
+    built = _counts(where, found.header, cells, cells, found.faults, asked)
+    table = built.table
+    covariates = table.columns.difference([*_OWN, SHARES])
+    table = table.assign(**{str(name): typed(table[name]) for name in covariates})
+    return replace(built, table=table, files=files, notes=(*found.notes, *built.notes))
+
+
+def check_table(
+    frame: pd.DataFrame,
+    *,
+    study: str = "study",
+    events: str = "events",
+    total: str = "total",
+    counts: str = "",
+    cluster: str = "",
+    missing: Missing = "refuse",
+    keep_totals: bool = False,
+) -> Counts:
+    """Check a table of studies made in Python; the same rules as `read_table`.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        One row a study; further columns are kept as they are.
+    study, events, total, counts, cluster, missing, keep_totals
+        As in `read_table`.
+
+    Returns
+    -------
+    Counts
+        One row a study, in the order of the table.
+
+    Raises
+    ------
+    DfspError
+        Some rows cannot be used; all faults at once, by position (the first row is 0).
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise DfspError(f"table: a {type(frame).__name__}; give a pandas.DataFrame")
+    header = [plain(str(name)) for name in frame.columns]
+    frame = frame.reset_index(drop=True).set_axis(range(len(header)), axis="columns")
+    cells = frame.apply(
+        lambda column: column.map(lambda value: "" if pd.isna(value) else str(value).strip())
+    )
+    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals)
+    return _counts("table", header, cells, frame, {}, asked)
 
 
 def without(counts: Counts, studies: Iterable[str]) -> Counts:
@@ -88,208 +262,41 @@ def without(counts: Counts, studies: Iterable[str]) -> Counts:
     DfspError
         A study that is not there, or none is left.
     """
-    gone = set(studies)
     table = counts.table
-    if unknown := sorted(gone - set(table["study"])):
-        raise DfspError(
-            f"drop: {', '.join(unknown)} not in the table; its studies are "
-            f"{', '.join(table['study'])}"
-        )
+    gone = set(split_names(studies, table["study"]))
+    if strange := sorted(gone.difference(table["study"])):
+        raise DfspError(f"drop: {unknown(strange, table['study'])}")
     table = table[~table["study"].isin(gone)].reset_index(drop=True)
     if table.empty:
         raise DfspError("drop: no study is left")
-    if "shares_patients_with" in table:
+    if SHARES in table:
         kept = [
             "; ".join(name for name in cell.split("; ") if name not in gone)
-            for cell in table["shares_patients_with"]
+            for cell in table[SHARES]
         ]
-        table = table.assign(shares_patients_with=pd.Series(kept, dtype="str"))
+        table = table.assign(**{SHARES: pd.Series(kept, dtype="str")})
     return replace(counts, table=table)
 
 
-def read_table(
-    file: str | Path, *, study: str = "study", events: str = "events", total: str = "total"
-) -> Counts:
-    """Read a CSV file of studies.
+def split_names(given: str | Iterable[str], known: Collection[str] | pd.Series = ()) -> list[str]:
+    """Return names given as a list, or as one text that separates them by `|`.
 
-    Commas, semicolons and tabs separate; a byte order mark is harmless. Further columns are kept
-    as covariates: numbers if every cell is one, else text; an empty cell or `NA` is missing.
-    Studies with the same `trial` share patients; a column `shares_patients_with` says so by name.
+    Names may hold commas, which separate only where every part, and not the whole, is known.
 
-    Parameters
-    ----------
-    file : str or Path
-        Path of the file; `"-"` is standard input.
-    study, events, total : str
-        Names of the columns that hold the study, the patients with the outcome, and the patients
-        counted.
-
-    Returns
-    -------
-    Counts
-        One row a study, in the order of the file.
-
-    Raises
-    ------
-    DfspError
-        The file cannot be read, or some rows cannot be used; all faults at once, by line number.
+    Examples
+    --------
+    >>> split_names("Becker, 2008 | Boyd, 2009")
+    ['Becker, 2008', 'Boyd, 2009']
+    >>> split_names("Becker, 2008", known=["Becker, 2008", "Boyd, 2009"])
+    ['Becker, 2008']
     """
-    where, data = _content(file)
-    try:
-        cells, faults = read_cells(data)
-    except DfspError as error:
-        raise DfspError(f"{where}: {error}") from None
-    names = {"study": study, "events": events, "total": total}
-    frame = cells.apply(typed)
-    files = {where: hashlib.sha256(data).hexdigest()}
-    return _counts(where, cells, frame, names, faults, files)
-
-
-def check_table(
-    frame: pd.DataFrame, *, study: str = "study", events: str = "events", total: str = "total"
-) -> Counts:
-    """Check a table of studies made in Python; the same rules as `read_table`.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        One row a study; further columns are kept as they are.
-    study, events, total : str
-        Names of the columns that hold the study and its counts.
-
-    Returns
-    -------
-    Counts
-        One row a study, in the order of the table.
-
-    Raises
-    ------
-    DfspError
-        Some rows cannot be used; all faults at once, by position (the first row is 0).
-    """
-    if not isinstance(frame, pd.DataFrame):
-        raise DfspError(f"table: a {type(frame).__name__}; give a pandas.DataFrame")
-    frame = frame.reset_index(drop=True).rename(columns=str)
-    repeated = [f"the column {name!r} appears twice" for name in _repeated(frame.columns)]
-    if repeated:
-        raise listed("table", "the columns cannot be used", repeated)
-    cells = frame.apply(
-        lambda column: column.map(lambda value: "" if pd.isna(value) else str(value).strip())
-    )
-    names = {"study": study, "events": events, "total": total}
-    return _counts("table", cells, frame, names, {}, {})
-
-
-def read_cells(data: bytes) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read the bytes of a CSV file as text, cell by cell.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Stripped text; the row labels are line numbers as an editor shows them (header = 1).
-    dict of int to str
-        What is wrong with a row, by line number; such rows are left out of the table.
-
-    Raises
-    ------
-    DfspError
-        The file as a whole is no table.
-    """
-    if data.startswith(b"PK\x03\x04"):
-        raise DfspError("this is a workbook, not text; save it as 'CSV UTF-8'")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = f"the text in row {line} is not UTF-8; save the file as 'CSV UTF-8'"
-        raise DfspError(message) from None
-    if "\0" in text:
-        raise DfspError("this is not a text file; save the table as 'CSV UTF-8'")
-    heading = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = max(",;\t", key=heading.count)
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-    records, row = {}, 1
-    try:
-        for record in reader:
-            if any(cell.strip() for cell in record):
-                records[row] = [cell.strip() for cell in record]
-            row = reader.line_num + 1
-    except csv.Error as error:
-        message = f"row {row} is not readable as CSV ({error}); are the quotes closed?"
-        raise DfspError(message) from None
-    if not records:
-        raise DfspError("the file is empty")
-    header = records.pop(min(records))
-    if twice := _repeated(name for name in header if name):
-        raise DfspError(f"the column {twice[0]!r} appears twice; rename one")
-    return _rectangle(header, records)
-
-
-def _rectangle(
-    header: list[str], records: dict[int, list[str]]
-) -> tuple[pd.DataFrame, dict[int, str]]:
-    faults, rows = {}, {}
-    for row, record in records.items():
-        if len(record) < len(header) or any(record[len(header) :]):
-            faults[row] = (
-                f"{len(record)} cells under {len(header)} column names; "
-                "put quotes around a cell that contains the separator"
-            )
-        else:
-            rows[row] = record[: len(header)]
-    frame = pd.DataFrame(list(rows.values()), list(rows), range(len(header)), dtype="str")
-    # R and pandas write row names under an empty first heading; spreadsheets add empty columns.
-    unnamed = [i for i, name in enumerate(header) if not name]
-    for i in unnamed:
-        if i and frame[i].any():
-            raise DfspError(f"column {i + 1} has no name; name or remove it")
-    return frame.rename(columns=dict(enumerate(header))).drop(columns="", errors="ignore"), faults
-
-
-def count_fault(cell: str) -> str:
-    """Say why the text of a cell is no count of patients; `""` if it is one."""
-    if not cell:
-        return "the cell is empty"
-    if match := _WHOLE.fullmatch(cell):
-        digits = match[1].lstrip("0")
-        too_big = len(digits) > 10 or int(digits or 0) > MAX_COUNT
-        return f"{cell} is more than any study can have ({MAX_COUNT})" if too_big else ""
-    if cell.endswith("%"):
-        return f"{cell!r} is a percentage; give the number of patients"
-    if _THOUSANDS.fullmatch(cell):
-        plain = re.sub(r"\D", "", cell)
-        return f"{cell!r} is not a whole number; write {plain} if the sign separates thousands"
-    point = cell.replace(",", ".")
-    if _NUMBER.fullmatch(point):
-        value = float(point)
-        if value < 0:
-            return f"{cell} is negative"
-        if 0 < value < 1:
-            return f"{cell} is a proportion; give the number of patients"
-        return f"{cell} is not a whole number; give the number of patients"
-    return f"{cell!r} is not a number"
-
-
-def number_fault(cell: str) -> str:
-    """Say why the text of a cell is no non-negative number; `""` if it is one."""
-    if not cell:
-        return "the cell is empty"
-    if _NUMBER.fullmatch(cell):
-        return f"{cell} is negative" if cell.startswith("-") else ""
-    if _NUMBER.fullmatch(cell.replace(",", ".")):
-        return f"{cell!r} has a decimal comma; write {cell.replace(',', '.')}"
-    return f"{cell!r} is not a number"
-
-
-def typed(column: pd.Series) -> pd.Series:
-    """Return a covariate as numbers if every cell that is not missing is one, else as text."""
-    column = column.mask(column == "NA", "")
-    filled = column[column != ""]
-    names_something = column.name in ("trial", "cohort")
-    if names_something or filled.empty or not filled.str.fullmatch(_NUMBER).all():
-        return column
-    return pd.to_numeric(column.mask(column == ""))
+    if not isinstance(given, str):
+        return [plain(str(name)) for name in given]
+    names = [plain(name) for name in given.split("|") if name.strip()]
+    if len(names) == 1 and names[0] not in (known := set(known)):
+        parts = [plain(name) for name in given.split(",") if name.strip()]
+        return parts if known.issuperset(parts) else names
+    return names
 
 
 def shared(studies: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -324,98 +331,345 @@ def _content(file: str | Path) -> tuple[str, bytes]:
         raise DfspError(f"{file}: the file cannot be read ({error.strerror})") from None
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return sorted({name for name in names if names.count(name) > 1})
+def _option(role: str, name: str) -> str:
+    """Return an option as it is typed."""
+    return f"--{role} {name}" if re.fullmatch(r"[\w,.-]+", name) else f'--{role} "{name}"'
 
 
-def _column_faults(columns: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    faults = [f"the column {name!r} is given twice" for name in _repeated(names.values())]
-    for role, name in names.items():
-        if name not in columns:
-            close = [column for column in columns if column.casefold() == name.casefold()]
-            hint = f"; {close[0]!r} differs in case: give --{role} {close[0]}" if close else ""
-            faults.append(f"the column {name!r} ({role}) is missing{hint}")
-        elif name != role and role in columns:
-            faults.append(f"{name!r} is to be the column {role!r}, which exists; rename one")
+def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) -> _Columns:
+    """Find the columns that are asked for; refuse those that are missing or stand twice."""
+    faults: list[str] = []
+
+    def place(role: str, name: str) -> list[int]:
+        name = plain(name)
+        places = [i for i, column in enumerate(header) if column == name]
+        if len(places) > 1:
+            numbers = " and ".join(str(i + 1) for i in places)
+            faults.append(f"the column {name!r} ({role}) appears twice ({numbers}); rename one")
+        if not places and role in ("study", "cluster") and "," in name:
+            return [i for part in name.split(",") for i in place(role, part)]
+        if not places:
+            faults.append(f"the column {name!r} ({role}) is missing{_near(role, name, header)}")
+        return places[:1]
+
+    study: list[int] = []
+    notes: list[str] = []
+    others = {i for i, name in enumerate(header) if name in map(plain, asked.of_counts.values())}
+    if asked.study != "study" or "study" in header:
+        study = place("study", asked.study)
+    elif candidates := _like_names(header, cells, others):
+        near = next((i for i in candidates if header[i].casefold() == "study"), candidates[0])
+        hint = f"; is it {header[near]!r}? give {_option('study', header[near])}"
+        if header[near].casefold() == "study":
+            hint = _near("study", "study", header)
+        elif not header[near]:
+            hint = f"; column {near + 1} has no name: call it study"
+        faults.append(f"the column 'study' (study) is missing{hint}")
+    else:
+        notes.append("no column names the studies; the rows are numbered")
+    counts = {role: (place(role, name) or [-1])[0] for role, name in asked.of_counts.items()}
+    cluster = place("cluster", asked.cluster) if asked.cluster else []
+    shares = place("column", SHARES) if SHARES in header else []
+    used = [*study, *counts.values(), *shares]
+    faults += [
+        f"the column {header[i]!r} is given twice"
+        for i in sorted(set(used))
+        if i >= 0 and used.count(i) > 1
+    ]
+    if not faults and "events" in counts:
+        faults += _percentages(header[counts["events"]], cells[counts["events"]])
     if faults:
-        faults.append(f"found: {', '.join(columns)}")
-        faults.append("say which column is which with --study, --events, --total")
-    return faults
+        columns = ", ".join(name or "(no name)" for name in header)
+        faults.append(f"found: {columns}")
+        if sum(whole(name) is not None for name in header) > 1:
+            faults.append("the first row looks like counts; it must name the columns")
+        faults.append("say which column is which with --study, --events, --total or --counts")
+        raise listed(where, "the columns cannot be used", faults)
+    # Parts of a joined name stay covariates.
+    taken = {*counts.values(), *shares, *(study if len(study) == 1 else ())}
+    rest = [i for i in range(len(header)) if i not in taken]
+    in_names = {*study, *cluster}
+    covariates, said = _further(header, cells, rest, in_names)
+    return _Columns(study, cluster, counts, shares, covariates, notes + said)
+
+
+def _near(role: str, name: str, header: list[str]) -> str:
+    """Propose another column for one that is missing."""
+    for column in header:
+        if column.casefold() == name.casefold():
+            return f"; {column!r} differs in case: give {_option(role, column)}"
+    close = nearest(name, [column for column in header if column])
+    return f"; is it {close[0]!r}? give {_option(role, close[0])}" if close else ""
+
+
+def _like_names(header: list[str], cells: pd.DataFrame, others: set[int]) -> list[int]:
+    """Return the columns that may hold names: by what they are called, or of different texts."""
+    return [
+        i
+        for i, name in enumerate(header)
+        if i not in others
+        and (
+            _NAMES.search(name)
+            or (
+                len(cells) > 1
+                and cells[i].is_unique
+                and cells[i].str.contains(r"[^\W\d]", regex=True).all()
+            )
+        )
+    ]
+
+
+def _percentages(name: str, cells: "pd.Series[str]") -> list[str]:
+    """Question whole numbers under a heading such as `ORR (%)`."""
+    if not _PERCENTAGES.search(name) or _NUMBERS.search(name):
+        return []
+    numbers = [whole(cell) for cell in cells if not is_missing(cell)]
+    if not numbers or any(number is None or number > 100 for number in numbers):
+        return []
+    return [
+        f"the column {name!r} (events) is headed like a percentage, and no number in it is above "
+        "100; give the numbers of patients, or rename the column if these are"
+    ]
+
+
+def _further(
+    header: list[str], cells: pd.DataFrame, rest: list[int], in_names: set[int]
+) -> tuple[list[int], list[str]]:
+    """Return the covariates among the columns that nobody asked for, and what is ignored."""
+    covariates, notes = [], []
+    unnamed, repeated = [], []
+    for i in rest:
+        name = header[i]
+        if not name:
+            # R and pandas write row numbers under an empty first name, spreadsheets empty columns.
+            numbers = i == 0 and cells[i].str.fullmatch(r"\d+").all()
+            if not numbers and (cells[i] != "").any():
+                unnamed.append(i)
+        elif header.count(name) > 1 and name not in (*_OWN, SHARES):
+            repeated.append(i)
+        elif name in _OWN:
+            if i not in in_names:
+                hint = "; give --cluster cluster if it groups rows" if name == "cluster" else ""
+                notes.append(f"the column {name!r} is not used{hint}")
+        else:
+            covariates.append(i)
+    if unnamed:
+        places = " and ".join(str(i + 1) for i in unnamed)
+        which = f"columns {places} have" if len(unnamed) > 1 else f"column {places} has"
+        notes.append(f"{which} no name and {'are' if len(unnamed) > 1 else 'is'} ignored")
+    if repeated:
+        names = ", ".join(repr(name) for name in dict.fromkeys(header[i] for i in repeated))
+        notes.append(f"several columns are called {names} and are ignored")
+    return covariates, list(dict.fromkeys(notes))
 
 
 def _counts(
     where: str,
+    header: list[str],
     cells: pd.DataFrame,
     frame: pd.DataFrame,
-    names: Mapping[str, str],
     unreadable: Mapping[int, str],
-    files: dict[str, str],
+    asked: _Asked,
 ) -> Counts:
-    """Judge `cells` (text) and build the counts with the covariates of `frame`."""
-    if wrong := _column_faults(cells.columns.to_list(), names):
-        raise listed(where, "the columns cannot be used", wrong)
-    chosen = cells[list(names.values())].set_axis(list(names), axis="columns")
-    studies = chosen["study"].to_list()
-    pairs, faults = _named_pairs(cells, studies)
-    for row, says in _row_faults(chosen, names).items():
-        faults[row] = says + faults.get(row, [])
+    """Judge `cells` (text, by row and place of the column); `frame` has the covariates."""
+    if asked.missing not in get_args(Missing):
+        raise DfspError(f"missing {asked.missing!r} is not known; use refuse or drop")
+    columns = _columns(where, header, cells, asked)
+    names = _joined(cells, columns.study)
+    names = names if columns.study else [str(i + 1) for i in range(len(cells))]
+    rows = dict(zip(cells.index.to_list(), names, strict=True))
+    texts = {
+        role: dict(zip(rows, cells[i].to_list(), strict=True)) for role, i in columns.counts.items()
+    }
+    called = {role: header[i] for role, i in columns.counts.items()}
+
+    gone = _without_counts(texts, called) if asked.missing == "drop" else {}
+    kept = {row: name for row, name in rows.items() if row not in gone}
+    numbers: dict[int, tuple[int, int]] = {}
+    faults = _name_faults(kept)
+    for row in kept:
+        found = _numbers({role: text[row] for role, text in texts.items()}, called)
+        if isinstance(found, list):
+            faults.setdefault(row, []).extend(found)
+        else:
+            numbers[row] = found
+    pairs, wrong = _named_pairs(cells, columns.shares, rows, kept)
+    for row, says in [*wrong.items(), *_total_faults(kept, numbers, asked).items()]:
+        faults.setdefault(row, []).extend(says)
     if faults or unreadable:
         lines = {row: f"row {row}: {says}" for row, says in unreadable.items()}
         for row, says in faults.items():
-            lines[row] = f"row {row} (study {chosen.at[row, 'study']!r}): {'; '.join(says)}"
-        rows = "1 row" if len(lines) == 1 else f"{len(lines)} rows"
-        raise listed(where, f"{rows} cannot be used", [lines[row] for row in sorted(lines)])
-    if chosen.empty:
+            lines[row] = f"row {row} (study {rows[row]!r}): {'; '.join(says)}"
+        some = "1 row" if len(lines) == 1 else f"{len(lines)} rows"
+        hints = _hints(header, cells, columns, kept, texts, faults)
+        ordered = [lines[row] for row in sorted(lines)]
+        raise listed(where, f"{some} cannot be used", [*ordered, *hints])
+    if not rows:
         raise DfspError(f"{where}: there is a header and no study below it")
-    if "trial" in cells:
-        pairs += same_trial(studies, typed(cells["trial"]))
-    counts = {role: [int(float(cell)) for cell in chosen[role]] for role in ("events", "total")}
-    covariates = frame.drop(columns=[*names.values(), "shares_patients_with"], errors="ignore")
-    table = pd.concat([chosen[["study"]].assign(**counts), covariates], axis="columns")
-    table["shares_patients_with"] = shared(studies, pairs)
-    return Counts(table.reset_index(drop=True), files=files)
+    if not kept:
+        raise DfspError(f"{where}: no row has counts; none is left")
+
+    chosen = cells.index.isin(list(kept))
+    table = pd.DataFrame({"study": pd.Series(list(kept.values()), dtype="str")})
+    table["events"] = [numbers[row][0] for row in kept]
+    table["total"] = [numbers[row][1] for row in kept]
+    if columns.cluster:
+        groups = _joined(cells[chosen], columns.cluster)
+        filled = [
+            name if is_missing(group) else group
+            for group, name in zip(groups, kept.values(), strict=True)
+        ]
+        table["cluster"] = pd.Series(filled, dtype="str")
+    covariates = frame.loc[chosen, columns.covariates].reset_index(drop=True)
+    covariates.columns = pd.Index([header[i] for i in columns.covariates])
+    table = pd.concat([table, covariates], axis="columns")
+    table[SHARES] = pd.Series(shared(list(kept.values()), pairs), dtype="str")
+    reasons = [(rows[row], f"row {row}: {says}") for row, says in gone.items()]
+    return Counts(
+        table,
+        dropped=pd.DataFrame(reasons, columns=["study", "reason"], dtype="str"),
+        notes=tuple(columns.notes),
+    )
+
+
+def _joined(cells: pd.DataFrame, places: list[int]) -> list[str]:
+    """Return the texts of some columns, row by row as one."""
+    return [plain(" ".join(record)) for record in zip(*(cells[i] for i in places), strict=True)]
+
+
+def _without_counts(
+    texts: Mapping[str, Mapping[int, str]], called: Mapping[str, str]
+) -> dict[int, str]:
+    """Say of which rows a count is missing."""
+    gone: dict[int, list[str]] = {}
+    for role, cells in texts.items():
+        for row, cell in cells.items():
+            if is_missing(cell):
+                gone.setdefault(row, []).append(f"{called[role]} is {cell or 'empty'}")
+    return {row: ", ".join(gone[row]) for row in sorted(gone)}
+
+
+def _numbers(cells: Mapping[str, str], called: Mapping[str, str]) -> tuple[int, int] | list[str]:
+    """Return the events and the total of a row, or what is wrong with them."""
+    if "counts" in cells:
+        found = events_of_total(cells["counts"])
+        if isinstance(found, str):
+            return [f"{called['counts']}: {found}"]
+        (events, total), names = found, ("events", "total")
+    else:
+        count = {role: whole(cell) for role, cell in cells.items()}
+        wrong = {role: says for role, cell in cells.items() if (says := count_fault(cell))}
+        of = count["total"]
+        if (
+            "events" in wrong
+            and of
+            and "total" not in wrong
+            and (hint := meant(cells["events"], of))
+        ):
+            wrong["events"] += f" ({hint})"
+        if wrong:
+            return [f"{called[role]}: {says}" for role, says in wrong.items()]
+        events, total = count["events"] or 0, of or 0
+        names = called["events"], called["total"]
+    if total == 0:
+        return [f"{names[1]} = 0; leave out a study without patients"]
+    if events > total:
+        return [f"{names[0]} = {events} exceeds {names[1]} = {total}"]
+    return events, total
+
+
+def _name_faults(rows: Mapping[int, str]) -> dict[int, list[str]]:
+    faults: dict[int, list[str]] = {}
+    first: dict[str, int] = {}
+    for row, study in rows.items():
+        if not study:
+            faults[row] = ["the study has no name"]
+        elif ";" in study:
+            says = "a study's name cannot contain ';', which separates studies in lists"
+            faults[row] = [says]
+        elif study in first:
+            faults[row] = [f"the study appears twice (rows {first[study]} and {row})"]
+        first.setdefault(study, row)
+    return faults
+
+
+def _total_faults(
+    rows: Mapping[int, str], numbers: Mapping[int, tuple[int, int]], asked: _Asked
+) -> dict[int, list[str]]:
+    """Say which rows add up others, or are called so."""
+    if asked.keep_totals:
+        return {}
+    faults = {row: ["it is called a total"] for row, name in rows.items() if called_total(name)}
+    order = list(numbers)
+    gaps = [i for i, row in enumerate(order) if i and row - order[i - 1] != 1]
+    named = [i for i, row in enumerate(order) if row in faults]
+    events, total = ([numbers[row][i] for row in order] for i in (0, 1))
+    for i, parts in sums(events, total, gaps, named).items():
+        told = (
+            "all other rows"
+            if len(parts) == len(order) - 1 > 3
+            else _some([order[p] for p in parts])
+        )
+        faults.setdefault(order[i], []).append(f"{events[i]} of {total[i]} is the sum of {told}")
+    return faults
+
+
+def _some(rows: list[int]) -> str:
+    if rows == list(range(rows[0], rows[-1] + 1)):
+        return f"rows {rows[0]} to {rows[-1]}"
+    return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
+
+
+def _hints(
+    header: list[str],
+    cells: pd.DataFrame,
+    columns: _Columns,
+    kept: Mapping[int, str],
+    texts: Mapping[str, Mapping[int, str]],
+    faults: Mapping[int, list[str]],
+) -> list[str]:
+    """Say once what can be done about faults that several rows may have."""
+    said = [says for each in faults.values() for says in each]
+    hints = []
+    if any(says.startswith("the study appears twice") for says in said):
+        study = [header[i] for i in columns.study]
+        arms = next(
+            (
+                header[i]
+                for i in columns.covariates
+                if len(set(zip(kept.values(), cells.loc[list(kept), i], strict=True))) == len(kept)
+            ),
+            "",
+        )
+        tell = f"{_option('study', ','.join([*study, arms]))} tells them apart"
+        add = "add a column that tells them apart and name it in --study"
+        hints.append(
+            f"arms of one study belong together: {tell if arms else add}, and "
+            f"{_option('cluster', ','.join(study))} says that they do; outcomes of the same "
+            "patients need a fit each"
+        )
+    if any(is_missing(text[row]) for text in texts.values() for row in kept):
+        hints.append("rows without counts are left out with --missing drop (missing='drop')")
+    if any(says == "it is called a total" or " is the sum of " in says for says in said):
+        hints.append(
+            "totals count patients twice: remove them; rows like these that are studies are kept "
+            "with --keep-total-rows (keep_totals=True)"
+        )
+    return hints
 
 
 def _named_pairs(
-    cells: pd.DataFrame, studies: list[str]
+    cells: pd.DataFrame, shares: list[int], rows: Mapping[int, str], kept: Mapping[int, str]
 ) -> tuple[list[tuple[str, str]], dict[int, list[str]]]:
     """Read the column `shares_patients_with`, if there is one: pairs of studies, and faults."""
     pairs: list[tuple[str, str]] = []
     faults: dict[int, list[str]] = {}
-    if "shares_patients_with" in cells:
-        known = set(studies)
-        named = zip(cells.index, studies, cells["shares_patients_with"], strict=True)
-        for row, study, others in named:
-            for other in filter(None, map(str.strip, others.split(";"))):
-                if other in known and other != study:
-                    pairs.append((study, other))
-                else:
-                    says = f"shares_patients_with: {other!r} is no other study of this table"
-                    faults.setdefault(row, []).append(says)
+    known, left = set(rows.values()), set(kept.values())
+    for row, study in kept.items() if shares else ():
+        for other in filter(None, map(plain, str(cells.at[row, shares[0]]).split(";"))):
+            if other not in known or other == study:
+                says = f"{SHARES}: {other!r} is no other study of this table"
+                faults.setdefault(row, []).append(says)
+            elif other in left:
+                pairs.append((study, other))
     return pairs, faults
-
-
-def _row_faults(chosen: pd.DataFrame, names: Mapping[str, str]) -> dict[int, list[str]]:
-    faults: dict[int, list[str]] = {}
-    first: dict[str, int] = {}
-    columns = (chosen[role] for role in ("study", "events", "total"))
-    for row, study, events, total in zip(chosen.index, *columns, strict=True):
-        says = []
-        if not study:
-            says.append("the study has no name")
-        elif ";" in study:
-            says.append("a study's name cannot contain ';', which separates studies in lists")
-        elif study in first:
-            both = f"rows {first[study]} and {row}"
-            says.append(f"the study appears twice ({both}); combine the arms or name them apart")
-        first.setdefault(study, row)
-        cells = {"events": events, "total": total}
-        wrong = [f"{names[r]}: {why}" for r, cell in cells.items() if (why := count_fault(cell))]
-        if not wrong and float(total) == 0:
-            wrong.append(f"{names['total']} = 0; leave out a study without patients")
-        elif not wrong and float(events) > float(total):
-            wrong.append(f"{names['events']} = {events} exceeds {names['total']} = {total}")
-        if says + wrong:
-            faults[row] = says + wrong
-    return faults

@@ -1,59 +1,249 @@
-"""How study effects scatter: the families that `Model` knows, as both engines need them.
+"""How study effects scatter: families of effects, each one class that declares all that it is.
 
 Every family is handled through two coordinates of its population, `mu` and `tau`, at which one
 grid serves them all. For beta-binomial effects these are logit(mean) and 1/sqrt(concentration).
+A class that is defined anywhere is known everywhere: by name in `Model`, on the command line, and
+in messages; `Effects` says what it must declare and what it may.
+
+Normal effects and their mixtures rest on the likelihood of `dfsp.model.likelihood`:
+
+    L(mu, tau) = sum of w_k L_normal(mu_k, tau_k)
+
+*Student-t.* t_df is a scale mixture of normals: N(0, 1 / x) with x ~ Gamma(df/2, rate df/2). In
+y = log(x) the mixing density is proportional to exp(df/2 (y - e^y + 1)), which is analytic and
+falls on both sides, so that the trapezoidal rule in y converges geometrically (Trefethen & Weideman
+2014, doi:10.1137/130932132). Its nodes are normals with standard deviations tau exp(-y / 2). At
+every tau of a grid their likelihoods are those of one table: log L_normal is smooth in log(tau),
+and is interpolated between Chebyshev nodes of log(tau), all the way from the narrowest normal at
+the smallest tau to the widest at the largest.
+
+*EXNEX.* One component depends on neither coordinate, `Effects.alone`.
+
+*Beta-binomial.* The likelihood is a ratio of rising factorials, without any quadrature.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev
-from scipy.special import betainc, betaincinv, betaln, digamma, gammaln, ndtr, polygamma, stdtr
+from scipy.special import (
+    betainc,
+    betaincinv,
+    betaln,
+    digamma,
+    expit,
+    gammaln,
+    logit,
+    ndtr,
+    polygamma,
+    stdtr,
+    stdtrit,
+)
 
 from dfsp.errors import DfspError
-from dfsp.model.likelihood import LOG_ROOT_2PI, log_choose, log_likelihood, modes, sigmoid, softplus
-from dfsp.model.priors import LARGE, SMALL, Fixed, LogNormal, Normal, Prior
+from dfsp.model.likelihood import (
+    LEVELS,
+    LOG_ROOT_2PI,
+    log_choose,
+    log_likelihood,
+    modes,
+    sigmoid,
+    softplus,
+)
+from dfsp.model.priors import (
+    LARGE,
+    SMALL,
+    LocationPrior,
+    LogNormal,
+    Normal,
+    Prior,
+    SpreadPrior,
+    register,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = npt.NDArray[np.float64]
+Components = list[tuple[float, Array, Array]]
 
-Family = Literal["normal", "student-t", "beta-binomial", "exnex"]
+FAMILIES: dict[str, type["Effects"]] = {}
+"""The families of effects, by name; each class adds itself when it is defined."""
 
-DEPTH = 18.0  # log weight at which the scales of a Student-t end
-FARTHEST = -15.0  # log precision that a tail of 1,000 tau and more takes,
-MANY = 160  # within so many steps
-FINEST = 0.5  # largest spacing of their logarithms: the trapezoidal rule is then exact to 1e-8
 CONCENTRATION = (2.0, 1.5)
 """Location and scale of the default log-normal prior of a concentration."""
+
+# The scales of a Student-t: its normals' logarithms are at most FINEST apart, or 0.8 standard
+# deviations of their distribution; the trapezoidal rule is then exact to 1e-8.
+FINEST = 0.5
+# Normals of a log weight below -DEPTH, which is 2e-8 of the heaviest, are left out, but for the
+# wide ones: far from all others a study sees the tail only. They go on for FAR_SCALES in log
+# precision, which is 1,800 times as wide, and for at most MOST_SCALES normals in all.
+DEPTH = 18.0
+FAR_SCALES = 15.0
+MOST_SCALES = 160
+# Chebyshev nodes of log(tau) between which the likelihoods of studies of at most MOST_PATIENTS are
+# interpolated, to 1e-5 or better; larger studies have narrower likelihoods and are not.
 IN_LOG_TAU = 200
-"""Chebyshev nodes of log(tau) between which likelihoods are interpolated, to 1e-5 or better"""
-MOST = 400
-"""for studies of at most so many patients."""
+MOST_PATIENTS = 400
+# Trapezoidal rule over a standard normal. The integrand, logit^-1(mu + tau z), has its nearest
+# poles pi / tau off the real axis: up to tau = 1 the rule of this spacing is exact to 1e-12.
 Z = np.arange(-12, 13) * 0.7
 PHI = 0.7 * np.exp(-0.5 * Z * Z) / np.sqrt(2 * np.pi)
-Components = list[tuple[float, Array, Array]]
+# Standardised effects of one study at equidistant normal scores, against another's tails
+SCORE = np.linspace(-6, 6, 121)
+CELLS = 100  # of rates, where effects have no standard form: differences to a tenth of a cell
+# ELIR needs a logit rate whose density falls at least as fast as exp(-|x|). N(0, tau^2) averaged
+# over tau ~ HalfNormal(s) is K_0(|x| / s) / (pi s), which falls as exp(-|x| / s).
+ELIR_SD = 1.0
+
+
+class Alone(NamedTuple):
+    """The component of a study's effect that depends on neither coordinate: N(mean, sd^2)."""
+
+    share: float
+    """Prior probability that a study's effect is of it."""
+    mean: float
+    sd: float
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What a family of study effects can do; see the families below for their parameters."""
+    """What a family of study effects can do; see the families below for their parameters.
 
-    family: ClassVar[Family]
+    A family of one's own is a frozen dataclass with `family`, `log_density`, `cdf`, `draw`, and
+    either `components`, if it is a mixture of normals, or else `log_likelihood` and `draw_given`;
+    for NUTS `pymc_standard`, if an effect is mu + tau z, or else `pymc` and `add_effects`. What
+    differs from the other defaults here it says too.
+    """
+
+    family: ClassVar[str]
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """By parameter, the values that can be used."""
+    quantities: ClassVar[tuple[str, ...]] = (
+        "mu", "tau", "typical_rate", "mean_rate", "new_study_rate",
+    )  # fmt: skip
+    """What the population has, in the order in which tables and checks show it."""
+    centre: ClassVar[str] = "typical_rate"
+    """The one of them to speak of first."""
+    spread: ClassVar[str] = "tau"
+    """The one of them that says how much studies differ: what `reported` makes of `tau`."""
+    spread_words: ClassVar[str] = "scale of the differences between studies"
+    """What sentences call `spread`."""
+    spread_scale: ClassVar[str] = "on the logit scale"
+    """The scale that sentences name with it; empty if none needs naming."""
+    own_priors: ClassVar[str] = ""
+    """What to give instead, where the effects have no mu and tau; empty where they have."""
+    linear_predictor: ClassVar[bool] = False
+    """Whether covariates can move `mu`, and whether totals and coverage are computed."""
+    normal_kernel: ClassVar[bool] = False
+    """Whether effects are normal given mu and tau, so that the engine can smooth with them."""
+    judges_exchangeability: ClassVar[bool] = False
+    """Whether each study has a posterior probability of not being `alone`."""
     several_modes: ClassVar[bool] = False
     """Whether `mu` given `tau` can have more than one mode."""
     reach: ClassVar[float] = 8.5
     """How many `tau` from `mu` the effects end."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        register(cls, FAMILIES)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.limits.items():
+            value = getattr(self, name)
+            number = isinstance(value, (int, float, np.integer, np.floating))
+            if not number or isinstance(value, bool) or not low <= value <= high:
+                raise DfspError(
+                    f"{type(self).__name__}: {name} = {value!r}; give a number from {low:g} to "
+                    f"{high:g}"
+                )
+            object.__setattr__(self, name, float(value))
 
     @property
     def new(self) -> "Effects":
         """The effects among which a new study's is one."""
         return self
 
+    @property
+    def alone(self) -> Alone | None:
+        """The component that depends on neither coordinate; None if there is none."""
+        return None
+
+    # Priors, and what is reported
+
+    def location_prior(self, mu: Normal) -> LocationPrior:
+        """Return the prior of the first coordinate, given the model's prior of mu."""
+        return mu
+
+    def spread_prior(self, tau: Prior) -> SpreadPrior:
+        """Return the prior of the second coordinate, given the model's prior of tau."""
+        return tau
+
+    def narrowed(self, tau: Prior) -> tuple["Effects", Prior]:
+        """Return effects and a prior of tau of half the spread: a control that must fail.
+
+        Raises
+        ------
+        DfspError
+            tau is fixed.
+        """
+        if tau.known is not None:
+            raise DfspError(
+                "a fixed tau has no narrower prior; choose another family for a control"
+            )
+        return self, tau.scaled(0.5)
+
+    def reported(self, tau: Array) -> Array:
+        """Return the quantity `spread` at values of the second coordinate."""
+        return tau
+
+    def coordinates(self, values: Any) -> tuple[Any, Any]:
+        """Return mu and tau of the population's quantities by name."""
+        return values["mu"], values["tau"]
+
+    def population(self, mu: Array, tau: Array) -> dict[str, Array]:
+        """Return by name the quantities that are functions of one coordinate."""
+        return {"mu": mu, "tau": tau, "typical_rate": sigmoid(mu)}
+
+    def tail_of_tau(self, events: Array, total: Array, tau: Prior) -> float:
+        """Return below which order moments of tau exist, given counts.
+
+        Far out the likelihood of a study with 0 < events < total falls as 1/tau; that of any other
+        study, and of one that may be `alone`, tends to a constant.
+        """
+        inner = 0 if self.alone else int(np.sum((events > 0) & (events < total)))
+        return tau.tail_power + inner
+
+    def tau_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
+        """Say whether the second coordinate has a mean and a standard deviation, given counts."""
+        power = self.tail_of_tau(events, total, tau)
+        return bool(power > 1), bool(power > 2)
+
+    def spread_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
+        """Say whether the quantity `spread` has a mean and a standard deviation, given counts."""
+        return self.tau_moments(events, total, tau)
+
+    def no_sample_size(self, tau: Prior) -> str:
+        """Say why a new study's rate has no ELIR sample size; empty if it has one.
+
+        ELIR is E[(d log pi / dp)^2 p (1 - p)] of the density pi of a new study's rate, and needs a
+        logit rate whose density falls at least as fast as exp(-|x|).
+        """
+        return f"not computed for {self.family} effects"
+
+    # The likelihood
+
     def components(self, mu: Array, tau: Array) -> Components:
-        """Return log weight, mean and standard deviation of the normals whose mixture this is."""
-        raise NotImplementedError
+        """Return log weight, mean and standard deviation of the normals whose mixture this is.
+
+        Empty if it is no such mixture.
+        """
+        return []
 
     def log_likelihood(
         self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
@@ -71,6 +261,16 @@ class Effects:
         pairs = np.tile(mu, len(tau)), np.repeat(tau, len(mu))
         flat = self.log_likelihood(events, total, *pairs, level)
         return flat.reshape(len(events), len(tau), len(mu))
+
+    def log_alone(self, events: Array, total: Array) -> Array:
+        """Return log of the share of `alone` times the likelihood of studies that are of it."""
+        if self.alone is None:
+            return np.full(len(events), -np.inf)
+        share, mean, sd = self.alone
+        own = log_likelihood(events, total, np.full(1, mean), np.full(1, sd))[:, 0]
+        return np.asarray(np.log(share) + own)
+
+    # The distribution of an effect given mu and tau
 
     def log_density(self, theta: Array, mu: Array, tau: Array) -> Array:
         """Return the log density of effects `theta` (logit scale)."""
@@ -90,12 +290,39 @@ class Effects:
         Given mu and tau these are the likelihoods of 1 of 1 and of 2 of 2.
         """
         both = np.array([1.0, 2.0])
-        first, second = np.exp(self.log_likelihood(both, both, mu, tau))
+        # The finest rule: so small a study at a tau beyond 1 is the hardest for the others
+        first, second = np.exp(self.log_likelihood(both, both, mu, tau, len(LEVELS) - 1))
         return first, second
+
+    def logit_mean_rate(self, mu: Array, tau: Array) -> Array:
+        """Return logit E[p] of a rate at each `mu` and `tau`, with all its digits."""
+        return logit_of_rarer(mu, np.log(self.moments(-np.abs(mu), tau)[0]))
+
+    def apart(self, mu: Array, tau: Array, by: float) -> Array:
+        """Return the probability that two studies' rates differ by more than `by`, (point,)."""
+        # Cells of rates, each with its mass and its middle
+        edge = np.linspace(0, 1, CELLS + 1)
+        middle = (edge[1:] + edge[:-1]) / 2
+        cells, above, below = (
+            self.cdf(logit(np.clip(x, 0, 1)), mu[:, None], tau[:, None])
+            for x in (edge, middle + by, middle - by)
+        )
+        return np.asarray((np.diff(cells, axis=-1) * (1 - above + below)).sum(-1))
+
+    # Draws
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         """Draw an effect (logit scale) for each `mu` and `tau`."""
         raise NotImplementedError
+
+    def draw_study(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
+        """Draw the effect of a study, which may be `alone`, for each `mu` and `tau`."""
+        theta = self.new.draw(mu, tau, rng)
+        if self.alone is None:
+            return theta
+        share, mean, sd = self.alone
+        alone = mean + sd * rng.standard_normal(mu.shape)
+        return np.where(rng.uniform(size=mu.shape) < 1 - share, theta, alone)
 
     def draw_given(
         self, events: float, total: float, mu: Array, tau: Array, rng: np.random.Generator
@@ -116,6 +343,61 @@ class Effects:
         at = chosen, np.arange(len(mu))
         return _draw_normal(events, total, mean[at], sd[at], rng)
 
+    # The PyMC model
+
+    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
+        """Add population, studies' effects and likelihood to the PyMC model at hand.
+
+        Non-centred: theta = mu + tau z.
+
+        Parameters
+        ----------
+        pm : module
+            PyMC.
+        mu, tau : Prior
+            The model's.
+        total : tensor, dim study
+            Patients.
+        seen : mapping
+            `observed` and `dims` of the variable `events`.
+        """
+        theta = self.pymc_theta(pm, mu, tau)
+        pm.Binomial("events", n=total, logit_p=theta, **seen)
+
+    def pymc_theta(self, pm: Any, mu: Normal, tau: Prior) -> Any:
+        """Return `theta` (study) of the PyMC model at hand, with what it depends on."""
+        of_mu, of_tau = mu.pymc(pm, "mu"), tau.pymc(pm, "tau")
+        theta = pm.Deterministic("theta", of_mu + of_tau * self.pymc_standard(pm), dims="study")
+        pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
+        pm.Deterministic("typical_rate", pm.math.invlogit(of_mu))
+        return theta
+
+    def pymc_standard(self, pm: Any) -> Any:
+        """Return the variable `z` (study): effects for mu = 0 and tau = 1.
+
+        Raises
+        ------
+        DfspError
+            A family that does not say what its variable is.
+        """
+        raise DfspError(
+            f"{self.family} effects have no PyMC variable: use the exact engine, or give "
+            f"{type(self).__name__} a method pymc_standard(pm)"
+        )
+
+    def judged(self, tau: Prior) -> tuple[str, ...]:
+        """Return the names of the PyMC model's variables that the convergence gate judges."""
+        return ("mu", "theta") if tau.known is not None else ("mu", "tau", "theta")
+
+    def add_effects(
+        self,
+        posterior: "xr.Dataset",
+        events: "xr.DataArray",
+        total: "xr.DataArray",
+        rng: np.random.Generator,
+    ) -> None:
+        """Add to the draws the `theta` and `rate` that the PyMC model integrates out."""
+
     def as_dict(self) -> dict[str, Any]:
         """Return the family's parameters as plain data."""
         return asdict(self)
@@ -125,11 +407,39 @@ class Effects:
         return f"{self.family} effects" + (f" ({values})" if values else "")
 
 
+def logit_of_rarer(mu: Array, log_p: Array) -> Array:
+    """Return logit E[p] from the logarithm of E[p] at -|mu|.
+
+    Effects are symmetric about mu, or have their mean at logit^-1(mu): the rarer of event and
+    non-event keeps its digits where the other is nearly certain.
+    """
+    return np.asarray(np.where(mu < 0, 1, -1) * (log_p - np.log1p(-np.exp(log_p))))
+
+
+def _apart_in_scores(mu: Array, tau: Array, by: float, z: Array, tail: Any) -> Array:
+    """Return `apart` of effects mu + tau z, `z` at normal scores `SCORE`, with P(Z < z) `tail`."""
+    phi = np.exp(-0.5 * SCORE**2)
+    phi /= phi.sum()
+    rate = sigmoid(mu[:, None] + tau[:, None] * z)
+    with np.errstate(divide="ignore"):
+        upper = (logit(np.minimum(rate + by, 1)) - mu[:, None]) / tau[:, None]
+        lower = (logit(np.maximum(rate - by, 0)) - mu[:, None]) / tau[:, None]
+    return np.asarray((tail(-upper) + tail(lower)) @ phi)
+
+
 @dataclass(frozen=True)
 class NormalEffects(Effects):
     """theta_i ~ N(mu, tau^2)."""
 
     family = "normal"
+    spread_words = "standard deviation between studies"
+    linear_predictor = True
+    normal_kernel = True
+
+    def no_sample_size(self, tau: Prior) -> str:
+        if tau.tail_sd <= ELIR_SD:
+            return ""
+        return f"diverges: under tau ~ {tau} the new-study rate has heavy logit tails"
 
     def components(self, mu: Array, tau: Array) -> Components:
         return [(0.0, mu, tau)]
@@ -168,8 +478,14 @@ class NormalEffects(Effects):
         second[~wide] = rate @ PHI
         return first, second
 
+    def apart(self, mu: Array, tau: Array, by: float) -> Array:
+        return _apart_in_scores(mu, tau, by, SCORE, ndtr)
+
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         return np.asarray(mu + tau * rng.standard_normal(mu.shape))
+
+    def pymc_standard(self, pm: Any) -> Any:
+        return pm.Normal("z", dims="study")
 
 
 @dataclass(frozen=True)
@@ -187,19 +503,22 @@ class StudentT(Effects):
     family = "student-t"
     several_modes = True
     reach = np.inf
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"df": (1, LARGE)}
     df: float = 4.0
 
-    def __post_init__(self) -> None:
-        _check(self, "df", 1, LARGE)
+    def no_sample_size(self, tau: Prior) -> str:
+        return f"diverges: under tau ~ {tau}, {self} the new-study rate has heavy logit tails"
 
     @cached_property
     def _scales(self) -> tuple[Array, Array]:
         """Log weights and scales of the normals, from narrow to wide."""
-        # t is N(0, 1 / x) with x ~ Gamma(df/2, df/2), a trapezoidal sum over log x.
+        # The trapezoidal rule in y = log(x): see the module's docstring
         half, depth = self.df / 2, DEPTH / (self.df / 2)
         step = min(FINEST, 0.8 / np.sqrt(half))
-        low, high = -depth + FARTHEST, np.log1p(depth + np.sqrt(2 * depth))
-        y = step * np.arange(np.ceil(high / step), max(low / step, -MANY), -1)
+        # Where half (y - e^y + 1) falls below -DEPTH: about -depth on one side, and on the other,
+        # where e^y - 1 - y is at least y^2 / 2, before the end of the square root
+        low, high = -depth - FAR_SCALES, np.log1p(depth + np.sqrt(2 * depth))
+        y = step * np.arange(np.ceil(high / step), max(low / step, -MOST_SCALES), -1)
         log_weight = half * (y - np.expm1(y))
         return log_weight - np.log(np.exp(log_weight).sum()), np.exp(-y / 2)
 
@@ -225,11 +544,11 @@ class StudentT(Effects):
     def log_likelihood_of_all(
         self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
     ) -> Array:
-        if total.max() > MOST:
+        if total.max() > MOST_PATIENTS:
             return super().log_likelihood_of_all(events, total, mu, tau, level)
         # Every scale times every tau: the normal likelihood is smooth in log tau, and interpolated.
         log_weight, scales = (
-            each[self._scales[1] < np.exp(-FARTHEST / 2)] for each in self._scales
+            each[self._scales[1] < np.exp(FAR_SCALES / 2)] for each in self._scales
         )
         low, high = np.log(tau.min() * scales.min()), np.log(tau.max() * scales.max())
         x = chebyshev.chebpts2(IN_LOG_TAU)
@@ -251,55 +570,18 @@ class StudentT(Effects):
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
         return np.asarray(stdtr(self.df, (theta - mu) / tau))
 
+    def apart(self, mu: Array, tau: Array, by: float) -> Array:
+        # Equidistant in arcsinh; the function itself takes a hundred times as long
+        fine = np.linspace(-np.arcsinh(1e6), np.arcsinh(1e6), 6001)
+        cdf = stdtr(self.df, np.sinh(fine))
+        z = stdtrit(self.df, ndtr(SCORE))
+        return _apart_in_scores(mu, tau, by, z, lambda x: np.interp(np.arcsinh(x), fine, cdf))
+
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         return np.asarray(mu + tau * rng.standard_t(self.df, mu.shape))
 
-
-@dataclass(frozen=True)
-class Exnex(Effects):
-    """Each study exchangeable with the others, or on its own (doi:10.1002/pst.1730).
-
-    theta_i ~ N(mu, tau^2) with probability `exchangeable`, else N(mean, sd^2) with these fixed.
-    A new study is an exchangeable one: typical, mean and new-study rate are of such studies.
-
-    Parameters
-    ----------
-    exchangeable : float
-        Prior probability of each study, 0 to 1.
-    mean, sd : float
-        Of the effect of a study on its own, logit scale.
-    """
-
-    family = "exnex"
-    several_modes = True
-    exchangeable: float = 0.5
-    mean: float = 0.0
-    sd: float = 2.0
-
-    def __post_init__(self) -> None:
-        _check(self, "exchangeable", 0, 1)
-        _check(self, "mean", -100, 100)
-        _check(self, "sd", SMALL, LARGE)
-
-    @property
-    def new(self) -> Effects:
-        return NormalEffects()
-
-    def components(self, mu: Array, tau: Array) -> Components:
-        parts = []
-        if self.exchangeable > 0:
-            parts.append((float(np.log(self.exchangeable)), mu, tau))
-        if self.exchangeable < 1:
-            alone = np.full(1, self.mean), np.full(1, self.sd)
-            parts.append((float(np.log1p(-self.exchangeable)), *alone))
-        return parts
-
-    def log_alone(self, events: Array, total: Array) -> Array:
-        """Return log of (1 - `exchangeable`) times the likelihood of studies on their own."""
-        if self.exchangeable == 1:
-            return np.full(len(events), -np.inf)
-        weight, mean, sd = self.components(np.zeros(1), np.ones(1))[-1]
-        return np.asarray(weight + log_likelihood(events, total, mean, sd)[:, 0])
+    def pymc_standard(self, pm: Any) -> Any:
+        return pm.StudentT("z", nu=self.df, mu=0, sigma=1, dims="study")
 
 
 @dataclass(frozen=True)
@@ -318,20 +600,64 @@ class BetaBinomial(Effects):
     """
 
     family = "beta-binomial"
+    quantities = ("mean_rate", "new_study_rate", "concentration")
+    centre = "mean_rate"
+    spread = "concentration"
+    spread_words = "concentration of the studies' rates"
+    spread_scale = ""
+    own_priors = (
+        "give priors of the mean and the concentration, such as BetaBinomial(a=1, b=1, "
+        "concentration=LogNormal(2, 1.5))"
+    )
     reach = np.inf
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"a": (0.01, 1e6), "b": (0.01, 1e6)}
     a: float = 1.0
     b: float = 1.0
     concentration: Prior = field(default_factory=lambda: LogNormal(*CONCENTRATION))
 
     def __post_init__(self) -> None:
-        _check(self, "a", 0.01, 1e6)
-        _check(self, "b", 0.01, 1e6)
+        super().__post_init__()
         kind = self.concentration
-        if not isinstance(kind, Prior) or isinstance(kind, (Normal, Fixed)):
+        if (
+            not isinstance(kind, Prior)
+            or kind.lower < 0
+            or kind.known is not None
+            or kind.no_picture
+        ):
             raise DfspError(
                 f"BetaBinomial: concentration = {kind!r}; give a prior of a positive number, such "
                 "as LogNormal(location, scale)"
             )
+
+    def location_prior(self, mu: Normal) -> LocationPrior:
+        return LogitBeta(self.a, self.b)
+
+    def spread_prior(self, tau: Prior) -> SpreadPrior:
+        return InverseRoot(self.concentration)
+
+    def narrowed(self, tau: Prior) -> tuple[Effects, Prior]:
+        # Rates of concentration c have the variance mean (1 - mean) / (1 + c): half the spread is
+        # four times the concentration.
+        larger = self.concentration.scaled(4)
+        return replace(self, concentration=larger), tau
+
+    def reported(self, tau: Array) -> Array:
+        return np.asarray(tau**-2.0)
+
+    def coordinates(self, values: Any) -> tuple[Any, Any]:
+        return logit(values["mean_rate"]), values["concentration"] ** -0.5
+
+    def population(self, mu: Array, tau: Array) -> dict[str, Array]:
+        return {"mean_rate": sigmoid(mu), "concentration": self.reported(tau)}
+
+    def tail_of_tau(self, events: Array, total: Array, tau: Prior) -> float:
+        # Near a concentration of 0 the counts say nothing; no moment is claimed.
+        return 0.0
+
+    def spread_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
+        # The counts say nothing against a huge concentration: its moments are the prior's.
+        power = self.concentration.tail_power
+        return bool(power > 1), bool(power > 2)
 
     def _shapes(self, mu: Array, tau: Array) -> tuple[Array, Array]:
         concentration = tau**-2.0
@@ -371,6 +697,25 @@ class BetaBinomial(Effects):
         # Log of gamma draws: a beta draw itself may round to 0 or 1.
         return _log_gamma(a + events, rng) - _log_gamma(b + total - events, rng)
 
+    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
+        mean = pm.Beta("mean_rate", self.a, self.b)
+        size = self.concentration.pymc(pm, "concentration")
+        pm.BetaBinomial("events", n=total, alpha=mean * size, beta=(1 - mean) * size, **seen)
+
+    def judged(self, tau: Prior) -> tuple[str, ...]:
+        return "mean_rate", "concentration"
+
+    def add_effects(
+        self,
+        posterior: "xr.Dataset",
+        events: "xr.DataArray",
+        total: "xr.DataArray",
+        rng: np.random.Generator,
+    ) -> None:
+        size, rate = posterior["concentration"], posterior["mean_rate"]
+        a, b = rate * size + events, (1 - rate) * size + total - events
+        posterior["rate"] = a.copy(data=rng.beta(a, b.transpose(*a.dims)))
+
     def as_dict(self) -> dict[str, Any]:
         return {"a": self.a, "b": self.b, "concentration": self.concentration.as_dict()}
 
@@ -381,10 +726,84 @@ class BetaBinomial(Effects):
         )
 
 
-FAMILIES: dict[str, type[Effects]] = {
-    kind.family: kind for kind in (NormalEffects, StudentT, BetaBinomial, Exnex)
-}
-assert set(FAMILIES) == set(get_args(Family))
+@dataclass(frozen=True)
+class Exnex(Effects):
+    """Each study exchangeable with the others, or on its own (doi:10.1002/pst.1730).
+
+    theta_i ~ N(mu, tau^2) with probability `exchangeable`, else N(mean, sd^2) with these fixed.
+    A new study is an exchangeable one: typical, mean and new-study rate are of such studies.
+
+    Parameters
+    ----------
+    exchangeable : float
+        Prior probability of each study, 0 to 1.
+    mean, sd : float
+        Of the effect of a study on its own, logit scale.
+    """
+
+    family = "exnex"
+    spread_words = "standard deviation between studies"
+    judges_exchangeability = True
+    several_modes = True
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "exchangeable": (0, 1),
+        "mean": (-100, 100),
+        "sd": (SMALL, LARGE),
+    }
+    exchangeable: float = 0.5
+    mean: float = 0.0
+    sd: float = 2.0
+
+    @property
+    def new(self) -> Effects:
+        return NormalEffects()
+
+    @property
+    def alone(self) -> Alone | None:
+        share = 1 - self.exchangeable
+        return Alone(share, self.mean, self.sd) if share > 0 else None
+
+    def no_sample_size(self, tau: Prior) -> str:
+        return self.new.no_sample_size(tau)
+
+    def components(self, mu: Array, tau: Array) -> Components:
+        parts = []
+        if self.exchangeable > 0:
+            parts.append((float(np.log(self.exchangeable)), mu, tau))
+        if self.alone:
+            own = np.full(1, self.mean), np.full(1, self.sd)
+            parts.append((float(np.log1p(-self.exchangeable)), *own))
+        return parts
+
+    def pymc_standard(self, pm: Any) -> Any:
+        return self.new.pymc_standard(pm)
+
+    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
+        theta = self.pymc_theta(pm, mu, tau)
+        alone = pm.Normal("alone", self.mean, self.sd, dims="study")
+        share = np.array([self.exchangeable, 1 - self.exchangeable])
+        both = [pm.Binomial.dist(n=total, logit_p=each) for each in (theta, alone)]
+        pm.Mixture("events", w=share, comp_dists=both, **seen)
+
+    def add_effects(
+        self,
+        posterior: "xr.Dataset",
+        events: "xr.DataArray",
+        total: "xr.DataArray",
+        rng: np.random.Generator,
+    ) -> None:
+        # The mixture's component of each study, given both of its effects
+        theta, alone = posterior["theta"], posterior["alone"].transpose(*posterior["theta"].dims)
+        with np.errstate(divide="ignore"):
+            log_share = np.log([self.exchangeable, 1 - self.exchangeable])
+        odds = [
+            share + events * effect - total * np.logaddexp(0, effect)
+            for share, effect in zip(log_share, (theta, alone), strict=True)
+        ]
+        posterior["exchangeable"] = expit(odds[0] - odds[1]).transpose(*theta.dims)
+        chosen = rng.uniform(size=theta.shape) < posterior["exchangeable"]
+        posterior["theta"] = theta.where(chosen, alone)
+        posterior["rate"] = expit(posterior["theta"])
 
 
 @dataclass(frozen=True)
@@ -415,30 +834,46 @@ class LogitBeta:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The prior of 1/sqrt(concentration) that a prior of the concentration is."""
+class InverseRoot:
+    """The prior of 1/sqrt(x) that a prior of a positive x is."""
 
-    concentration: Prior
+    of: Prior
+    known: ClassVar[None] = None
     tail_power: ClassVar[float] = 0.0
 
     @property
     def upper(self) -> float:
         """Where the support ends."""
-        lower = self.concentration.lower
+        lower = self.of.lower
         return float(lower**-0.5) if lower > 0 else np.inf
+
+    @property
+    def near(self) -> float:
+        """Where a grid begins to resolve: the median."""
+        return float(self.ppf(0.5))
+
+    @property
+    def far(self) -> float:
+        """Where a look for the posterior begins."""
+        return float(self.ppf(1 - 1e-15))
 
     def logpdf(self, x: npt.ArrayLike) -> Array:
         """Log density."""
         x = np.maximum(np.asarray(x, dtype=np.float64), 1e-150)
-        return np.asarray(self.concentration.logpdf(x**-2.0) + np.log(2) - 3 * np.log(x))
+        return np.asarray(self.of.logpdf(x**-2.0) + np.log(2) - 3 * np.log(x))
 
     def ppf(self, q: npt.ArrayLike) -> Array:
         """Quantiles."""
-        return np.asarray(self.concentration.ppf(1 - np.asarray(q, dtype=np.float64)) ** -0.5)
+        return np.asarray(self.of.ppf(1 - np.asarray(q, dtype=np.float64)) ** -0.5)
 
     def sample(self, size: int, rng: np.random.Generator) -> Array:
         """Independent draws."""
-        return np.asarray(self.concentration.sample(size, rng) ** -0.5)
+        return np.asarray(self.of.sample(size, rng) ** -0.5)
+
+
+def known_quantities() -> tuple[str, ...]:
+    """Return the quantities of all families, in the order in which tables show them."""
+    return tuple(dict.fromkeys(name for kind in FAMILIES.values() for name in kind.quantities))
 
 
 def concentration_prior(location: float | None, scale: float | None) -> LogNormal | None:
@@ -479,16 +914,6 @@ def _mixture(events: Array, total: Array, parts: Components, points: int, level:
     for (weight, _, _), piece in zip(parts, pieces, strict=True):
         value = np.logaddexp(value, weight + piece)
     return value
-
-
-def _check(effects: Effects, name: str, low: float, high: float) -> None:
-    value = getattr(effects, name)
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    if not number or isinstance(value, bool) or not low <= value <= high:
-        raise DfspError(
-            f"{type(effects).__name__}: {name} = {value!r}; give a number from {low:g} to {high:g}"
-        )
-    object.__setattr__(effects, name, float(value))
 
 
 def _log_rising(a: Array, n: Array) -> Array:

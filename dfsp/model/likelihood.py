@@ -54,6 +54,8 @@ class Rule:
 # For tau up to 0.4, up to 1, and beyond; each level is finer than the one before.
 # Largest errors of log L over 0/1 to 30,000/100,000, mu from -6 to 4 and tau from 0.01 to 100:
 # 3e-6 at level 1, 3e-8 at level 2, below 1e-9 at level 3; level 0 serves to place a grid.
+# On a table for all studies, 1/1 and 2/2 at tau from 1 to 100 are off by 5e-7 at level 2, and by
+# 5e-8 at level 3.
 EDGES = (0.0, 0.4, 1.0, np.inf)
 COARSE = 0
 LEVELS = (
@@ -253,6 +255,12 @@ def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) ->
     nodes /= tau[..., None]
     height += log_ndtr(nodes)
     return np.asarray(_log_sum(height, rule) + np.log(scale * total))
+
+
+def log_sum(values: Array) -> Array:
+    """Return the log of the sum of exponentials along the last axis; quicker than SciPy's."""
+    top = values.max(-1, keepdims=True)
+    return np.asarray(np.log(np.exp(values - top).sum(-1)) + top[..., 0], dtype=np.float64)
 
 
 def _log_sum(height: Array, rule: Rule) -> Array:

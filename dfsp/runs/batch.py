@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from dfsp.errors import DfspError
-from dfsp.fitting import CONCENTRATION, QUANTITIES
+from dfsp.fitting import QUANTITIES
+from dfsp.model.effects import known_quantities
 from dfsp.runs.publish import RECORD, hold, make_folder, recover, replace_text
 from dfsp.runs.record import NOTHING, parameters_of, read_record
 from dfsp.runs.run import Job, execute, finished
@@ -291,8 +292,8 @@ def write_results(where: Path, lost: Sequence[tuple[Job, str | None]] = ()) -> P
         found[job.name] = {**failure, **own}
     every = {name: parameters_of(record) for name, record in found.items()}
     parameters = sorted({parameter for values in every.values() for parameter in values})
-    some = any(CONCENTRATION in record["numbers"] for record in found.values())
-    quantities = (*QUANTITIES, CONCENTRATION) if some else QUANTITIES
+    some = {name for record in found.values() for name in record["numbers"]}
+    quantities = [name for name in known_quantities() if name in QUANTITIES or name in some]
     numbers = [(quantity, column) for quantity in quantities for column in COLUMNS]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -52,7 +52,7 @@ def outcomes(
     """
     try:
         from distributed import Client
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
     except ImportError:
         raise DfspError(
             "--scheduler needs the package distributed: pip install dfsp[dask]"

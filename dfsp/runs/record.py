@@ -19,7 +19,8 @@ from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import appraise
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import CONCENTRATION, QUANTITIES, Fit
+from dfsp.fitting import Fit
+from dfsp.model.effects import known_quantities
 from dfsp.predictions import draws
 from dfsp.runs import inside
 from dfsp.runs.publish import RECORD
@@ -139,9 +140,7 @@ def record(
         "engine": fit.engine if fit else None,
         "seed": seed,
         "model": numbers.get("model"),
-        "numbers": {
-            name: numbers[name] for name in (*QUANTITIES, CONCENTRATION) if name in numbers
-        },
+        "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
         "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,

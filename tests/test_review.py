@@ -1,9 +1,90 @@
-"""The claims read from the same functions as the notebooks."""
+"""What the review prints, and its claims read from the same functions as the notebooks."""
 
+import shutil
+
+import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.analyses.review import CATEGORY, CLAIMS, OURS, SETS
+from dfsp.analyses.review import SETS, claims_of, truncated
+
+CLAIMS = claims_of(dfsp.load_evidence("review"))
+CATEGORY = {claim.quantity: claim.category for claim in CLAIMS if claim.category}
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "printed"),
+    [(134, 152, 88.1), (8, 152, 5.2), (1, 2, 50.0), (1, 10, 10.0)],
+)
+def test_percentages_are_truncated_as_the_review_truncates(numerator, denominator, printed):
+    assert truncated(numerator, denominator) == printed
+
+
+def test_what_the_review_prints_beside_its_own_counts():
+    """The verdicts of data/published.csv, recomputed: every traceable number must be reproduced."""
+    evidence = dfsp.load_evidence("review")
+    table = dfsp.compare_published(evidence).set_index("quantity")
+    traceable = evidence.published.set_index("quantity")["traceable"] == "yes"
+    assert (table.loc[traceable, "reproduced"] == "yes").all()
+    assert table.loc["surgery after imatinib (%)", "reproduced"] == "no counts"
+    assert table.loc["fusion present (%)", "reproduced"] == "no"
+    assert table.loc["clinical benefit (%)", "counts"] == "134/152"
+
+
+def test_which_numbers_are_about_which_outcome(tmp_path):
+    """The columns `outcome` and `dose_mg`, not the printed words, say what is recomputed."""
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "data")
+    printed = pd.read_csv(folder / "published.csv", dtype=str)
+    printed["quantity"] = [f"number {i}" for i in range(len(printed))]
+    printed.to_csv(folder / "published.csv", index=False)
+    named = dfsp.compare_published(dfsp.load_evidence("review", folder=folder))
+    theirs = dfsp.compare_published(dfsp.load_evidence("review"))
+    columns = ["printed", "counts", "recomputed", "reproduced"]
+    pd.testing.assert_frame_equal(named[columns], theirs[columns])
+    assert CATEGORY == {
+        "complete response (%)": "CR",
+        "partial response (%)": "PR",
+        "stable disease (%)": "SD",
+        "progressive disease (%)": "PD",
+    }
+    assert {claim.quantity: claim.dose for claim in CLAIMS if claim.at_a_dose} == {
+        "response at 400 mg (%)": 400,
+        "response at 800 mg (%)": 800,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("yes,complete_response", "yes,cure", "row 5, column 'outcome': 'cure' is not known; use"),
+        (",400,navarrete", ",low,navarrete", "row 11, column 'dose_mg': 'low' is not a number"),
+    ],
+)
+def test_an_outcome_or_a_dose_that_cannot_be_used(tmp_path, old, new, says):
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "data")
+    text = (folder / "published.csv").read_text("utf-8")
+    assert text.count(old) == 1
+    (folder / "published.csv").write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(dfsp.DfspError, match=says):
+        dfsp.load_evidence("review", folder=folder)
+
+
+def test_a_folder_whose_printed_numbers_name_no_outcome(tmp_path):
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "data")
+    printed = pd.read_csv(folder / "published.csv", dtype=str)
+    printed.drop(columns=["outcome", "dose_mg"]).to_csv(folder / "published.csv", index=False)
+    evidence = dfsp.load_evidence("review", folder=folder)
+    assert (dfsp.compare_published(evidence)["reproduced"] == "no counts").all()
+    assert claims_of(evidence) == []
+
+
+def test_a_set_without_responses_is_refused(tmp_path):
+    shutil.copytree(dfsp.DATA, tmp_path / "data")
+    with (tmp_path / "data" / "evidence_sets.csv").open("a") as file:
+        file.write("surgery_only,surgery,han-2009,primary,reason\n")
+    evidence = dfsp.load_evidence("surgery_only", folder=tmp_path / "data")
+    with pytest.raises(dfsp.DfspError, match="no response counts"):
+        dfsp.compare_published(evidence)
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +95,9 @@ def claims():
 def test_every_percentage_of_the_review_has_its_rows(claims):
     published = dfsp.compare_published(dfsp.load_evidence("review")).set_index("quantity")
     for claim in CLAIMS:
-        for name in (SETS[0], OURS.get(claim, SETS[1])):
-            assert claims.loc[(claim, name), "printed"] == published.at[claim, "printed"]
+        for name in (SETS[0], claim.ours):
+            key = claim.quantity, name
+            assert claims.loc[key, "printed"] == published.at[claim.quantity, "printed"]
 
 
 def test_rates_are_those_of_the_fit(claims):
@@ -144,7 +226,7 @@ def test_what_has_no_counts_says_so(claims):
     block = text[text.index("any adverse event") :]
     assert "no rate across studies" in block
     for claim in CLAIMS:
-        assert claim.removesuffix(" (%)") in text
+        assert claim.quantity.removesuffix(" (%)") in text
 
 
 def test_the_later_series_and_its_extremes():

@@ -1,0 +1,354 @@
+"""Distributions as tables: how they are read, mixed and multiplied.
+
+Between its points a table is read by polynomials in normal scores: there the distribution function
+of anything near a normal is near a straight line, so that a few points hold many digits, tails
+included.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from dfsp.constants import QUANTILES
+from dfsp.engine.grid import Rows, legendre_integral
+from dfsp.model.likelihood import sigmoid
+
+Array = npt.NDArray[np.float64]
+
+READABLE = 1e-12  # probability beyond which a table is not read: scores lose their digits there
+POINTS = (89, 353)
+"""Points of a mixture of distribution functions: of one smooth peak, and of what may pile up.
+
+Quantiles of the ten imatinib cohorts change by less than 1e-7 with twice as many."""
+
+REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
+GOLDEN = (np.sqrt(5) - 1) / 2
+CELLS = 160  # of one factor of a product, each with its share of the mass
+FINE = 1280  # of the other factor, whose distribution function is integrated
+IN_PRODUCT = 161  # points of a product's own table
+NARROW = 1e-4  # cells: 1e-16 / 1e-4^2 is what cancellation leaves, 1e-4^2 what the linear F does
+FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution as its mean, standard deviation and tabulated distribution function.
+
+    Attributes
+    ----------
+    x, cdf : array, shape (point,)
+        `x` ascends, on the logit scale for rates.
+    mean, sd : float
+        On the quantity's own scale; NaN where the moment does not exist.
+    is_rate : bool
+        Whether the quantity is the inverse logit of `x`.
+    """
+
+    x: Array
+    cdf: Array
+    mean: float
+    sd: float
+    is_rate: bool
+
+    def quantile(self, q: npt.ArrayLike) -> Array:
+        """Return quantiles on the quantity's own scale (0 < q < 1)."""
+        x = self.points(np.atleast_1d(np.asarray(q, dtype=float)))
+        return sigmoid(x) if self.is_rate else x
+
+    def points(self, q: Array) -> Array:
+        """Return quantiles on the scale of `x`, shape (quantile,)."""
+        return np.asarray(invert(self.x[None], self.cdf[None], q)[0])
+
+    def prob_above(self, value: float) -> float:
+        """Return the probability that the quantity exceeds `value` (on its own scale)."""
+        if self.is_rate:
+            if not 0 < value < 1:
+                return float(value <= 0)
+            value = float(np.log(value) - np.log1p(-value))
+        inner = self._readable
+        if not inner.any():
+            return float(self.x.mean() > value)
+        x, z = self.x[inner], ndtri(self.cdf[inner])
+        if value <= x[0] or value >= x[-1]:
+            return float(value <= x[0])
+        return float(ndtr(-interpolate(x[None], z[None], np.array([value]))[0, 0]))
+
+    def cdf_at(self, x: Array) -> Array:
+        """Return the distribution function at ascending points on the scale of `x`."""
+        inner = self._readable
+        own, score = self.x[inner], ndtri(self.cdf[inner])
+        z = interpolate(own[None], score[None], x)[0]
+        return np.where(x < own[0], 0.0, np.where(x > own[-1], 1.0, ndtr(z)))
+
+    @property
+    def _readable(self) -> npt.NDArray[np.bool_]:
+        return (self.cdf > READABLE) & (self.cdf < 1 - READABLE)
+
+    def complement(self) -> "Distribution":
+        """Return the distribution of 1 - p of a rate p."""
+        return Distribution(-self.x[::-1], 1 - self.cdf[::-1], 1 - self.mean, self.sd, True)
+
+    def density(self) -> tuple[Array, Array]:
+        """Return points on the quantity's own scale and the density there, for drawing."""
+        x = sigmoid(self.x) if self.is_rate else self.x
+        keep = np.concatenate([[True], np.diff(x) > 1e-9 * (x[-1] - x[0])])
+        x, cdf = x[keep], self.cdf[keep]
+        return (x[1:] + x[:-1]) / 2, np.diff(cdf) / np.diff(x)
+
+    def summary(self) -> Array:
+        """Return mean, sd and `QUANTILES`."""
+        return np.concatenate([[self.mean, self.sd], self.quantile(QUANTILES)])
+
+
+NOTHING = Distribution(np.full(4, np.nan), np.linspace(0, 1, 4), np.nan, np.nan, False)
+"""What has no meaning under the model at hand."""
+
+
+def moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
+    """Return mean and sd from first and second moments given each node and the nodes' weights."""
+    mean = float(weight @ first)
+    return mean, float(np.sqrt(max(float(weight @ second) - mean**2, 0.0)))
+
+
+def invert(x: Array, cdf: Array, q: Array) -> Array:
+    """Return quantiles of tabulated distribution functions by quintics in normal scores.
+
+    Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
+    """
+    start = _search(cdf, q) - 3
+    around = _around(start, min(6, x.shape[1]), x.shape[1])
+    rows = np.arange(len(cdf))[:, None] * x.shape[1]
+    score = ndtri(np.clip(cdf.take(rows + around), 1e-300, 1 - 1e-16))
+    at = x.take(rows + around if len(x) > 1 else around)
+    inner = polynomial(score, at, ndtri(q))
+    # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
+    inner = np.where(q <= cdf[:, :1], x[:, :1], inner)
+    return np.where(q >= cdf[:, -1:], x[:, -1:], inner)
+
+
+def interpolate(x: Array, y: Array, at: Array) -> Array:
+    """Interpolate each row of `y` over ascending `x` by cubics through the four nearest points."""
+    start = _search(x, at) - 2
+    around = _around(start, 4, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
+    return polynomial(x.take(around), y.take(around), at)
+
+
+def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
+    """Return how many values of each ascending row of `x` are below each of `at`."""
+    if len(x) == 1:
+        return np.searchsorted(x[0], at)[None]
+    # Rows moved apart make one ascending array.
+    low, high = min(x[:, 0].min(), at[0]), max(x[:, -1].max(), at[-1])
+    apart = (2 * (high - low) * np.arange(len(x)))[:, None]
+    found = np.searchsorted((x + apart).ravel(), (at + apart).ravel()).reshape(len(x), -1)
+    return np.asarray(found - x.shape[1] * np.arange(len(x))[:, None])
+
+
+def _around(start: npt.NDArray[np.intp], number: int, length: int) -> npt.NDArray[np.intp]:
+    """Return `number` neighbouring positions from each of `start`, along a new first axis."""
+    first = np.minimum(np.maximum(start, 0), length - number)
+    return np.asarray(first + np.arange(number).reshape(-1, *[1] * start.ndim))
+
+
+def polynomial(x: Array, y: Array, at: Array) -> Array:
+    """Evaluate the polynomial through points (first axis), or the nearest where points coincide."""
+    value = y
+    distinct = (x[1:] > x[:-1]).all(0)
+    with np.errstate(all="ignore"):
+        # Neville's scheme
+        for degree in range(1, len(x)):
+            share = (at - x[:-degree]) / (x[degree:] - x[:-degree])
+            value = value[:-1] + share * (value[1:] - value[:-1])
+    if distinct.all():
+        return np.asarray(value[0])
+    nearest = np.abs(at - x).argmin(0)[None]
+    return np.asarray(np.where(distinct, value[0], np.take_along_axis(y, nearest, 0)[0]))
+
+
+def increments(density: Array) -> Array:
+    """Integrate between neighbouring points along the last axis, to eighth order, spacing 1.
+
+    The integral over the middle interval of the polynomial of degree 7 through eight equidistant
+    points; beyond the ends the density is 0.
+    """
+    number = density.shape[-1] - 1
+    padded = np.zeros((*density.shape[:-1], number + 7))
+    padded[..., 3:-3] = density
+    pieces = [
+        weight * (padded[..., shift : shift + number] + padded[..., 7 - shift : 7 - shift + number])
+        for shift, weight in enumerate(np.array([-191, 1879, -9531, 68323]) / 120960)
+    ]
+    return np.asarray(sum(pieces))
+
+
+def cumulate(density: Array, spacing: Array) -> Array:
+    """Integrate along the last axis to eighth order; starts at 0."""
+    total = np.cumsum(np.maximum(increments(density), 0) * spacing[:, None], axis=-1)
+    return np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
+
+
+@lru_cache(maxsize=8)
+def levels(points: int) -> Array:
+    """Return probabilities that are equidistant in normal scores."""
+    return np.asarray(ndtr(np.linspace(-REACH_OF_SCORES, REACH_OF_SCORES, points)))
+
+
+def mix(
+    values: Array, within: Array, row_weight: Array, points: int = POINTS[0]
+) -> tuple[Array, Array]:
+    """Mix row-wise distribution functions, each tabulated at its own ascending values.
+
+    Parameters
+    ----------
+    values, within : array, shape (row, point)
+    row_weight : array, shape (row,)
+    points : int
+        Of the mixture's table, equidistant in its own normal scores.
+
+    Returns
+    -------
+    x, cdf : array, shape (point,)
+    """
+    main = row_weight > 1e-9
+    values, within, weight = values[main], within[main], row_weight[main]
+    # Its own rough distribution places the points of the mixture's table. The mass between two
+    # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
+    # the golden ratio): where rows all but coincide, their masses would else pile up, and points
+    # of the table with them.
+    mass = np.diff(within, axis=1) * weight[:, None]
+    share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
+    at = values[:, :-1] + share * np.diff(values, axis=1)
+    order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
+    rough = np.cumsum(mass.ravel()[order])
+    x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
+    x = x[np.append(True, np.diff(x) > 0)]
+    low, high = values[:, :1], values[:, -1:]
+    inside = np.minimum(np.maximum(interpolate(values, within, x), 0), 1)
+    cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
+    return x, np.maximum.accumulate(cdf / weight.sum())
+
+
+def of_tau(rows: Rows, row_weight: Array, exist: tuple[bool, bool]) -> Distribution:
+    """Return the distribution of tau = c sinh(u), u's density being a polynomial through the rows.
+
+    Parameters
+    ----------
+    rows : Rows
+    row_weight : array, shape (row,)
+        Sums to one.
+    exist : tuple of bool
+        Whether mean and standard deviation do.
+    """
+    taus = rows.tau
+    if rows.known:
+        tau = float(taus[0])
+        return Distribution(np.full(4, tau), np.array([0.0, 0.25, 0.75, 1.0]), tau, 0.0, False)
+    mean = float(row_weight @ taus) if exist[0] else np.nan
+    variance = row_weight @ (taus - mean) ** 2 if exist[1] else np.nan
+    u, cdf = cdf_of_u(rows, row_weight)
+    return Distribution(rows.c * np.sinh(u), cdf, mean, float(np.sqrt(variance)), False)
+
+
+def cdf_of_u(rows: Rows, row_weight: Array) -> tuple[Array, Array]:
+    """Return points of u, tau = c sinh(u), and its distribution function there.
+
+    Shapes: `row_weight` (..., row), the points (point,), the distribution function (..., point).
+    """
+    points, integral = legendre_integral(len(rows))
+    cdf = np.maximum.accumulate((row_weight / rows.weights) @ integral.T, axis=-1)
+    low, high = rows.ends
+    u = np.maximum(low + (high - low) / 2 * (points + 1), 0)
+    return u, np.clip(cdf / cdf[..., -1:], 0, 1)
+
+
+def product(first: Distribution, second: Distribution) -> Distribution:
+    """Return the distribution of the product of two independent rates.
+
+    With a = -log p and b = -log q the product's distribution function is a convolution,
+
+        P(a + b <= s) = sum over cells of a of the integral of f(a) F(s - a) da,
+
+    where F is b's distribution function and f is a's density, linear in each cell, which keeps
+    the cell's mass. The integrals are exact for a piecewise linear F, from its first and second
+    antiderivatives: a factor that piles up near 1, whose distribution function is all but a step,
+    is no step for them. Errors of the distribution function: 3e-6 for two uniform rates.
+    """
+    score = np.linspace(-FACTOR_SCORE, FACTOR_SCORE, CELLS + 1)
+    a = _minus_log(first.points(ndtr(score)))[::-1]
+    mass = np.diff(ndtr(score))[::-1]
+    mass = mass / mass.sum()
+    fine = ndtr(np.linspace(-FACTOR_SCORE, FACTOR_SCORE, FINE + 1))
+    other = _Table.of(_minus_log(second.points(fine))[::-1], 1 - fine[::-1])
+    s = _points_of_sum(a, mass, other.x, np.diff(1 - fine[::-1]))
+    width = np.diff(a)
+    # a's density at the ends of its cells, up to a factor, by the rule for the inverse function
+    rise = np.gradient(a, score)
+    density = np.exp(-0.5 * score**2) / np.maximum(rise, 1e-300)
+    tilt = np.diff(density) / (density[1:] + density[:-1])
+    shifted = s[:, None] - a
+    value, once, twice = other(shifted)
+    even = once[:, :-1] - once[:, 1:]
+    # The integral of (a - middle) F(s - a) over a cell, by parts
+    odd = twice[:, :-1] - twice[:, 1:] - width / 2 * (once[:, 1:] + once[:, :-1])
+    # In a cell that is narrow beside s - a the antiderivatives cancel, and F is all but linear.
+    narrow = width <= NARROW * np.abs(shifted[:, 1:] + shifted[:, :-1]) / 2
+    width = np.maximum(width, 1e-300)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean_value = (even + 2 * tilt * odd / width) / width
+    cdf_of_sum = np.where(narrow, (value[:, 1:] + value[:, :-1]) / 2, mean_value) @ mass
+    cdf = np.maximum.accumulate(np.clip(1 - cdf_of_sum, 0, 1)[::-1])
+    mean = first.mean * second.mean
+    square = (first.mean**2 + first.sd**2) * (second.mean**2 + second.sd**2)
+    sd = float(np.sqrt(max(square - mean**2, 0.0)))
+    return Distribution(-np.log(np.expm1(s))[::-1], cdf, mean, sd, True)
+
+
+def _minus_log(logit: Array) -> Array:
+    """Return -log of rates from their logits."""
+    return np.asarray(np.logaddexp(0.0, -logit))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A piecewise linear distribution function with its first and second antiderivatives."""
+
+    x: Array
+    cdf: Array
+    once: Array
+    twice: Array
+
+    @classmethod
+    def of(cls, x: Array, cdf: Array) -> "_Table":
+        cdf = np.concatenate([[0.0], cdf[1:-1], [1.0]])  # what lies beyond is put at the ends
+        step = np.diff(x)
+        once = np.append(0.0, np.cumsum((cdf[1:] + cdf[:-1]) / 2 * step))
+        pieces = once[:-1] * step + (2 * cdf[:-1] + cdf[1:]) / 6 * step**2
+        return cls(x, cdf, once, np.append(0.0, np.cumsum(pieces)))
+
+    def __call__(self, at: Array) -> tuple[Array, Array, Array]:
+        """Return the distribution function and its antiderivatives."""
+        left = np.clip(np.searchsorted(self.x, at, side="right") - 1, 0, len(self.x) - 2)
+        x, cdf, once, twice = (each[left] for each in (self.x, self.cdf, self.once, self.twice))
+        step = self.x[left + 1] - x
+        slope = (self.cdf[left + 1] - cdf) / np.maximum(step, 1e-300)
+        inside = np.clip(at - x, 0, step)
+        value = np.where(at < self.x[0], 0.0, cdf + slope * inside)
+        first = once + inside * (cdf + slope * inside / 2)
+        second = twice + inside * (once + inside * (cdf / 2 + slope * inside / 6))
+        beyond = np.maximum(at - self.x[-1], 0.0)
+        return value, first + beyond, second + beyond * (first + beyond / 2)
+
+
+def _points_of_sum(a: Array, mass: Array, b: Array, mass_of_b: Array) -> Array:
+    """Return ascending points of the sum of two independent numbers, even in its normal scores."""
+    few = FINE // CELLS
+    middles = (b[::few][1:] + b[::few][:-1]) / 2
+    sums = np.add.outer((a[1:] + a[:-1]) / 2, middles).ravel()
+    weight = np.multiply.outer(mass, mass_of_b.reshape(-1, few).sum(1)).ravel()
+    order = np.argsort(sums)
+    rough = np.cumsum(weight[order])
+    s = np.interp(levels(IN_PRODUCT), rough / rough[-1], sums[order])
+    return np.unique(np.maximum(s, 1e-300))

@@ -1,0 +1,62 @@
+"""What `make notebooks` keeps hangs neither on the time nor on chance, and changes are told."""
+
+import nbformat
+import pytest
+import remake
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+CODE = """import ipywidgets
+label = ipywidgets.Label()
+print("now")
+display(ipywidgets.HBox([label, ipywidgets.IntSlider()]))
+label.value = f"Updated in {10 + 2} ms: fit 11"
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    notebook = new_notebook(cells=[new_code_cell(CODE, id="first")])
+    nbformat.write(notebook, tmp_path / "small.ipynb")
+    return tmp_path / "small.ipynb"
+
+
+def test_a_second_execution_changes_no_byte_and_a_first_says_what_changed(path, capsys):
+    assert remake.remake_notebook(path) == ""
+    first = path.read_text("utf-8")
+    assert "small.ipynb\n  cell 0: 3 lines of output" in capsys.readouterr().out
+    assert "IntSliderModel" in first
+    for passing in ("iopub", "execute_input", "12 ms"):
+        assert passing not in first
+    assert remake.remake_notebook(path) == ""
+    assert path.read_text("utf-8") == first
+    assert capsys.readouterr().out == "small.ipynb: unchanged\n"
+
+
+def test_a_notebook_that_fails_is_left_as_it_was(path):
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(new_code_cell("1 / 0", id="second"))
+    nbformat.write(notebook, path)
+    before = path.read_text("utf-8")
+    assert "ZeroDivisionError" in remake.remake_notebook(path)
+    assert path.read_text("utf-8") == before
+
+
+def cell(text):
+    return new_code_cell(outputs=[new_output("stream", name="stdout", text=text)], id="a")
+
+
+def test_changed_lines_are_shown():
+    before, after = (new_notebook(cells=[cell(text)]) for text in ("a\nb\nc\n", "a\nB\n"))
+    assert list(remake.changes_of_notebook(before, after)) == [
+        "cell 0: 2 lines of output", "  - b", "  + B",
+    ]  # fmt: skip
+    assert list(remake.changes_of_notebook(before, before)) == []
+
+
+def test_changed_numbers_are_shown():
+    before = {"a": 1.0, "b": 2.0, "c": 3.0, "nothing": float("nan")}
+    after = {"a": 1.1, "b": 2.5, "d": 3.0, "nothing": float("nan")}
+    assert list(remake.changes_of_numbers(before, after)) == [
+        "1 new: d", "1 gone: c", "2 of 4 numbers changed", "  b: 2.0 -> 2.5", "  a: 1.0 -> 1.1",
+    ]  # fmt: skip
+    assert list(remake.changes_of_numbers(before, before)) == []
