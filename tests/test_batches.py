@@ -419,7 +419,7 @@ def family(tag):
 
 
 def assert_no_family(tag):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while (left := family(tag)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not left
@@ -475,6 +475,21 @@ def test_after_kills_at_random_moments_the_results_are_those_of_a_quiet_batch(sm
     process.communicate(timeout=120)
     assert (where / RESULTS).read_text() == (quiet / RESULTS).read_text()
     assert {each.name for each in where.iterdir()} == {each.name for each in quiet.iterdir()}
+
+
+@linux_only
+def test_a_worker_that_never_had_a_task_ends_with_its_batch(tmp_path):
+    path = notebook(tmp_path / "long.ipynb", "x: int = 1", "import time\ntime.sleep(300)")
+    where, tag = tmp_path / "runs", f"idle-{os.getpid()}-{tmp_path.name}"
+    process = start(plan(tmp_path / "plan.yaml", {"notebook": str(path)}), where, tag)
+    until = time.monotonic() + 60
+    while not list(where.glob(".long*/kernel.log")) and time.monotonic() < until:
+        time.sleep(0.05)
+    # One worker has the run, the other none; beside them the batch, a tracker and the kernel.
+    assert len(family(tag)) >= 4
+    process.kill()
+    process.wait()
+    assert_no_family(tag)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
-from dfsp.runs.report import cleaned, mathml, write_report
+from dfsp.runs.report import cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
@@ -136,6 +136,15 @@ def test_a_failed_run_says_why_and_where(runs):
     (target,) = re.findall(r'href="#(cell-id=[^"]+)">the cell', text)
     assert f'id="{target}"' in text
     assert "An Exception was encountered" not in text  # papermill's banner
+
+
+def test_a_page_shows_the_end_of_the_log_and_whose_kernel_it_was(runs, tmp_path):
+    _, made = runs
+    other = {"name": "conda-x", "python": "/far/bin/python", "own": False}
+    text = page(tmp_path, made[2].record | {"log": "<b>last words</b>", "kernel": other})
+    assert "<pre>&lt;b&gt;last words&lt;/b&gt;</pre>" in text
+    assert "conda-x, of another environment (/far/bin/python)" in text
+    assert "of another environment" not in pages(runs)[2] and "<pre></pre>" not in pages(runs)[2]
 
 
 def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):

@@ -88,6 +88,7 @@ def done(folder):
     return dfsp("batch", plan(folder / "plan.yaml", *entries), "--folder", folder / "runs")
 
 
+@pytest.mark.slow
 def test_a_batch_does_what_can_be_done_and_says_of_the_rest_why_not(folder, done):
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("7 done, 6 failed")
@@ -101,6 +102,7 @@ def test_a_batch_does_what_can_be_done_and_says_of_the_rest_why_not(folder, done
         assert read_notebook(path, 4).cells[-1].outputs[0].text == text
 
 
+@pytest.mark.slow
 def test_a_report_has_a_page_for_each(folder, done):
     assert dfsp("report", folder / "runs").returncode == 0
     pages = {path.stem for path in (folder / "runs" / "report").glob("*.html")}
