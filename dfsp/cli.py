@@ -1,6 +1,7 @@
 """The command line: wiring only."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
+from dfsp.project import PROJECT_VARIABLE
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -35,6 +37,29 @@ class _Known(click.Choice[str]):
     @property
     def choices(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self.known)
+
+
+def _choose(context: click.Context, option: click.Parameter, folder: Path | None) -> None:
+    """Make a folder the project of this process and of those that it starts."""
+    del context, option
+    if folder is not None:
+        os.environ[PROJECT_VARIABLE] = str(folder.absolute())
+
+
+_project = click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    show_default="the nearest folder from here upwards with data/evidence_sets.csv",
+    help="Folder with data, notebooks and runs.",
+    callback=_choose,
+    expose_value=False,
+)
+_kernel = click.option(
+    "--kernel",
+    metavar="NAME",
+    show_default="the notebook's",
+    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
+)
 
 
 @click.group(context_settings=_SETTINGS)
@@ -196,12 +221,8 @@ def _page(fit: Fit) -> str:
     help="Where the run's folder is made.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
-@click.option(
-    "--kernel",
-    metavar="NAME",
-    show_default="the notebook's",
-    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
-)
+@_kernel
+@_project
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def run_command(
     notebook: str,
@@ -260,12 +281,8 @@ def run_command(
     help="Seconds that the cells of one run may take together.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
-@click.option(
-    "--kernel",
-    metavar="NAME",
-    show_default="the notebook's",
-    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
-)
+@_kernel
+@_project
 def batch_command(
     plan: Path,
     folder: Path | None,

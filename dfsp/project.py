@@ -16,6 +16,11 @@ _MARK = Path("data", "evidence_sets.csv")
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+def data_folder() -> Path:
+    """Return the folder of the project's own evidence, which may be missing."""
+    return project_folder() / "data"
+
+
 def project_folder() -> Path:
     """Return the project's folder.
 

@@ -265,7 +265,7 @@ def test_the_forest_shows_what_is_filled_and_only_that():
 
 
 def test_answers_of_the_cohorts_table_are_checked(tmp_path):
-    for table in (dfsp.evidence.load.DATA).glob("*.csv"):
+    for table in dfsp.DATA.glob("*.csv"):
         (tmp_path / table.name).write_bytes(table.read_bytes())
     path = tmp_path / "cohorts.csv"
     cohorts = pd.read_csv(path, dtype=str, keep_default_na=False)

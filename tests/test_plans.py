@@ -7,7 +7,7 @@ import pytest
 from small import notebook, plan
 
 from dfsp.errors import DfspError
-from dfsp.parameters import ROOT
+from dfsp.project import project_folder
 from dfsp.runs.models import MODELS, schema_of
 from dfsp.runs.plan import read_plan, twins
 from dfsp.schemas import schema
@@ -132,7 +132,7 @@ def test_what_is_no_list_holds_in_every_run_of_an_entry(matrix):
         {"engine": "exact", "mu": 1},
         {"engine": "exact", "mu": 2},
     ]
-    jobs = read_plan(ROOT / "notebooks" / "plans" / "imatinib.yaml")
+    jobs = read_plan(project_folder() / "notebooks" / "plans" / "imatinib.yaml")
     uniform = [job for job in jobs if job.values.get("tau_family") == "uniform"]
     assert [job.values["engine"] for job in uniform] == ["exact"]
 
@@ -299,7 +299,7 @@ def test_runs_that_do_the_same_are_named(tmp_path):
         "t.ipynb: 2 runs do the same, with x = 1 and with y = 2.0; all but one may be left out"
     ]
     for name in ("imatinib", "primary", "ankylosing_spondylitis"):
-        assert twins(read_plan(ROOT / "notebooks" / "plans" / f"{name}.yaml")) == []
+        assert twins(read_plan(project_folder() / "notebooks" / "plans" / f"{name}.yaml")) == []
 
 
 @pytest.mark.parametrize("text", ["", "[", "notebooks: []", "notebooks: 1", "runs: []", "a: 1"])
@@ -319,7 +319,7 @@ def test_the_schemas_are_those_of_the_models():
         jsonschema.Draft202012Validator.check_schema(schema(name))
     import yaml
 
-    for path in (ROOT / "notebooks" / "plans").glob("*.yaml"):
+    for path in (project_folder() / "notebooks" / "plans").glob("*.yaml"):
         jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), schema("plan"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"notebooks": [{"notebok": "a.ipynb"}]}, schema("plan"))
