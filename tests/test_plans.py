@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 from small import notebook, plan
 
+import dfsp
 from dfsp.errors import DfspError
 from dfsp.project import project_folder
 from dfsp.runs.models import MODELS, schema_of
@@ -323,6 +324,29 @@ def test_the_schemas_are_those_of_the_models():
         jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), schema("plan"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"notebooks": [{"notebok": "a.ipynb"}]}, schema("plan"))
+
+
+def test_evidence_is_read_and_counted_once_for_all_runs(tmp_path, monkeypatch):
+    from dfsp.evidence import load, outcomes
+
+    calls = []
+    for module, name in ((load, "_select"), (outcomes, "_table")):
+        own = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, own=own, name=name, **k: calls.append(name) or own(*a, **k)
+        )
+    scales = [1 + number / 100 for number in range(20)]
+    rules = ["excluded", "no event"]
+    given = {"engine": "exact", "mu_sd": scales, "tau_scale": scales, "not_evaluable": rules}
+    entry = {"notebook": "notebooks/02_response.ipynb", "parameters": given}
+    assert len(read_plan(plan(tmp_path / "plan.yaml", entry))) == 800
+    assert calls == ["_select", "_table", "_table"]
+    # Faults too are told of all runs and found once.
+    given["outcome"] = "cure"
+    with pytest.raises(DfspError, match=r"'cure' is not known(?s:.)*and 799 more"):
+        read_plan(plan(tmp_path / "plan.yaml", entry))
+    # A plan that is checked later sees what has changed meanwhile.
+    assert dfsp.load_evidence("review") is not dfsp.load_evidence("review")
 
 
 def test_progress_is_told_while_a_long_plan_is_checked(tmp_path):

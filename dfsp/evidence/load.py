@@ -19,6 +19,7 @@ from dfsp.errors import DfspError, listed
 from dfsp.evidence.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
 from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
+from dfsp.evidence.once import once
 from dfsp.project import PROJECT_VARIABLE, data_folder
 
 MEASURES = {
@@ -144,6 +145,7 @@ class Evidence:
         )
 
 
+@once
 def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     """Read and check all tables of the evidence, and select one set.
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfsp.errors import DfspError, listed
+from dfsp.evidence.once import reading_once
 from dfsp.runs.declared import Notebook, Parameter
 from dfsp.runs.run import Job, find_notebook, job_of, unreadable
 
@@ -75,13 +76,14 @@ def read_plan(
         if entry is not None
     ]
     total, jobs = sum(len(matrix.rows) for matrix in found), []
-    for matrix in found:
-        for row in matrix.rows:
-            job, wrong = matrix.job(row, draws=draws, timeout=timeout, kernel=kernel)
-            for fault in wrong:
-                matrix.faults.add(fault, row)
-            jobs.append(job)
-            tell(len(jobs), total)
+    with reading_once():
+        for matrix in found:
+            for row in matrix.rows:
+                job, wrong = matrix.job(row, draws=draws, timeout=timeout, kernel=kernel)
+                for fault in wrong:
+                    matrix.faults.add(fault, row)
+                jobs.append(job)
+                tell(len(jobs), total)
     if not faults.some:  # where others are, it is not known which runs are meant
         _check_names(jobs, faults)
     if faults.some:

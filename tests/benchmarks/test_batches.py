@@ -1,6 +1,6 @@
-"""How long a batch of 24 runs with the exact engine takes: `make bench`.
+"""How long plans, batches and reports take: `make bench`.
 
-What bounds it is the start of a kernel and the imports of pandas and matplotlib in each.
+What bounds a batch is the start of a kernel and the imports of pandas and matplotlib in each.
 """
 
 import os
@@ -11,6 +11,16 @@ from dfsp.runs.batch import run_batch
 from dfsp.runs.plan import read_plan
 
 SECONDS_OF_A_RUN = 8
+
+
+def test_a_plan_of_10_000_runs_is_checked(benchmark, tmp_path):
+    scales = [1 + number / 100 for number in range(100)]
+    given = {"engine": "exact", "mu_sd": scales, "tau_scale": scales}
+    entry = {"notebook": "notebooks/02_response.ipynb", "parameters": given}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump({"notebooks": [entry]}), "utf-8")
+    assert len(benchmark.pedantic(read_plan, (path,), rounds=1)) == 10_000
+    assert benchmark.stats["max"] < 20
 
 
 def test_24_runs(benchmark, tmp_path):
