@@ -136,6 +136,24 @@ def test_a_failed_run_says_why_and_where(runs):
     (target,) = re.findall(r'href="#(cell-id=[^"]+)">the cell', text)
     assert f'id="{target}"' in text
     assert "An Exception was encountered" not in text  # papermill's banner
+    assert not re.search(r"<a\b[^>]*/>", text)  # which would be a link to the end of the page
+
+
+def test_only_pages_of_runs_that_changed_are_written_anew(runs, tmp_path):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[0], where)
+    write_report(where)
+    before = {path.name: path.stat().st_mtime_ns for path in (where / "report").glob("*-*.html")}
+    changed, touched, spoilt = sorted(before)
+    path = where / changed.removesuffix(".html") / "record.json"
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(record | {"seed": 77}), "utf-8")
+    (where / touched.removesuffix(".html") / "evil.ipynb").touch()
+    (where / "report" / spoilt).write_bytes(b"\xff")
+    write_report(where)
+    after = {path.name: path.stat().st_mtime_ns for path in (where / "report").glob("*-*.html")}
+    assert {name for name in before if before[name] != after[name]} == {changed, spoilt}
+    assert ", 77</dd>" in (where / "report" / changed).read_text("utf-8")
 
 
 def test_a_page_shows_the_end_of_the_log_and_whose_kernel_it_was(runs, tmp_path):
