@@ -30,8 +30,6 @@ from dfsp.runs.declared import Notebook, Parameter
 from dfsp.runs.run import Job, find_notebook, job_of, unreadable
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from dfsp.runs.models import Entry
 
 Values = dict[str, Any]
@@ -188,7 +186,7 @@ def _loaded(path: str | Path, faults: _Faults) -> "Iterator[Entry | None]":
         yield None if number in bad else Plan.model_validate({"notebooks": [entry]}).notebooks[0]
 
 
-def _worded(fault: "ErrorDetails") -> str:
+def _worded(fault: Mapping[str, Any]) -> str:
     """Say in the words of a plan what pydantic has found wrong with an entry."""
     from dfsp.runs.models import Entry
 
