@@ -26,14 +26,10 @@ DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
 @pytest.fixture(scope="module")
 def two():
     """A cluster of two worker processes that gives a task up at the first worker that it kills."""
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-        ) as made,
-    ):
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as made:
+        made.scheduler.allowed_failures = 0
         yield made
 
 

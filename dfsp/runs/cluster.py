@@ -134,6 +134,7 @@ class _Cluster:
     ) -> Iterator[tuple[Job, Any]]:
         """Yield each job and its outcome, or how the scheduler gave it up."""
         from distributed import KilledWorker
+        from distributed.comm.core import CommClosedError
 
         text = json.dumps(expected)
         left = {self.client.submit(_remote, job, self.where, text, pure=False): job for job in jobs}
@@ -146,7 +147,7 @@ class _Cluster:
                         yield job, future.result()
                     except KilledWorker as error:
                         yield job, error
-                    except (CancelledError, DfspError):
+                    except (CancelledError, CommClosedError, DfspError):
                         raise
                     except Exception as error:  # whatever keeps a worker from beginning
                         raise DfspError(f"{self.address}: {_says(error)}") from None
