@@ -9,6 +9,7 @@ QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 """Quantiles of every summary; the outer two bound the interval of `CI_PROB`."""
 
 ENDS = (QUANTILES[0], QUANTILES[-1])
+MEDIAN_AND_ENDS = (0.5, *ENDS)
 """Probabilities at the ends of that interval."""
 
 STATISTICS = ("mean", "sd", *(f"q{100 * q:g}" for q in QUANTILES))

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dfsp.analyses.multiverse import QUANTITIES, TITLES, Multiverse, central
+from dfsp.analyses.multiverse import RATES, TITLES, Multiverse, central
 from dfsp.errors import DfspError
 from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE, _axes, _shorten
 
@@ -38,7 +38,7 @@ def plot_specifications(result: Multiverse) -> Axes:
     upper.fill_between(x, low, high, color="#d9d9d9")
     upper.plot(x, 100 * table[quantity], color=DARK, lw=1.4)
     upper.set_ylim(0, 100)
-    upper.set_ylabel(f"{QUANTITIES[quantity]}, 95 % interval (%)", fontsize=FONT)
+    upper.set_ylabel(f"{RATES[quantity]}, 95 % interval (%)", fontsize=FONT)
     for y, (_, choice, level) in enumerate(rows):
         if level:
             here = x[(table[choice] == level).to_numpy()]

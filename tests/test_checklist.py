@@ -281,10 +281,10 @@ def test_answers_of_the_cohorts_table_are_checked(tmp_path):
 
 
 def test_the_gate_speaks_for_convergence_and_resolution():
-    names = (sampling.RHAT, sampling.DIVERGENCES, sampling.BULK, sampling.TAIL)
-    checks = [{"name": name, "passed": name != sampling.TAIL} for name in names]
+    names = (sampling.RHAT, sampling.DIVERGENCES, sampling.BULK_ESS, sampling.TAIL_ESS)
+    checks = [{"name": name, "passed": name != sampling.TAIL_ESS} for name in names]
     found = answers([], engine="both", checks=checks)
     converged = f"{sampling.RHAT}: passed; {sampling.DIVERGENCES}: passed"
     assert found["Step 2 B", "convergence of the chains"] == (converged, "record")
-    resolved = f"{sampling.BULK}: passed; {sampling.TAIL}: FAILED"
+    resolved = f"{sampling.BULK_ESS}: passed; {sampling.TAIL_ESS}: FAILED"
     assert found["Step 2 C", "resolution of the chains"] == (resolved, "record")

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import jsonschema
 import numpy as np
 import pandas as pd
@@ -9,6 +12,13 @@ from dfsp.checks import Check
 from dfsp.constants import STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.schemas import schema
+
+
+@pytest.mark.parametrize("effects", ["normal", "student-t", "exnex", "beta-binomial"])
+def test_the_first_published_schema_still_holds(review, effects):
+    """`fit_schema_1.json` is dfsp.fit/1 as it was first, but for keys that it did not know."""
+    first = json.loads((Path(__file__).parent / "fit_schema_1.json").read_text(encoding="utf-8"))
+    jsonschema.validate(dfsp.fit(review, dfsp.Model(effects=effects)).as_dict(), first)
 
 
 def test_the_result_follows_its_schema(review_fit):

@@ -272,7 +272,7 @@ def test_moments_of_more_coefficients_than_a_lattice_holds(dosed, monkeypatch):
         return LinearPosterior(events, total, design, dfsp.Model(), dfsp.Normal(0, 1)).moments
 
     lattice = moments()
-    monkeypatch.setattr("dfsp.engine.linear.MOST", 2)
+    monkeypatch.setattr("dfsp.engine.linear.MOST_COEFFICIENTS", 2)
     few = moments()
     monkeypatch.setattr("dfsp.engine.linear.IN_SEQUENCE", 16384)
     many = moments()
@@ -499,7 +499,7 @@ def test_without_forgets_the_others_partners(review):
     rest = dfsp.without(review, ["McArthur 2005"])
     shares = rest.table.set_index("study")["shares_patients_with"]
     assert shares["Heinrich 2008"] == ""
-    with pytest.raises(dfsp.DfspError, match="not in the table"):
+    with pytest.raises(dfsp.DfspError, match="'Nobody 1999' is not known"):
         dfsp.without(review, ["Nobody 1999"])
     with pytest.raises(dfsp.DfspError, match="no study is left"):
         dfsp.without(review, review.table["study"])

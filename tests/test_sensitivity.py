@@ -147,7 +147,7 @@ def test_nine_cohorts_with_one_missing_patient_each_are_gone_through():
 
 def test_more_ways_than_can_be_gone_through_are_drawn(monkeypatch):
     exact = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
-    monkeypatch.setattr("dfsp.analyses.sensitivity.MOST", 2)
+    monkeypatch.setattr("dfsp.analyses.sensitivity.MOST_COMPLETIONS", 2)
     drawn = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
     assert exact.attrs["exact"] and not drawn.attrs["exact"]
     for p in (0.0, 1.0):

@@ -58,7 +58,7 @@ def test_many_studies_are_sampled(make):
 
 def test_a_small_sample_has_no_subset_twice(make, monkeypatch):
     counts = make([("A", 1, 5), ("B", 2, 5), ("C", 4, 5)])
-    monkeypatch.setattr("dfsp.analyses.subsets.MOST", 2)
+    monkeypatch.setattr("dfsp.analyses.subsets.MOST_STUDIES", 2)
     monkeypatch.setattr("dfsp.analyses.subsets.SAMPLED", 100)
     table = dfsp.all_subsets(counts)
     assert len(table) == 7 and not table[["A", "B", "C"]].duplicated().any()

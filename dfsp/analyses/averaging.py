@@ -18,7 +18,7 @@ from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
 
-QUANTITIES = ("typical_rate", "mean_rate", "new_study_rate")
+RATES = ("typical_rate", "mean_rate", "new_study_rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
         index=pd.Index(fits, name="model"),
     )
     rows = {}
-    for quantity in QUANTITIES:
+    for quantity in RATES:
         parts = [getattr(each.exact, quantity) for each in fits.values()]
         if all(np.isfinite(part.mean) for part in parts):
             rows[quantity] = _mixture(parts, probability).summary()

@@ -23,8 +23,8 @@ from dfsp.analyses.dimensions import (
     combine,
     model_dimensions,
 )
-from dfsp.constants import ENDS
-from dfsp.engine.many import MEDIAN_AND_ENDS, SharedGrid
+from dfsp.constants import ENDS, MEDIAN_AND_ENDS
+from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
@@ -38,7 +38,7 @@ from dfsp.model.priors import Normal, Prior
 from dfsp.project import data_folder
 
 EVERY = "every"
-QUANTITIES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
+RATES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
 TITLES = {
     "evidence_set": "evidence set",
     "not_evaluable": "patients not evaluable",
@@ -47,7 +47,7 @@ TITLES = {
     "mu": "prior of mu",
 }
 """How choices are called; any other by its own name."""
-_NUMBERS = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
+_NUMBERS = [f"{name}{end}" for name in RATES for end in ("", "_low", "_high")]
 _SIZES = ["studies", "events", "total", "dropped"]
 _Pairs = tuple[tuple[int, int], ...]
 _Tables = list[tuple[dict[str, str], Counts]]
@@ -84,7 +84,7 @@ class Multiverse:
         quantity = central(self)
         low, high = self.table[quantity].min(), self.table[quantity].max()
         return (
-            f"Multiverse({len(self.table)} analyses, {QUANTITIES[quantity]} {low:.3f} to "
+            f"Multiverse({len(self.table)} analyses, {RATES[quantity]} {low:.3f} to "
             f"{high:.3f}; {len(self.left_out)} combinations left out)"
         )
 
@@ -450,7 +450,7 @@ def describe_multiverse(result: Multiverse, threshold: float = 0.4, *, within: s
     """
     table, quantity = result.table, central(result)
     ranges = [
-        f"{QUANTITIES[name]} {'lies ' if name == quantity else ''}between "
+        f"{RATES[name]} {'lies ' if name == quantity else ''}between "
         f"{100 * table[name].min():.1f} and {100 * table[name].max():.1f} %"
         for name in dict.fromkeys((quantity, "mean"))
     ]
@@ -462,7 +462,7 @@ def describe_multiverse(result: Multiverse, threshold: float = 0.4, *, within: s
     return (
         f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
         f"{100 * share_above(result, threshold, quantity):.0f} % of the {analyses} the whole "
-        f"interval of the {QUANTITIES[quantity]} lies above {100 * threshold:.0f} %: a share of "
+        f"interval of the {RATES[quantity]} lies above {100 * threshold:.0f} %: a share of "
         "analyses, not a probability."
     )
 
@@ -493,5 +493,5 @@ def central(result: Multiverse) -> str:
 
 
 def _require_quantity(quantity: str) -> None:
-    if quantity not in QUANTITIES:
-        raise DfspError(f"quantity = {quantity!r}; use one of {', '.join(QUANTITIES)}")
+    if quantity not in RATES:
+        raise DfspError(f"quantity = {quantity!r}; use one of {', '.join(RATES)}")

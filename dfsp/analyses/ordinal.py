@@ -15,6 +15,7 @@ import pandas as pd
 
 from dfsp import constants
 from dfsp.checks import Check
+from dfsp.constants import ENDS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.posterior import solve
 from dfsp.engine.room import make_room
@@ -35,7 +36,6 @@ STEP_SD = 3.0
 """Scale of the half-normal priors of the two steps c and d, logit scale."""
 
 PARAMETERS = ("mu", "tau", "complete_step", "progression_step")
-TAIL = 0.025
 FEWEST = 3  # cohorts that a covariance between them needs
 
 
@@ -223,7 +223,7 @@ def cumulative_rates(result: Cumulative) -> pd.DataFrame:
     rates = probabilities(typical["mu"], typical["complete_step"], typical["progression_step"])
     table = pd.DataFrame(rates, columns=list(ORDER))
     table["response"] = table["CR"] + table["PR"]
-    quantiles = table.quantile([TAIL, 0.5, 1 - TAIL]).T
+    quantiles = table.quantile([ENDS[0], 0.5, ENDS[1]]).T
     quantiles.columns = ["q2.5", "q50", "q97.5"]
     return pd.concat([table.mean().rename("mean"), quantiles], axis=1)
 
@@ -323,8 +323,8 @@ def compare_response(result: Cumulative) -> pd.DataFrame:
         Indexed by model; columns q2.5, q50, q97.5, rate scale.
     """
     _, counts = _binary(result.cells)
-    exact = solve(*counts, result.model).typical_rate.quantile([TAIL, 0.5, 1 - TAIL])
-    own = np.quantile(_stack(result.draws)["typical_rate"], [TAIL, 0.5, 1 - TAIL])
+    exact = solve(*counts, result.model).typical_rate.quantile([ENDS[0], 0.5, ENDS[1]])
+    own = np.quantile(_stack(result.draws)["typical_rate"], [ENDS[0], 0.5, ENDS[1]])
     index = pd.Index(["binary (exact)", "cumulative (NUTS)"], name="model")
     return pd.DataFrame([exact, own], index=index, columns=["q2.5", "q50", "q97.5"])
 
@@ -382,9 +382,9 @@ def _within(
     unknown: str = "No cohort has a count of one category alone.",
 ) -> Check:
     if p is None:
-        return Check(name, None, None, TAIL, unknown)
-    passed = TAIL <= p <= 1 - TAIL
+        return Check(name, None, None, ENDS[0], unknown)
+    passed = ENDS[0] <= p <= ENDS[1]
     return Check(
-        name, passed, p, TAIL,
+        name, passed, p, ENDS[0],
         f"{what} lies {'inside' if passed else 'OUTSIDE'} the central 95 % of its replicates.",
     )  # fmt: skip

@@ -25,10 +25,10 @@ from dfsp.summaries import chance
 
 Array = npt.NDArray[np.float64]
 
-MOST = 4  # beta components tried
+MOST_COMPONENTS = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
-FAINT = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
+OUTERMOST = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
 STEP = 0.05  # of arcsinh, between points of the information's integral
 REACHES = (30.0, 60.0, 120.0, 240.0, 480.0, 700.0)  # logit; beyond, 1/p(1 - p) overflows
 NEGLIGIBLE = 1e-10  # share of an integral at its ends
@@ -36,7 +36,7 @@ GRID_ERROR = 1e-6  # relative error of the exact engine's density, an upper esti
 LOOSE = 0.1  # relative error above which a sample size is not given
 RULES = (10, 16)  # Gauss-Legendre points in a panel; their difference estimates the error
 PANEL = 0.25  # length of a panel in arcsinh units of a component's width
-TAIL = 40.0  # exponential decay after which a tail is left out, e^-40
+DECAY = 40.0  # exponential decay after which a tail is left out, e^-40
 FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
 
 
@@ -244,7 +244,7 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
         `components` is not a whole number from 1 to 4.
     """
     if components is not None:
-        _whole("components", components, 1, MOST)
+        _whole("components", components, 1, MOST_COMPONENTS)
     exact = exact_posterior(posterior).new_study_rate
     theta, point_weight = rate_points(exact)
     # Points of their own: those of the engine's table would miss the largest difference
@@ -252,7 +252,7 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
     at = np.linspace(ends[0], ends[1], 4001)
     cdf, rate = exact.cdf_at(at), sigmoid(at)
     found: list[tuple[BetaMixture, float, float]] = []
-    for number in range(1, MOST + 1) if components is None else [components]:
+    for number in range(1, MOST_COMPONENTS + 1) if components is None else [components]:
         mixture, cross_entropy = _closest(theta, point_weight, number)
         error = float(np.abs(mixture.cdf(rate) - cdf).max())
         found.append((mixture, error, cross_entropy))
@@ -363,7 +363,7 @@ def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
         return SampleSize(None, None, why)
     fine, coarse, short = (
         _information(posterior, step, faint)
-        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, FAINT))
+        for step, faint in ((STEP, 0.0), (2 * STEP, 0.0), (STEP, OUTERMOST))
     )
     value = 2 + fine
     error = abs(fine - coarse) + abs(fine - short) + GRID_ERROR * value
@@ -380,24 +380,16 @@ def _information(posterior: Posterior, step: float, faint: float) -> float:
     """
     nodes, grid = posterior.nodes, posterior.grid
     main = nodes.weight > faint
-    mu, width, excess = nodes.mu[main], nodes.width[main], nodes.excess[main]
-    height = nodes.weight[main] / width / np.sqrt(2 * np.pi)
+    mu, narrowness = nodes.mu[main], nodes.weight[main] / nodes.width[main] ** 2
     # Equidistant in the inverse hyperbolic sine about the peak, in units of the narrowest row's
     # standard deviation; rows of little weight may be resolved less well
-    centre = float((height / width) @ mu / (height / width).sum())
+    centre = float(narrowness @ mu / narrowness.sum())
     sd = np.hypot(grid.sd, grid.tau) * np.maximum(posterior.row_weight, 1e-16) ** -0.25
     unit = float(sd.min())
 
     def part(u: Array) -> Array:
         x = centre + unit * np.sinh(u)
-        z = (x[:, None] - mu) / width
-        kernel = np.exp(-0.5 * z * z)
-        # The excess of width over tau taken back as in `Nodes.mixed`, for density and slope
-        half, eighth, square = excess / 2, excess**2 / 8, z * z
-        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
-        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
-        density = (kernel * even) @ height
-        slope = -((kernel * odd) @ (height / width))
+        density, slope = nodes.density_and_slope(x, main)
         seen = density > 0
         over = np.square(2 * np.cosh(x / 2)) * unit * np.cosh(u) * step  # dx / p(1 - p)
         log_slope = np.divide(slope, density, out=np.zeros_like(x), where=seen)
@@ -430,7 +422,7 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
     if ((a < 1) | (b < 1)).any():
         return SampleSize(None, None, "a component with a or b below 1 has none")
     # Where a = 1 the slope vanishes at the end as fast as the rate does
-    left, right = (TAIL / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
+    left, right = (DECAY / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
     values = []
     for number in RULES:
         x, spacing = _logit_rule(a, b, left, right, number)
@@ -523,7 +515,7 @@ def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
     one, other : BetaMixture
     """
     a, b = (np.concatenate(pair) for pair in ((one.a, other.a), (one.b, other.b)))
-    x, spacing = _logit_rule(a, b, TAIL / a, TAIL / b, RULES[1])
+    x, spacing = _logit_rule(a, b, DECAY / a, DECAY / b, RULES[1])
     log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     logs = np.log(one.weight) - betaln(one.a, one.b)
     density = np.exp(logs + np.outer(log_p, one.a) + np.outer(log_q, one.b)).sum(1)

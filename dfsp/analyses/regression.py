@@ -1,7 +1,7 @@
 """Meta-regression of counts: the rate as a function of dose, setting, or another covariate.
 
-theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. Up to `MOST` coefficients are integrated
-exactly (`dfsp.engine.linear`), more are sampled with NUTS.
+theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. Up to `MOST_COEFFICIENTS` are
+integrated exactly (`dfsp.engine.linear`), more are sampled with NUTS.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from dfsp.analyses.regression_design import Column, design_of, levels_of
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
-from dfsp.engine.linear import MOST, LinearPosterior
+from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import solve
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
@@ -175,13 +175,13 @@ def regress(
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
     model.require_linear("a meta-regression has")
     used, design, columns = design_of(counts, names)
-    engine = engine or ("exact" if design.shape[1] <= MOST else "nuts")
+    engine = engine or ("exact" if design.shape[1] <= MOST_COEFFICIENTS else "nuts")
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
-    if engine != "nuts" and design.shape[1] > MOST:
+    if engine != "nuts" and design.shape[1] > MOST_COEFFICIENTS:
         raise DfspError(
-            f"the exact engine takes up to {MOST} coefficients and there are {design.shape[1]} "
-            f"({', '.join(map(str, design))}); use engine='nuts'"
+            f"the exact engine takes up to {MOST_COEFFICIENTS} coefficients and there are "
+            f"{design.shape[1]} ({', '.join(map(str, design))}); use engine='nuts'"
         )
     levels = levels_of(design, columns)
     checks: list[Check] = []
@@ -426,17 +426,24 @@ def bayes_factors(
     Returns
     -------
     pandas.DataFrame
-        Indexed by `prior_sd`: `log_evidence`, `log_evidence_none`, `bayes_factor` (above 1 in
-        favour of an effect).
+        Indexed by `prior_sd`: `log_marginal_likelihood`, `log_marginal_likelihood_none`,
+        `bayes_factor` (above 1 in favour of an effect).
+
+    Raises
+    ------
+    DfspError
+        A prior of tau under which log marginal likelihoods cannot be compared; or as `regress`.
     """
     rows = []
     for sd in sds:
         effect = regress(counts, covariate, model=model, coefficient=Normal(0, sd), engine="exact")
+        if effect.model.no_comparison:
+            raise DfspError(effect.model.no_comparison)
         table = effect.counts.table
         none = solve(table["events"], table["total"], effect.model).log_marginal_likelihood
         evidence = effect.log_marginal_likelihood or 0.0
         rows.append([evidence, none, float(np.exp(evidence - none))])
-    columns = ["log_evidence", "log_evidence_none", "bayes_factor"]
+    columns = ["log_marginal_likelihood", "log_marginal_likelihood_none", "bayes_factor"]
     return pd.DataFrame(rows, index=pd.Index(sds, name="prior_sd"), columns=columns)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import xlogy
 
 from dfsp.analyses.dimensions import PRIORS_OF_MU, PRIORS_OF_TAU
-from dfsp.constants import QUANTILES, SEED
+from dfsp.constants import ENDS, MEDIAN_AND_ENDS, SEED
 from dfsp.engine.distributions import invert
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
@@ -27,10 +27,11 @@ from dfsp.seeds import generator
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int_]
 
-ENDS = (QUANTILES[0], 0.5, QUANTILES[-1])
 
-MOST = 1024  # ways in which the patients without an evaluation can have had the event, and
-SAMPLED = 100  # how many are drawn for each probability where there are more
+# Ways in which the patients without an evaluation can have had the event, and how many are drawn
+# for each probability where there are more.
+MOST_COMPLETIONS = 1024
+SAMPLED = 100
 POINTS = 2001  # at which distribution functions of mu are averaged
 OWN = "this analysis"
 
@@ -68,8 +69,8 @@ def prior_grid(counts: Counts, model: Model | None = None) -> pd.DataFrame:
         prior, after = solve([], [], each), solve(table["events"], table["total"], each)
         for quantity in ("mu", "tau", "typical_rate", "mean_rate", "new_study_rate"):
             rows[*names, quantity] = [
-                *getattr(prior, quantity).quantile(ENDS),
-                *getattr(after, quantity).quantile(ENDS),
+                *getattr(prior, quantity).quantile((ENDS[0], 0.5, ENDS[1])),
+                *getattr(after, quantity).quantile((ENDS[0], 0.5, ENDS[1])),
             ]
     columns = ["prior_low", "prior", "prior_high", "low", "median", "high"]
     return pd.DataFrame(rows, index=columns).T.rename_axis(["tau_prior", "mu_prior", "quantity"])
@@ -247,7 +248,7 @@ def _mixtures(
     counts: Counts, missing: Whole, model: Model, probabilities: Array, rng: np.random.Generator
 ) -> tuple[Array, bool]:
     """Return typical rate, its interval and the mean rate at each probability."""
-    exact = float(np.prod(missing + 1.0)) <= MOST
+    exact = float(np.prod(missing + 1.0)) <= MOST_COMPLETIONS
     if exact:
         had = np.array(list(product(*(range(n + 1) for n in missing))))
         p = probabilities[:, None, None]
@@ -285,7 +286,5 @@ def _mixtures(
     x = np.unique(np.concatenate([rate.x for rate, _ in parts]))
     x = x[np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int)]
     cdf = gathered @ np.array([rate.cdf_at(x) for rate, _ in parts])
-    quantiles = sigmoid(
-        invert(x[None], np.maximum.accumulate(cdf, -1), np.array([0.5, *ENDS[::2]]))
-    )
+    quantiles = sigmoid(invert(x[None], np.maximum.accumulate(cdf, -1), np.array(MEDIAN_AND_ENDS)))
     return np.column_stack([quantiles, gathered @ [mean for _, mean in parts]]), exact

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.constants import SEED
-from dfsp.engine.many import MEDIAN_AND_ENDS, SharedGrid
+from dfsp.constants import MEDIAN_AND_ENDS, SEED
+from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
@@ -22,7 +22,7 @@ from dfsp.seeds import generator
 
 Array = npt.NDArray[np.float64]
 
-MOST = 16  # studies of which all subsets are taken
+MOST_STUDIES = 16  # studies of which all subsets are taken
 SAMPLED = 2**16
 COLUMNS = ["typical_rate", "low", "high", "tau"]
 
@@ -59,7 +59,7 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
             f"study {taken[0]!r}: a column of the subsets has this name ({', '.join(COLUMNS)}, "
             "studies); give the study another"
         )
-    if k <= MOST:
+    if k <= MOST_STUDIES:
         number = np.arange(1, 2**k)
         member = (number[:, None] >> np.arange(k)) & 1
     else:

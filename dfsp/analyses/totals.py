@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import betainc, betaincinv, betaln, gammaln
 
 from dfsp.analyses.categories import SCALES
-from dfsp.constants import CI_PROB, STATISTICS
+from dfsp.constants import ENDS, STATISTICS
 from dfsp.engine.distributions import product
 from dfsp.engine.grid import Data, Surface, place
 from dfsp.engine.posterior import Population, solve
@@ -28,7 +28,6 @@ from dfsp.summaries import chance, observed
 
 Array = npt.NDArray[np.float64]
 
-TAIL = (1 - CI_PROB) / 2
 ANY, SEVERE = "any_adverse_event", "severe_adverse_event"
 
 
@@ -155,7 +154,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     model.require_linear("a sum over sets of cohorts has")
     rows = []
     a, b = total.events + 1.0, total.total - total.events + 1.0
-    quantiles = betaincinv(a, b, np.array([TAIL, 0.5, 1 - TAIL]))
+    quantiles = betaincinv(a, b, np.array([ENDS[0], 0.5, ENDS[1]]))
     r = np.arange(patients + 1)
     beta_binomial = np.exp(
         gammaln(patients + 1) - gammaln(r + 1) - gammaln(patients - r + 1)
@@ -178,7 +177,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
             ("mean rate", mean, nothing),
             ("new-study rate", new, _counts(predicted)),
         ):
-            numbers = [distribution.mean, *distribution.quantile([TAIL, 0.5, 1 - TAIL])]
+            numbers = [distribution.mean, *distribution.quantile([ENDS[0], 0.5, ENDS[1]])]
             rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
@@ -188,7 +187,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
 def _counts(probability: Array) -> list[float]:
     cdf = np.cumsum(probability)
     events = np.arange(len(probability))
-    ends = [float(np.searchsorted(cdf, q)) for q in (TAIL, 1 - TAIL)]
+    ends = [float(np.searchsorted(cdf, q)) for q in ENDS]
     return [float(probability @ events), *ends]
 
 

@@ -36,7 +36,8 @@ DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 
 DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
 FARTHEST = 1e100  # of tau, whatever its prior
 FAR = 14.0  # conditional standard deviations of mu beyond which nodes are denser about its mode
-LOOK = 9  # rows of the first look
+LOOK = 9  # steps from row to row of the first look, at least, and in a unit of u
+PER_UNIT = 1.0
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
 ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
 # Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and
@@ -426,7 +427,8 @@ def held(
     limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
     span = (0.0, min(limit, float(np.arcsinh(prior.far / c))))
     for _ in range(40):
-        u = span[0] + (span[1] - span[0]) * shares(LOOK + 1)
+        steps = max(LOOK, int(PER_UNIT * (span[1] - span[0])))
+        u = span[0] + (span[1] - span[0]) * shares(steps + 1)
         # Not tau = 0 itself, at which the effects have no density
         u[0] = u[0] * 0.99 + u[1] * 0.01
         tau = c * np.sinh(u)
@@ -437,11 +439,11 @@ def held(
             without > without.max(-1, keepdims=True) - DROP_WITHOUT, axis=0
         )
         first, last = np.flatnonzero(near)[[0, -1]]
-        if last == LOOK and span[1] < limit:
+        if last == steps and span[1] < limit:
             span = (0.0, min(2 * span[1], limit))
             continue
         lower = span[0] if first == 0 else u[first - 1]
-        upper = span[1] if last == LOOK else u[last + 1]
+        upper = span[1] if last == steps else u[last + 1]
         narrower = (float(lower), float(upper))
         done = narrower[1] - narrower[0] > 0.7 * (span[1] - span[0])
         span = narrower
@@ -527,15 +529,23 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
     -------
     array, shaped like `reach`
     """
+    short, enough = np.zeros(reach.shape), np.full(reach.shape, np.inf)
     for _ in range(60):
         dropped = drop(reach)
-        done = (dropped >= 1) & ((dropped < 2.5) | (reach <= least))
+        beyond = dropped >= 1
+        done = beyond & ((dropped < 2.5) | (reach <= least))
         if np.all(done):
             break
+        short = np.where(beyond, short, np.maximum(short, reach))
+        enough = np.where(beyond, np.minimum(enough, reach), enough)
         # The drop grows with a power of the distance between 1 (a tail) and 2 (a peak); 1/0.65 is
-        # between. It aims at 1.25 of what is wanted, in steps that cannot run away.
+        # between. It aims at 1.25 of what is wanted, in steps that cannot run away. The drop of
+        # studies in conflict is far steeper; between two distances that enclose what is wanted
+        # their geometric mean is tried, where steps would go to and fro for ever.
         factor = np.clip((np.maximum(dropped, 1e-3) / 1.25) ** -0.65, 0.4, 2.5)
-        reach = np.where(done, reach, np.maximum(reach * factor, least))
+        enclosed = (short > 0) & np.isfinite(enough)
+        tried = np.where(enclosed, np.sqrt(short * np.where(enclosed, enough, 1)), reach * factor)
+        reach = np.where(done, reach, np.maximum(tried, least))
     # The log density falls at most as the square of the distance.
     return np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(dropped, 1)), 1), least)
 
@@ -584,9 +594,13 @@ def column_error(log_joint: Array, density: Array) -> float:
 
     Shapes: `log_joint` (row, column), `density` (row,).
     """
+    return float(np.max(column_tails(log_joint) * density / density.max()))
+
+
+def column_tails(log_joint: Array) -> Array:
+    """Return the size of the last coefficients along mu of each row, shape (row,)."""
     last = chebyshev_coefficients(log_joint.shape[-1])[-2:]
-    tails = np.abs(log_joint @ last.T).max(-1)
-    return float(np.max(tails * density / density.max()))
+    return np.asarray(np.abs(log_joint @ last.T).max(-1))
 
 
 def _integral_error(surface: Surface, result: Grid, level: int) -> float:

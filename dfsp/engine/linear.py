@@ -69,7 +69,7 @@ from dfsp.model.priors import Normal
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
-MOST = 3  # coefficients beside the intercept that the lattice holds within seconds
+MOST_COEFFICIENTS = 3  # coefficients beside the intercept that the lattice holds within seconds
 STEP = 0.75  # spacing of the lattice, in conditional standard deviations
 BALL = 6.6  # its radius in them at first,
 FARTHEST = 14.0  # and at most
@@ -555,7 +555,7 @@ class LinearPosterior:
     @property
     def is_exact(self) -> bool:
         """Whether a lattice holds beta; if not, there are moments only, to three digits."""
-        return bool(self.dimensions <= MOST + 1)
+        return bool(self.dimensions <= MOST_COEFFICIENTS + 1)
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -655,7 +655,7 @@ def _nodes(dimensions: int, radius: float) -> _Nodes:
     The sequence is Kronecker's of the generalised golden ratio, and its mirror image: points that
     fill a normal distribution evenly, each weighted by its inverse density.
     """
-    if dimensions <= MOST + 1:
+    if dimensions <= MOST_COEFFICIENTS + 1:
         reach = int(radius / STEP)
         line = STEP * np.arange(-reach, reach + 1)
         points = list(product(line, repeat=dimensions))

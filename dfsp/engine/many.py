@@ -31,7 +31,7 @@ from scipy.interpolate import make_interp_spline
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from dfsp.constants import ENDS
+from dfsp.constants import MEDIAN_AND_ENDS
 from dfsp.engine.distributions import cdf_of_u, increments, invert, polynomial
 from dfsp.engine.grid import chebyshev_shares, over_prior, place_columns, refine, shares
 from dfsp.engine.posterior import FARTHEST
@@ -51,7 +51,7 @@ FINE = (241, 301)  # columns of mu for analyses of the same studies; where it ca
 PER_SD = 0.35  # spacing of columns for any counts, in posterior standard deviations at tau = 0
 POINTS = {"mu": 281, "mean_rate": 281, "new_study_rate": 141}
 """Points of the tables of analyses of the same studies."""
-MOST = 250_000_000  # log likelihoods held, 2 GB
+MOST_VALUES = 250_000_000  # log likelihoods held, 2 GB
 BLOCK = 4_000_000  # numbers held at once by a loop over analyses, 32 MB
 AT_ONCE = 64  # counts whose likelihoods are computed at once
 EVERY = 4  # columns looked at for where any analysis has weight: each of so many
@@ -63,7 +63,6 @@ INSIDE = 16  # points of a table in the middle 98 % of a posterior, at least
 OPEN = 1e-6  # posterior probability of the last row, where tau can lie beyond, at most
 FINEST = 1300  # columns over which those of narrow rows are spread
 SCORES = 6.5  # normal scores that a table covers
-MEDIAN_AND_ENDS = np.array([0.5, *ENDS])
 
 
 @dataclass(frozen=True)
@@ -220,11 +219,11 @@ class SharedGrid:
         self.mu, width = self._place(shares(self.fine))
         self.width = width / (self.fine - 1)
         number = len(events) * len(self.rows) * self.fine
-        if number > MOST:
+        if number > MOST_VALUES:
             raise DfspError(
                 f"the likelihoods of {len(events):,} distinct counts need {8 * number / 1e9:.0f} "
-                f"GB; a shared grid takes at most {8 * MOST / 1e9:.0f} GB: fit each by itself "
-                "instead, to calibrate with engine='fit'"
+                f"GB; a shared grid takes at most {8 * MOST_VALUES / 1e9:.0f} GB: fit each by "
+                "itself instead, to calibrate with engine='fit'"
             )
         at, _ = self._place(chebyshev_shares(self._few))
         self.log_l = np.empty((len(events), len(self.rows) * self.fine))

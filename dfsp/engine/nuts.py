@@ -34,12 +34,12 @@ Array = npt.NDArray[np.float64]
 PARAMETERS = ("mu", "tau", "theta")
 """What the convergence gate judges unless a model says otherwise."""
 
-ENDS = {f"q{100 * q:g}": q for q in (constants.QUANTILES[0], constants.QUANTILES[-1])}
+NAMED_ENDS = {f"q{100 * q:g}": q for q in constants.ENDS}
 """The columns of a summary that bound its interval, and their probabilities."""
 
 DIVERGENCES, RHAT, BFMI = "divergences", "R-hat", "E-BFMI"
-BULK, TAIL = "bulk effective sample size", "tail effective sample size"
-CURED_BY_DRAWS = {RHAT, BULK, TAIL}
+BULK_ESS, TAIL_ESS = "bulk effective sample size", "tail effective sample size"
+CURED_BY_DRAWS = {RHAT, BULK_ESS, TAIL_ESS}
 """Names of the gate's checks; more draws can cure those in the last set."""
 
 MIN_DRAWS = 100  # a chain: fewer cannot pass the gate
@@ -230,14 +230,14 @@ def gate(tree: xr.DataTree, names: Sequence[str] = PARAMETERS) -> tuple[Check, .
             f"The largest R-hat is {rhat:.4f}, of {rhat_at}: above {MAX_RHAT} the chains disagree.",
         ),
         Check(
-            BULK,
+            BULK_ESS,
             bulk >= MIN_ESS,
             bulk,
             MIN_ESS,
             f"The smallest bulk effective sample size is {bulk:.0f}, of {bulk_at}: {enough}.",
         ),
         Check(
-            TAIL,
+            TAIL_ESS,
             tail >= MIN_ESS,
             tail,
             MIN_ESS,
@@ -290,7 +290,7 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     -------
     DataFrame
         One row for each quantity that the effects have; columns `constants.STATISTICS`,
-        `mcse_mean`, and for each of `ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
+        `mcse_mean`, and for each of `NAMED_ENDS` its Monte Carlo error (`mcse_q2.5`, `mcse_q97.5`).
     """
     posterior = tree["posterior"].to_dataset()
     names = [name for name in known_quantities() if name in posterior]
@@ -328,7 +328,7 @@ def agreement(sampled: pd.DataFrame, exact: pd.DataFrame) -> tuple[Check, ...]:
     z = _distance(sampled["mean"], exact["mean"], sampled["mcse_mean"]).where(exact["sd"].notna())
     share = sampled["mcse_mean"] / exact["sd"]
     at_ends = pd.concat(
-        [_distance(sampled[end], exact[end], sampled[f"mcse_{end}"]) for end in ENDS]
+        [_distance(sampled[end], exact[end], sampled[f"mcse_{end}"]) for end in NAMED_ENDS]
     )
     return (
         *(
@@ -398,7 +398,7 @@ def _summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
     result = pd.DataFrame(dict(zip(constants.STATISTICS, columns, strict=True)))
     result.index = pd.Index(draws[dim].to_numpy(), name=dim)
     result["mcse_mean"] = az.mcse(data, method="mean")["x"].to_numpy()
-    for end, probability in ENDS.items():
+    for end, probability in NAMED_ENDS.items():
         error = az.mcse(data, method="quantile", prob=probability)
         result[f"mcse_{end}"] = error["x"].to_numpy()
     return result

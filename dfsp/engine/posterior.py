@@ -30,6 +30,7 @@ likelihood is narrow, logarithmic in the tails. On these points sums converge ge
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,7 @@ from dfsp.engine.grid import (
     Grid,
     Surface,
     chebyshev_shares,
+    column_tails,
     place,
     refine,
     shares,
@@ -62,7 +64,7 @@ from dfsp.model.model import Model
 Array = npt.NDArray[np.float64]
 
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
-STEP = 0.2  # spacing of tabulated densities in units of their narrowest feature
+STEP = 0.15  # spacing of tabulated densities in units of their narrowest feature
 INNER = 4  # points of a table that the rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = (161, 401)
@@ -70,6 +72,8 @@ PLAIN = (161, 401)
 SIZES = tuple(24 * 2**power + 1 for power in range(11))
 """Numbers of nodes of mu in a row: each row takes the first that its tau and its weight need."""
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
+FAINT = 1e-14  # probability of a row below which it counts for nothing
+LOOSE = 1e-5  # error of log densities, weighted by a posterior, from which on it is placed anew
 LIGHT = 1e-9  # nodes of less weight than this are left out of kernel sums
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 BLOCK = 4_000_000  # numbers held at once: 32 MB
@@ -106,6 +110,12 @@ class Nodes:
         ]
         return np.concatenate(pieces, axis=-1)
 
+    def by_row(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of rows, (..., row), at the nodes."""
+        return np.concatenate(
+            [np.repeat(values[..., rows], size, axis=-1) for rows, size in self.parts], axis=-1
+        )
+
     def mixed(
         self, theta: Array, effects: Effects, main: npt.NDArray[np.bool_], weight: Array
     ) -> Array:
@@ -124,6 +134,20 @@ class Nodes:
         np.exp(z, out=z)
         z[:, wide] *= 1 - excess / 2 * (square - 1) + excess**2 / 8 * (square * (square - 6) + 3)
         return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ z.T, 0))
+
+    def density_and_slope(self, theta: Array, main: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Return the density of a new normal effect at `theta` (logit) and its derivative.
+
+        The nodes are those of `main`; the excess of width is taken back as in `mixed`.
+        """
+        mu, width, excess = self.mu[main], self.width[main], self.excess[main]
+        height = self.weight[main] / width / np.sqrt(2 * np.pi)
+        z = (theta[:, None] - mu) / width
+        kernel = np.exp(-0.5 * z * z)
+        half, eighth, square = excess / 2, excess**2 / 8, z * z
+        even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
+        odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
+        return (kernel * even) @ height, -((kernel * odd) @ (height / width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +345,9 @@ class Posterior(Population):
     @cached_property
     def leave_one_out_lpd(self) -> Array:
         """Log predictive density of each study's counts given the others, shape (study,)."""
-        return _left_out(self.data, self.nodes, self.grid, self.together, self.model)
+        return _left_out(
+            self.data, self.nodes, self.grid, self.row_weight, self.together, self.model
+        )
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
@@ -392,7 +418,7 @@ def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) 
     narrow = result.sd * (smoothed / np.maximum(row_weight, 1e-12)) ** (1 / order)
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
     size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
-    size = np.where(row_weight < 1e-14, SIZES[0], size)
+    size = np.where(row_weight < FAINT, SIZES[0], size)
     pieces, parts = [], []
     for number in sorted(set(size.tolist())):
         rows = np.flatnonzero(size == number)
@@ -447,7 +473,12 @@ def _mean_rates(
 
 
 def _left_out(
-    data: Data, nodes: Nodes, result: Grid, together: Sequence[Sequence[int]] | None, model: Model
+    data: Data,
+    nodes: Nodes,
+    result: Grid,
+    row_weight: Array,
+    together: Sequence[Sequence[int]] | None,
+    model: Model,
 ) -> Array:
     """Return the log predictive density of each study given those that are not left out with it."""
     alone = np.empty(len(data.total))
@@ -458,12 +489,22 @@ def _left_out(
     if not result.rows.known:
         edge |= open_above & (nodes.tau == result.tau[-1])
         edge |= open_below & (nodes.tau == result.tau[0])
+    # Rows that hardly count for all studies are resolved loosely, and may count without one.
+    edge |= nodes.by_row(row_weight < FAINT)
+
+    def unfit(without: Array, log_l: Array) -> npt.NDArray[np.bool_]:
+        """Whether the grid fails posteriors, of log weights `without`, that lack `log_l`."""
+        share = np.exp(without)
+        error = nodes.by_row(column_tails(result.log_joint - log_l))
+        beyond = share[..., edge].sum(-1) > ASTRAY
+        return np.asarray(beyond | ((share * error).sum(-1) > LOOSE))
+
     step = max(1, BLOCK // len(nodes.mu))
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
         without = nodes.log_weight - nodes.spread(result.log_l[block])
         alone[block] = -log_sum(without)
-        astray[block] = np.exp(without[:, edge] + alone[block, None]).sum(-1) > ASTRAY
+        astray[block] = unfit(without + alone[block, None], result.log_l[block])
     lpd = alone[data.inverse]
     studies = list(range(len(lpd)))
     for study in studies:
@@ -471,14 +512,14 @@ def _left_out(
         if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
             continue
         if 1 < len(out) < len(studies):
-            others = nodes.spread(result.log_l[data.inverse[out]]).sum(0)
-            without = nodes.log_weight - others
+            others = result.log_l[data.inverse[out]].sum(0)
+            without = nodes.log_weight - nodes.spread(others)
             mass = log_sum(without)
-            if np.exp(without[edge] - mass).sum() <= ASTRAY:
+            if not unfit(without - mass, others):
                 own = nodes.spread(result.log_l[data.inverse[study]])
                 lpd[study] = log_sum(without + own) - mass
                 continue
-        # What is left may lie where the grid of all studies does not reach.
+        # What is left may lie where the grid of all studies does not reach or is too coarse.
         rest = data.inverse[np.setdiff1d(studies, out)]
         with_it = np.append(rest, data.inverse[study])
         with_study, without_it = (

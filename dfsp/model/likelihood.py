@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, log_ndtr
+from scipy.special import digamma, gammaln, log_ndtr, polygamma
 
 Array = npt.NDArray[np.float64]
 
@@ -133,12 +133,14 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
     array, shape (study, point)
     """
     if level == COARSE:
-        # To place a grid, one plain rule is near enough for any tau.
+        # To place a grid, one short rule is near enough, and quicker than a table.
         value = _plain(events[:, None], total[:, None], mu, tau, LEVELS[COARSE][0])
+        _raise_plateaus(value, events, total, mu, tau)
         return value + log_choose(events, total)[:, None]
     values = np.empty((len(events), len(mu)))
     rest = np.ones(len(mu), dtype=bool)
-    for lower, upper in pairwise(TABLES if len(mu) > FEW else (0.01, np.inf)):
+    tables = TABLES if len(mu) > FEW else (0.01, np.inf)
+    for lower, upper in pairwise(tables if level != COARSE else ()):
         points = np.flatnonzero((tau > lower) & (tau <= upper))
         if len(points) and len(events):
             _on_one_table(events, total, mu, tau, level, points, values, rest)
@@ -168,6 +170,25 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
                 )
     values += log_choose(events, total)[:, None]
     return values
+
+
+def _raise_plateaus(value: Array, events: Array, total: Array, mu: Array, tau: Array) -> None:
+    """Raise what a rule about the mode gives for r = 0 and r = n to the area of the plateau.
+
+    (1 - logit^-1(theta))^n is the probability that X > theta where X is the logit of a Beta(1, n)
+    variable, of mean psi(1) - psi(n) and variance psi'(1) + psi'(n); so L(mu, tau) is the
+    probability that X > N(mu, tau^2), here as if X were normal too.
+    """
+    edge = np.flatnonzero((total > 0) & ((events == 0) | (events == total)))
+    far = np.flatnonzero(tau > BY_PARTS_ABOVE)
+    if not len(edge) or not len(far):
+        return
+    n = total[edge, None]
+    sign = np.where(events[edge, None] > 0, -1.0, 1.0)
+    sd = np.sqrt(tau[far] ** 2 + polygamma(1, 1) + polygamma(1, n))
+    plateau = log_ndtr((digamma(1) - digamma(n) - sign * mu[far]) / sd)
+    some = np.ix_(edge, far)
+    value[some] = np.maximum(value[some], plateau)
 
 
 def _on_one_table(

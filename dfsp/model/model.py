@@ -77,9 +77,6 @@ class Model:
         """Prior of the second coordinate: tau, or 1/sqrt(concentration)."""
         return self.effects.spread_prior(self.tau)
 
-    location = location_prior
-    scale = spread_prior
-
     @property
     def quantities(self) -> tuple[str, ...]:
         """What the population has, in the order in which tables and checks show it."""
@@ -136,8 +133,6 @@ class Model:
         """
         if not self.effects.linear_predictor:
             raise DfspError(f"{self.effects.family} effects: {what} normal effects")
-
-    require_normal = require_linear
 
     def require_tail(self, events: npt.ArrayLike, total: npt.ArrayLike) -> None:
         """Refuse a posterior of tau that reaches beyond any number; no count gives the prior.
