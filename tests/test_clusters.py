@@ -230,8 +230,12 @@ def test_a_lost_scheduler_is_said_and_the_rest_is_taken_up(processes, small, qui
     assert (where / RESULTS).read_text("utf-8") == quiet
 
 
-def test_a_worker_that_is_killed_from_outside_changes_nothing(two, small, quiet, tmp_path):
+def test_a_worker_that_is_killed_from_outside_changes_nothing(
+    two, small, quiet, tmp_path, monkeypatch
+):
     where = tmp_path / "there"
+    # As by default, so that both deaths may meet the same run.
+    monkeypatch.setattr(two.scheduler, "allowed_failures", 3)
     # Two deaths of innocent workers at random moments: their runs are done by another one.
     stop = threading.Event()
 

@@ -132,7 +132,10 @@ def test_the_command_line_reads_texts_as_the_notebook_shows(folder, tmp_path):
     assert read_notebook(path, 4).cells[-1].outputs[0].text == PRINTS["untyped"]
     done = dfsp("run", folder / "untyped.ipynb", "-p", "n", "five", "-p", "flag", "0", *where)
     assert done.returncode == 2
-    assert "n = 'five': give a int" in done.stderr and "flag = '0': give a bool" in done.stderr
+    assert (
+        "n = 'five': give a whole number" in done.stderr
+        and "flag = '0': give a truth value" in done.stderr
+    )
     done = dfsp("run", folder / "dots.ipynb", "-p", "n.iter", "5", *where)
     assert "n.iter: unknown parameter; this notebook has none" in done.stderr
 

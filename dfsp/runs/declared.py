@@ -31,6 +31,14 @@ _KINDS: Mapping[str, type] = {
     "list": list,
     "dict": dict,
 }
+_WORDS: Mapping[str, str] = {
+    "int": "whole number",
+    "float": "number",
+    "bool": "truth value (true or false)",
+    "str": "text",
+    "list": "list",
+    "dict": "mapping",
+}
 QUOTE = "write it in quotes if a text is meant"
 
 
@@ -97,7 +105,7 @@ class Parameter:
         return value
 
     def _refusal(self, value: Any, hint: str = "") -> DfspError:
-        kind = self.kind or "value that is finite"
+        kind = _WORDS.get(self.kind, "value that is finite")
         says = f"{self.name} = {value!r}: give a {kind}"
         if isinstance(value, bool):
             hint = hint or "YAML reads yes, no, on and off as true and false"
