@@ -489,8 +489,9 @@ def test_a_worker_that_never_had_a_task_ends_with_its_batch(tmp_path):
     # One worker has the run, the other none; beside them the batch, a tracker and the kernel.
     assert len(family(tag)) >= 4
     process.kill()
-    process.wait()
+    process.wait()  # and not for what a worker could still write to its standard error
     assert_no_family(tag)
+    process.communicate()
 
 
 @pytest.mark.slow

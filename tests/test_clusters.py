@@ -111,9 +111,9 @@ def test_workers_that_do_not_fit_are_named(two, small, tmp_path, monkeypatch):
         text = str(raised.value)
         assert text.startswith(f"{two.scheduler_address}: workers that cannot do these runs\n")
         assert len(re.findall(says, text)) == 2, text  # both workers
-    assert cluster.unfit('{"versions": {}, "source": "", "files": {}}') is not None
+    assert cluster.why_unfit('{"versions": {}, "source": "", "files": {}}') is not None
     missing = f'{{"versions": {{}}, "source": "{source_sha256()}", "files": {{"/no/such": ""}}}}'
-    assert cluster.unfit(missing) == "does not see /no/such (No such file or directory)"
+    assert cluster.why_unfit(missing) == "does not see /no/such (No such file or directory)"
 
 
 # ---------------------------------------------------------------- clusters of one's own processes

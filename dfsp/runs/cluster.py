@@ -124,8 +124,10 @@ class _Cluster:
 
     def _check(self, expected: Mapping[str, Any]) -> None:
         text = json.dumps(expected)
-        found = self.client.run(unfit, text, on_error="return")
-        faults = [f"{worker}: {_says(says)}" for worker, says in found.items() if says is not None]
+        found = self.client.run(why_unfit, text, on_error="return")
+        # A worker that was lost while it was asked is none; each that remains judges itself again.
+        unfit = {worker: says for worker, says in found.items() if not isinstance(says, OSError)}
+        faults = [f"{worker}: {_says(says)}" for worker, says in unfit.items() if says is not None]
         if faults:
             raise listed(self.address, "workers that cannot do these runs", faults)
 
@@ -181,7 +183,7 @@ def _says(found: object) -> str:
     return f"{type(found).__name__}: {found}" if isinstance(found, BaseException) else str(found)
 
 
-def unfit(expected: str) -> str | None:
+def why_unfit(expected: str) -> str | None:
     """Say, on a worker, why it cannot do the runs; None if it can.
 
     Parameters
@@ -210,12 +212,12 @@ def unfit(expected: str) -> str | None:
     return None
 
 
-_fit = cache(unfit)
+_why_unfit = cache(why_unfit)
 
 
 def _remote(job: Job, where: Path, expected: str) -> Outcome:
     """Do a job on a worker, which may have joined after the others were checked."""
-    says = _fit(expected)
+    says = _why_unfit(expected)
     if says is not None:
         from distributed import get_worker
 
