@@ -32,20 +32,28 @@ from dfsp.model.priors import SpreadPrior
 Array = npt.NDArray[np.float64]
 Some = npt.NDArray[np.intp] | slice
 
-DROP = 28.0  # log density below its maximum at which the posterior ends: e^-28 = 7e-13
-DROP_WITHOUT = 18.0  # the same for a posterior with studies left out: e^-18 = 2e-8
+# Errors in these comments are the largest of a rate (a probability) over the sixty random tables of
+# `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 4e-6.
+DROP = 28.0  # log density below its maximum at which the posterior ends; with 20 error 2e-5
+DROP_WITHOUT = 18.0  # the same with studies left out: e^-18 = 2e-8; with 9 densities err by 9e-4
 FARTHEST = 1e100  # of tau, whatever its prior
-FAR = 14.0  # conditional standard deviations of mu beyond which nodes are denser about its mode
-LOOK = 9  # steps from row to row of the first look, at least, and in a unit of u
-PER_UNIT = 1.0
-TOLERANCE = 1e-6  # largest size of the last coefficients along mu of a resolved grid
-ROW_TOLERANCE = 3e-4  # the same along tau, where the rule is exact to twice the degree
+# Conditional standard deviations of mu beyond which nodes are denser about its mode; with 28 the
+# error is twice as large, with 7 no smaller.
+FAR = 14.0
+LOOK = 9  # steps from row to row of the first look, at least; as accurate with 6 or 14
+PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is interpolated
+TOLERANCE = 1e-6  # largest size of the last coefficients along mu; with 1e-4 densities err by 4e-7
+# The same along tau, where the rule is exact to twice the degree; with 1e-3 error 3e-5.
+ROW_TOLERANCE = 1e-4
 # Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and
 # how many at least and at most. The posterior distribution of tau of 1,023 subsets and of 200
-# simulated data sets moves by less than 1e-5 with twice as many.
+# simulated data sets moves by less than 1e-5 with twice as many; with 1e-4 beyond, rates of subsets
+# err by 1e-4 and not by 2e-6.
 BEYOND_ROWS = 1e-7
 PER_U = 5
 OVER_PRIOR = (48, 128)
+# Numbers of rows and of columns to try; each is about 1.4 times the one before, so that the first
+# that is enough is not far too many.
 ROWS = (28, 40, 56, 80, 128, 192, 384)
 COLUMNS = (12, 16, 22, 32, 64, 128, 256)
 
@@ -331,7 +339,8 @@ def more_columns(columns: int, error: float) -> int:
     """Return the index of the columns to try next: each takes a factor off the error."""
     if error <= TOLERANCE or columns == len(COLUMNS) - 1:
         return columns
-    # Convergence gathers speed, hence the 0.85.
+    # Coefficients fall geometrically, so that the logarithm of the error is proportional to the
+    # number; convergence gathers speed, hence the 0.85.
     wanted = 0.85 * COLUMNS[columns] * np.log(TOLERANCE) / np.log(min(error, 0.1))
     return max(columns + 1, int(np.searchsorted(COLUMNS[:-1], wanted)))
 
@@ -445,6 +454,7 @@ def held(
         lower = span[0] if first == 0 else u[first - 1]
         upper = span[1] if last == steps else u[last + 1]
         narrower = (float(lower), float(upper))
+        # Another look is worth its price where it makes the steps a third narrower.
         done = narrower[1] - narrower[0] > 0.7 * (span[1] - span[0])
         span = narrower
         if done:
@@ -475,6 +485,8 @@ def _modes(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
         slope = (joint[2] - joint[0]) / 2
         curvature = np.maximum(2 * joint[1] - joint[0] - joint[2], 1e-3)
+        # Steps and changes of scale are bounded, since far from the mode the density need not be
+        # concave.
         step = np.clip(slope / curvature, -4, 4)
         mode = mode + step * sd
         sd = sd * np.clip(curvature**-0.5, 0.2, 5)
