@@ -173,7 +173,7 @@ class Population:
     spread_moments: tuple[bool, bool] = (True, True)
 
     @cached_property
-    def _rows(self) -> "_Conditional":
+    def conditional(self) -> "Conditional":
         grid = self.grid
         number = PLAIN[grid.stretched]
         mu, log_p = grid.fine(number)
@@ -185,17 +185,19 @@ class Population:
         log_mass = top + grid.log_row + np.log(mass)
         total = float(log_sum(log_mass))
         within = cumulate(density / mass[:, None], spacing)
-        return _Conditional(mu, within, np.exp(log_mass - total), total)
+        weight = np.exp(log_mass - total)
+        at_points = density * (weight * spacing / mass)[:, None]
+        return Conditional(mu, at_points, within, weight, total)
 
     @property
     def log_marginal_likelihood(self) -> float:
         """Log marginal likelihood of the counts, binomial coefficients included."""
-        return self._rows.log_total
+        return self.conditional.log_total
 
     @property
     def row_weight(self) -> Array:
         """Posterior probability of each row of tau, shape (row,)."""
-        return self._rows.weight
+        return self.conditional.weight
 
     @property
     def error(self) -> float:
@@ -214,11 +216,11 @@ class Population:
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
         points = POINTS[self.grid.stretched or heavy]
-        return mix(values, self._rows.within, self.row_weight, points)
+        return mix(values, self.conditional.within, self.row_weight, points)
 
     @cached_property
     def _of_mu(self) -> tuple[Array, Array]:
-        return self._mixed(self._rows.mu)
+        return self._mixed(self.conditional.mu)
 
     @cached_property
     def mu(self) -> Distribution:
@@ -266,6 +268,11 @@ class Population:
     @cached_property
     def _new(self) -> tuple[Array, Array, Array]:
         return _mean_rates(self.grid, self.nodes, self.row_weight, self.model.effects.new)
+
+    @property
+    def logit_mean_rates(self) -> Array:
+        """Logit of the mean rate at the points of `conditional`, shape (row, point)."""
+        return self._new[2]
 
     @cached_property
     def mean_rate(self) -> Distribution:
@@ -319,10 +326,14 @@ class Population:
 
 
 @dataclass(frozen=True)
-class _Conditional:
-    """Points of mu in each row, their distribution functions, and the rows' probabilities."""
+class Conditional:
+    """The posterior row by row: points of mu, the mass at each, and the distribution functions.
+
+    Shapes (row, point); `weight` (row,) are the rows' probabilities.
+    """
 
     mu: Array
+    mass: Array
     within: Array
     weight: Array
     log_total: float

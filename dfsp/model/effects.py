@@ -184,6 +184,22 @@ class Effects:
         """Return the prior of the second coordinate, given the model's prior of tau."""
         return tau
 
+    prior_names: ClassVar[tuple[str, str]] = ("mu", "tau")
+    """What the two coordinates' priors are called."""
+
+    def log_priors(
+        self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
+    ) -> tuple[Array, Array]:
+        """Return the log densities of the two priors at points of the coordinates.
+
+        Each is of the parameter that it is the prior of, on that parameter's own scale.
+        """
+        return of_mu.logpdf(mu), of_tau.logpdf(tau)
+
+    def mean_effect(self, mu: Array, tau: Array) -> Array:
+        """Return the mean of an effect (logit scale)."""
+        return mu
+
     def narrowed(self, tau: Prior) -> tuple["Effects", Prior]:
         """Return effects and a prior of tau of half the spread: a control that must fail.
 
@@ -634,6 +650,18 @@ class BetaBinomial(Effects):
 
     def spread_prior(self, tau: Prior) -> SpreadPrior:
         return InverseRoot(self.concentration)
+
+    prior_names = ("mean", "concentration")
+
+    def log_priors(
+        self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
+    ) -> tuple[Array, Array]:
+        of_mean = -(self.a - 1) * softplus(-mu) - (self.b - 1) * softplus(mu)
+        return of_mean - betaln(self.a, self.b), self.concentration.logpdf(self.reported(tau))
+
+    def mean_effect(self, mu: Array, tau: Array) -> Array:
+        a, b = self._shapes(mu, tau)
+        return np.asarray(digamma(a) - digamma(b))
 
     def narrowed(self, tau: Prior) -> tuple[Effects, Prior]:
         # Rates of concentration c have the variance mean (1 - mean) / (1 + c): half the spread is
