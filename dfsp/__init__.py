@@ -91,7 +91,7 @@ from dfsp.analyses.totals import (
 )
 from dfsp.checks import Check
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, check_table, read_table, without
 from dfsp.fitting import Fit, fit
@@ -128,7 +128,8 @@ from dfsp.predictions import (
     prior_of,
     rates_differ,
 )
-from dfsp.runs.run import record
+from dfsp.project import data_folder
+from dfsp.runs.record import record
 from dfsp.summaries import (
     conclude,
     describe_agreement,
@@ -179,13 +180,15 @@ _FIGURES = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "DATA":  # of the project at hand, which is known when it is asked for
+        return data_folder()
     if name in _FIGURES:
         return getattr(import_module(f"dfsp.{_FIGURES[name]}"), name)
     raise AttributeError(f"module 'dfsp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FIGURES])
+    return sorted([*globals(), *_FIGURES, "DATA"])
 
 
 __all__ = [

@@ -1,6 +1,7 @@
 """The command line: wiring only."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
+from dfsp.project import PROJECT_VARIABLE
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -35,6 +37,29 @@ class _Known(click.Choice[str]):
     @property
     def choices(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self.known)
+
+
+def _choose(context: click.Context, option: click.Parameter, folder: Path | None) -> None:
+    """Make a folder the project of this process and of those that it starts."""
+    del context, option
+    if folder is not None:
+        os.environ[PROJECT_VARIABLE] = str(folder.absolute())
+
+
+_project = click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    show_default="the nearest folder from here upwards with data/evidence_sets.csv",
+    help="Folder with data, notebooks and runs.",
+    callback=_choose,
+    expose_value=False,
+)
+_kernel = click.option(
+    "--kernel",
+    metavar="NAME",
+    show_default="the notebook's",
+    help="Another kernel, which may be of another environment; see jupyter kernelspec list.",
+)
 
 
 @click.group(context_settings=_SETTINGS)
@@ -196,12 +221,15 @@ def _page(fit: Fit) -> str:
     help="Where the run's folder is made.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
+@_kernel
+@_project
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def run_command(
     notebook: str,
     parameters: Sequence[tuple[str, str]],
     folder: Path | None,
     draws: bool,
+    kernel: str | None,
     no_progress: bool,
 ) -> None:
     """Execute NOTEBOOK and keep it, its figures and a JSON record in one folder.
@@ -215,8 +243,9 @@ def run_command(
     if twice:
         raise DfspError(f"parameter {', '.join(twice)} is given twice; give it once")
     run = run_notebook(
-        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws
-    )
+        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws,
+        kernel=kernel,
+    )  # fmt: skip
     bad = failed_checks(run)
     if run.record["status"] == "failed":
         click.echo(f"failed: {run.record['reason']}", err=True)
@@ -240,36 +269,47 @@ def run_command(
 @click.option("--jobs", type=click.IntRange(min=1), show_default="one a core", help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers do the runs.")
 @click.option(
+    "--wait",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    help="Seconds within which the scheduler has to have a worker.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     show_default="none",
     help="Seconds that the cells of one run may take together.",
 )
 @click.option("--draws", is_flag=True, help="Keep the draws too, as NetCDF.")
+@_kernel
+@_project
 def batch_command(
     plan: Path,
     folder: Path | None,
     jobs: int | None,
     scheduler: str | None,
+    wait: float,
     timeout: float | None,
     draws: bool,
+    kernel: str | None,
 ) -> None:
     """Do the runs of PLAN.yaml that are not there yet, complete and unchanged.
 
     Exit status: 0 all complete; 1 a run failed; 2 the plan cannot be used, nothing started; 130
     stopped by Ctrl-C.
     """
-    from dfsp.parameters import ROOT
-    from dfsp.runs.batch import RESULTS, read_plan, records, run_batch, twins
+    from dfsp.project import project_folder
+    from dfsp.runs.batch import RESULTS, records, run_batch
+    from dfsp.runs.plan import read_plan, twins
 
     if jobs and scheduler:
         raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
-    where = folder or ROOT / "runs"
-    tasks = read_plan(plan, draws=draws, timeout=timeout)
+    where = folder or project_folder() / "runs"
+    tasks = read_plan(plan, draws=draws, timeout=timeout, kernel=kernel, tell=_checking)
     for line in twins(tasks):
         click.echo(f"{plan}: {line}", err=True)
     try:
-        end = run_batch(tasks, where, workers=jobs or -1, scheduler=scheduler, tell=_Bar())
+        end = run_batch(tasks, where, workers=jobs, scheduler=scheduler, wait=wait, tell=_Bar())
     except KeyboardInterrupt:
         click.echo("\nstopped; the same command takes up the rest", err=True)
         sys.exit(130)
@@ -293,6 +333,12 @@ def report_command(runs: Path) -> None:
     for line in records(runs)[1]:
         click.echo(f"{line}; left out", err=True)
     click.echo(f"see {_relative(write_report(runs))}")
+
+
+def _checking(done: int, total: int) -> None:
+    """Tell now and then how much of a long plan is checked."""
+    if done % 1000 == 0 and total > 1000:
+        click.echo(f"checked {done} of {total} runs", err=True)
 
 
 class _Bar:

@@ -23,16 +23,17 @@ from dfsp.engine.distributions import NOTHING, Distribution, interpolate
 from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
-from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
-from dfsp.parameters import ROOT, explorer_analysis
+from dfsp.parameters import explorer_analysis
 from dfsp.plots import BLUE, DARK, FONT, ORANGE
 from dfsp.predictions import prior_of
+from dfsp.project import data_folder, project_folder
 from dfsp.summaries import describe_heterogeneity
 
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def code_line(
         Beta-binomial effects have no mu and tau, and do without priors of them.
     """
     left_out = f", drop={_quoted(list(drop))}" if drop else ""
-    own = f", folder={_quoted(str(ROOT / folder))}" if folder else ""
+    own = f", folder={_quoted(str(project_folder() / folder))}" if folder else ""
     counts = (
         f"dfsp.count(dfsp.load_evidence({_quoted(evidence_set)}{own}), {_quoted(outcome)}, "
         f"not_evaluable={_quoted(not_evaluable)}{left_out})"
     )
     if table:
-        counts = f"dfsp.read_table({_quoted(str(ROOT / table))})"
+        counts = f"dfsp.read_table({_quoted(str(project_folder() / table))})"
         counts = f"dfsp.without({counts}, {_quoted(list(drop))})" if drop else counts
     choices = [
         f"mu=dfsp.Normal(0, {mu_sd})",
@@ -282,17 +283,17 @@ def _counts(
 
 @lru_cache(maxsize=8)
 def _evidence(name: str, folder: str) -> Evidence:
-    return load_evidence(name, folder=ROOT / folder if folder else None)
+    return load_evidence(name, folder=project_folder() / folder if folder else None)
 
 
 @lru_cache(maxsize=8)
 def _table(table: str) -> Counts:
-    return read_table(ROOT / table)
+    return read_table(project_folder() / table)
 
 
 def _sets(folder: str) -> list[str]:
     """Return the names of the evidence sets of a folder that has been read."""
-    place = ROOT / folder if folder else DATA
+    place = project_folder() / folder if folder else data_folder()
     cells, *_ = read_cells((place / "evidence_sets.csv").read_bytes())
     return [str(name) for name in cells["evidence_set"].unique()]
 

@@ -16,9 +16,8 @@ from dfsp.fitting import Engine
 from dfsp.model.effects import NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, tau_prior
+from dfsp.project import project_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-"""The project's folder; relative paths in a notebook's parameters start here."""
 EXPLORER_START: dict[str, Any] = {
     "evidence_set": "reconciled",
     "folder": "",
@@ -305,7 +304,7 @@ def robustness_analysis(
     if counts is None or faults:
         raise listed("parameters", "these cannot be used", faults)
     source = counts if table else _evidence(evidence_set, folder)
-    return source, counts, model, ROOT / folder if folder else None
+    return source, counts, model, project_folder() / folder if folder else None
 
 
 def calibration_analysis(
@@ -501,7 +500,7 @@ def _counts(
                 )
             if folder:
                 raise DfspError("table and folder are both given; leave one of them empty")
-            return without(read_table(ROOT / table), drop)
+            return without(read_table(project_folder() / table), drop)
         rule = cast(NotEvaluable, not_evaluable)
         return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=drop)
     except DfspError as error:
@@ -512,7 +511,7 @@ def _counts(
 def _evidence(evidence_set: str, folder: str) -> Evidence:
     if not isinstance(folder, str):
         raise DfspError(f"folder = {folder!r}: give a text")
-    return load_evidence(evidence_set, folder=ROOT / folder if folder else None)
+    return load_evidence(evidence_set, folder=project_folder() / folder if folder else None)
 
 
 ANALYSES: Mapping[str, Callable[..., Any]] = {

@@ -9,19 +9,21 @@ from importlib import import_module
 from pathlib import Path
 
 import dfsp
+from dfsp.project import data_folder
 
 EVIDENCE = Path(__file__).parent / "evidence"
-REAL = dfsp.DATA
+REAL = data_folder()
+STAY = ("dfsp.project", "dfsp.analyses.calibration_store", "dfsp.analyses.references")
 
 
 def freeze() -> None:
     """Make `tests/evidence/` the folder that this process reads where none is named.
 
-    Every module is imported beforehand, so that what they derive from `DATA` (`calibration.json`,
-    the references) stays where it is, whatever a test imports first.
+    `calibration.json` and the references are no evidence and stay where they are.
     """
     for module in pkgutil.walk_packages(dfsp.__path__, "dfsp."):
         import_module(module.name)
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "dfsp" and vars(module).get("DATA") == REAL:
-            module.DATA = EVIDENCE
+        own = name.split(".")[0] == "dfsp" and name not in STAY
+        if own and vars(module).get("data_folder") is data_folder:
+            module.data_folder = lambda: EVIDENCE

@@ -12,7 +12,7 @@ import dfsp
 from dfsp.engine import nuts as sampling
 from dfsp.evidence.appraisals import JBI_ITEMS, appraise
 from dfsp.plots import forest
-from dfsp.runs import run as runs
+from dfsp.runs import record as runs
 from dfsp.runs.checklist import ITEMS, NOT_DONE, fill_checklist
 
 RECORD = {
@@ -265,7 +265,7 @@ def test_the_forest_shows_what_is_filled_and_only_that():
 
 
 def test_answers_of_the_cohorts_table_are_checked(tmp_path):
-    for table in (dfsp.evidence.load.DATA).glob("*.csv"):
+    for table in dfsp.DATA.glob("*.csv"):
         (tmp_path / table.name).write_bytes(table.read_bytes())
     path = tmp_path / "cohorts.csv"
     cohorts = pd.read_csv(path, dtype=str, keep_default_na=False)

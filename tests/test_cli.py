@@ -89,7 +89,7 @@ def test_every_prior_of_tau(dfsp, options, tau):
         (["fit", "-", "--events", "responders"], "responders"),
         (["run", "no.ipynb"], "no such notebook"),
         (["run", "notebooks/02_response.ipynb", "-p", "bogus", "1"], "unknown parameter"),
-        (["run", "notebooks/02_response.ipynb", "-p", "draws", "many"], "give a int"),
+        (["run", "notebooks/02_response.ipynb", "-p", "draws", "many"], "give a whole number"),
         (["run", "notebooks/02_response.ipynb", "-p", "evidence_set", "mine"], "reconciled"),
         (["run", "notebooks/02_response.ipynb", "-p", "outcome", "cure"], "objective_response"),
         (["run", "notebooks/02_response.ipynb", "-p", "tau_family", "gamma"], "half-normal"),

@@ -9,7 +9,7 @@ import pytest
 
 import dfsp.evidence.load
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, TABLES, load_evidence
+from dfsp.evidence.load import TABLES, load_evidence
 
 RESPONSE = "ugurel-2014,primary,response,all"
 
@@ -17,7 +17,7 @@ RESPONSE = "ugurel-2014,primary,response,all"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the evidence that a test may edit."""
-    return Path(shutil.copytree(DATA, tmp_path / "mine"))
+    return Path(shutil.copytree(dfsp.DATA, tmp_path / "mine"))
 
 
 def edit(folder: Path, table: str, old: str, new: str) -> None:
@@ -284,8 +284,8 @@ def test_an_unknown_set_lists_the_known_ones():
 def test_a_missing_folder(tmp_path, monkeypatch):
     with pytest.raises(DfspError, match="nowhere does not exist; give a folder of CSVs"):
         load_evidence("review", folder=tmp_path / "nowhere")
-    monkeypatch.setattr(dfsp.evidence.load, "DATA", tmp_path / "data")
-    with pytest.raises(DfspError, match="data does not exist; install the package from its check"):
+    monkeypatch.setattr(dfsp.evidence.load, "data_folder", lambda: tmp_path / "data")
+    with pytest.raises(DfspError, match="data does not exist; go to the folder of a project"):
         load_evidence("review")
 
 

@@ -15,7 +15,7 @@ import dfsp
 from dfsp.analyses.references import Pareto
 from dfsp.engine.posterior import solve
 from dfsp.parameters import ANALYSES
-from dfsp.runs.batch import read_plan
+from dfsp.runs.plan import read_plan
 
 DRAW = (Phase.explicit, Phase.generate)  # what fails is printed as drawn, not made smaller
 FOLDER = Path(__file__).parents[1] / "notebooks"

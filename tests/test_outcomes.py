@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import dfsp
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 
 
@@ -28,7 +29,7 @@ def sums(counts) -> tuple[int, int]:
 
 def made(tmp_path: Path, **cells: dict[str, int]) -> Evidence:
     """Return evidence in which the cohorts named have these counts of response."""
-    folder = Path(shutil.copytree(DATA, tmp_path / "made"))
+    folder = Path(shutil.copytree(dfsp.DATA, tmp_path / "made"))
     with (folder / "counts.csv").open("a", encoding="utf-8") as file:
         for cohort, counts in cells.items():
             for category, number in counts.items():

@@ -12,7 +12,7 @@ from scipy.special import betaln
 from scipy.stats import beta, betabinom, binom
 
 import dfsp
-from dfsp.parameters import ROOT
+from dfsp.project import project_folder
 
 # The mixture that RBesT's introduction prints for its AS data
 PRINTED = dfsp.BetaMixture(
@@ -24,7 +24,9 @@ PRINTED = dfsp.BetaMixture(
 
 @pytest.fixture(scope="module")
 def spondylitis():
-    return dfsp.fit(dfsp.read_table(ROOT / "data/examples/ankylosing_spondylitis.csv")).exact
+    return dfsp.fit(
+        dfsp.read_table(project_folder() / "data/examples/ankylosing_spondylitis.csv")
+    ).exact
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_what_is_printed_of_a_mixture_bears_a_change_of_the_engine(spondylitis, 
 
 
 def test_a_fit_is_as_good_as_its_exact_posterior(spondylitis, fitted):
-    fit = dfsp.fit(dfsp.read_table(ROOT / "data/examples/ankylosing_spondylitis.csv"))
+    fit = dfsp.fit(dfsp.read_table(project_folder() / "data/examples/ankylosing_spondylitis.csv"))
     assert str(dfsp.fit_mixture(fit).mixture) == str(fitted.mixture)
     sizes = dfsp.sample_sizes(fit, fitted.mixture)
     assert sizes.equals(dfsp.sample_sizes(spondylitis, fitted.mixture))

@@ -15,7 +15,7 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
-from dfsp.runs.report import cleaned, mathml, write_report
+from dfsp.runs.report import cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
@@ -136,6 +136,33 @@ def test_a_failed_run_says_why_and_where(runs):
     (target,) = re.findall(r'href="#(cell-id=[^"]+)">the cell', text)
     assert f'id="{target}"' in text
     assert "An Exception was encountered" not in text  # papermill's banner
+    assert not re.search(r"<a\b[^>]*/>", text)  # which would be a link to the end of the page
+
+
+def test_only_pages_of_runs_that_changed_are_written_anew(runs, tmp_path):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[0], where)
+    write_report(where)
+    before = {path.name: path.stat().st_mtime_ns for path in (where / "report").glob("*-*.html")}
+    changed, touched, spoilt = sorted(before)
+    path = where / changed.removesuffix(".html") / "record.json"
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(record | {"seed": 77}), "utf-8")
+    (where / touched.removesuffix(".html") / "evil.ipynb").touch()
+    (where / "report" / spoilt).write_bytes(b"\xff")
+    write_report(where)
+    after = {path.name: path.stat().st_mtime_ns for path in (where / "report").glob("*-*.html")}
+    assert {name for name in before if before[name] != after[name]} == {changed, spoilt}
+    assert ", 77</dd>" in (where / "report" / changed).read_text("utf-8")
+
+
+def test_a_page_shows_the_end_of_the_log_and_whose_kernel_it_was(runs, tmp_path):
+    _, made = runs
+    other = {"name": "conda-x", "python": "/far/bin/python", "own": False}
+    text = page(tmp_path, made[2].record | {"log": "<b>last words</b>", "kernel": other})
+    assert "<pre>&lt;b&gt;last words&lt;/b&gt;</pre>" in text
+    assert "conda-x, of another environment (/far/bin/python)" in text
+    assert "of another environment" not in pages(runs)[2] and "<pre></pre>" not in pages(runs)[2]
 
 
 def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):

@@ -65,7 +65,7 @@ def test_all_faulty_parameters_at_once_and_nothing_written(tmp_path):
         run_notebook(notebook, {"z": "1", "x": "one", "y": "maybe"}, folder=tmp_path / "runs")
     for part in (
         "z: unknown parameter; this notebook has x, y",
-        "x = 'one': give a int",
+        "x = 'one': give a whole number",
         "y = 'maybe'",
     ):
         assert part in str(raised.value)

@@ -15,13 +15,13 @@ from dfsp.analyses.calibration import ENGINES, Engine, calibrate, coverage
 from dfsp.constants import SEED
 from dfsp.engine import VERSION
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA, load_evidence
+from dfsp.evidence.load import load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.model.effects import effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
+from dfsp.project import data_folder
 
-STORE = DATA / "calibration.json"
 EVIDENCE = "reconciled"
 NUMBERS: dict[Engine, int] = {"table": 10_000, "fit": 1_000, "nuts": 200}
 OTHER_EFFECTS = ("student-t", "exnex", "beta-binomial")
@@ -35,7 +35,7 @@ _KEYS = {
 }  # fmt: skip
 
 
-def stored(path: Path = STORE) -> dict[str, Any]:
+def stored(path: Path | None = None) -> dict[str, Any]:
     """Return the kept results.
 
     Returns
@@ -50,6 +50,7 @@ def stored(path: Path = STORE) -> dict[str, Any]:
     DfspError
         There are none, or the file was changed by hand.
     """
+    path = path or _store()
     if not path.is_file():
         raise DfspError(f"{path}: no calibration is kept; `make calibrate` makes it")
     try:
@@ -71,7 +72,7 @@ def checksum(content: dict[str, Any]) -> str:
     return _sha256(json.dumps({key: content[key] for key in sorted(content) if key != "sha256"}))
 
 
-def remake(path: Path = STORE) -> dict[str, Any]:
+def remake(path: Path | None = None) -> dict[str, Any]:
     """Make the results anew and keep them; some minutes."""
     counts = count(load_evidence(EVIDENCE), "objective_response")
     model = Model()
@@ -102,11 +103,12 @@ def remake(path: Path = STORE) -> dict[str, Any]:
         "results": results,
     }
     content["sha256"] = checksum(content)
+    path = path or _store()
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return content
 
 
-def stored_checks(path: Path = STORE) -> pd.DataFrame:
+def stored_checks(path: Path | None = None) -> pd.DataFrame:
     """Return the kept verdicts: `engine` (or effects), `data_sets`, `quantity`, `p`, `passed`."""
     results = stored(path)["results"]
     rows = [
@@ -118,7 +120,7 @@ def stored_checks(path: Path = STORE) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["engine", "data_sets", "quantity", "p", "passed"])
 
 
-def describe_store(path: Path = STORE) -> str:
+def describe_store(path: Path | None = None) -> str:
     """Say what is kept, from when, and whether the engine is still the same."""
     content = stored(path)
     same = "has not changed" if content["engine_version"] == VERSION else "HAS CHANGED"
@@ -134,6 +136,10 @@ def describe_store(path: Path = STORE) -> str:
             name = WORDS.get(engine, f"{engine} effects, all on one grid")
             lines.append(f"{name}: {part['number']:,} data sets, uniform positions {verdict}")
     return "\n".join(lines)
+
+
+def _store() -> Path:
+    return data_folder() / "calibration.json"
 
 
 def _sha256(text: str) -> str:

@@ -28,13 +28,14 @@ from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
-from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
 from dfsp.evidence.tables import Counts, without
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
+from dfsp.project import data_folder
 
 EVERY = "every"
 RATES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
@@ -307,7 +308,7 @@ def _known(name: str, given: object, known: Iterable[str]) -> list[str]:
 
 def _sets(folder: str | Path | None) -> list[str]:
     """Return the names of the evidence sets of a folder."""
-    file = (DATA if folder is None else Path(folder)) / "evidence_sets.csv"
+    file = (data_folder() if folder is None else Path(folder)) / "evidence_sets.csv"
     try:
         table, *_ = read_cells(file.read_bytes())
         return list(table["evidence_set"].unique())

@@ -18,6 +18,7 @@ from dfsp.checks import Check
 from dfsp.constants import ENDS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.posterior import solve
+from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.model.likelihood import sigmoid
@@ -150,6 +151,7 @@ def probabilities(theta: Any, complete: Any, progression: Any) -> Array:
 
 def build(cells: Cells, model: Model) -> "pm.Model":
     """Return the PyMC model, non-centred; `row`, `member`, `count` are data."""
+    make_room()
     import pymc as pm
 
     with pm.Model(coords={"study": cells.study, "category": list(ORDER)}) as result:

@@ -23,18 +23,16 @@ from dfsp.analyses.planning import (
 )
 from dfsp.constants import CI_PROB
 from dfsp.errors import DfspError
-from dfsp.evidence.load import DATA
 from dfsp.evidence.tables import Counts, check_table
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import effects_of
 from dfsp.model.likelihood import LEVELS, log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior, tau_prior
+from dfsp.project import data_folder
 from dfsp.summaries import observed
 
 Array = npt.NDArray[np.float64]
-
-FOLDER = DATA / "reference"
 
 _COLUMNS = ["case", "quantity", "statistic", "kind", "value", "ours", "tolerance", "reproduced"]
 
@@ -68,17 +66,18 @@ class Pareto(Prior):
         return self.scale * (1 - q) ** (-1 / self.shape)
 
 
-def compare_references(folder: str | Path = FOLDER) -> pd.DataFrame:
+def compare_references(folder: str | Path | None = None) -> pd.DataFrame:
     """Compute every published result anew and hold it against the printed value.
 
     Parameters
     ----------
-    folder : path
-        Holds one JSON file a case: `title`, `source`, `doi`, `studies` (name, events, total),
-        `analyses` with their arguments (`hierarchical` and `next trial`: `mu`, `tau`, `effects` and
-        their parameters, what is not there as by default, a concentration with a Pareto prior;
-        `maximum likelihood`; `single proportions`; `mixture`), `kinds` (what each kind of value
-        is, and the reason of its tolerance), and `expected` values with their tolerances.
+    folder : path, optional
+        The project's `data/reference` if not given. It holds one JSON file a case: `title`,
+        `source`, `doi`, `studies` (name, events, total), `analyses` with their arguments
+        (`hierarchical` and `next trial`: `mu`, `tau`, `effects` and their parameters, what is not
+        there as by default, a concentration with a Pareto prior; `maximum likelihood`; `single
+        proportions`; `mixture`), `kinds` (what each kind of value is, and the reason of its
+        tolerance), and `expected` values with their tolerances.
 
     Returns
     -------
@@ -91,6 +90,7 @@ def compare_references(folder: str | Path = FOLDER) -> pd.DataFrame:
     DfspError
         The folder holds no case, or a case names an analysis or a value that is not computed.
     """
+    folder = folder or _folder()
     paths = sorted(Path(folder).glob("*.json"))
     if not paths:
         raise DfspError(f"{folder}: no reference case; give a folder of JSON files")
@@ -257,10 +257,14 @@ def _by_name(table: pd.DataFrame) -> dict[tuple[str, str], float]:
     }
 
 
-def describe_sources(folder: str | Path = FOLDER) -> str:
+def _folder() -> Path:
+    return data_folder() / "reference"
+
+
+def describe_sources(folder: str | Path | None = None) -> str:
     """Return one paragraph a case: its source, and why each tolerance is what it is."""
     lines = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(Path(folder or _folder()).glob("*.json")):
         case = json.loads(path.read_text(encoding="utf-8"))
         lines.append(f"{case['title']}: {case['source']}, doi:{case['doi']}")
         lines += [f"  {kind}: {why}" for kind, why in case["kinds"].items()]

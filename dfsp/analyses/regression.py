@@ -19,6 +19,7 @@ from dfsp.constants import DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import solve
+from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Engine
@@ -232,6 +233,7 @@ def _resolved(exact: LinearPosterior) -> Check:
 
 
 def _build(counts: Counts, design: pd.DataFrame, model: Model, coefficient: Normal) -> Any:
+    make_room()
     import pymc as pm
 
     table = counts.table

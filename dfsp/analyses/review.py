@@ -21,11 +21,12 @@ from dfsp.analyses.totals import surgery
 from dfsp.constants import CI_PROB
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
-from dfsp.evidence.load import DATA, OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, without
 from dfsp.fitting import Fit, fit
 from dfsp.predictions import events_in_new_study, patient_weighted_rate
+from dfsp.project import data_folder
 
 NO_COUNTS = "no per-cohort data"
 COLUMNS = ("patient_weighted", "typical", "mean", "new_study")
@@ -493,7 +494,7 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
     evidence = evidence or load_evidence("reconciled")
     posterior = fit(count(evidence, "objective_response", not_evaluable="excluded")).exact
     rows = []
-    cells, *_ = read_cells((DATA / "later_series.csv").read_bytes())
+    cells, *_ = read_cells((data_folder() / "later_series.csv").read_bytes())
     for series in cells.to_dict("records"):
         responders, evaluable = int(series["responders"]), int(series["evaluable"])
         other = int(series["on_other_drug"])

@@ -17,12 +17,13 @@ from dfsp.engine.grid import Data, Surface, place
 from dfsp.engine.posterior import Population, solve
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.files import read_cells
-from dfsp.evidence.load import DATA, Evidence
+from dfsp.evidence.load import Evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import check_table
 from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.predictions import events_in_new_study, probability_of_events
+from dfsp.project import data_folder
 from dfsp.summaries import chance, observed
 
 Array = npt.NDArray[np.float64]
@@ -360,7 +361,7 @@ def later_safety() -> pd.DataFrame:
         Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
         (Clopper-Pearson).
     """
-    cells, *_ = read_cells((DATA / "later_series.csv").read_bytes())
+    cells, *_ = read_cells((data_folder() / "later_series.csv").read_bytes())
     rows = []
     for series in cells.to_dict("records"):
         seen = {name: int(series[name]) for name in (ANY, SEVERE, "surgery", "treated")}

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from dfsp import constants
 from dfsp.checks import Check, failed
+from dfsp.engine.room import make_room
 from dfsp.errors import DfspError, NotConverged
 from dfsp.model.effects import Effects, known_quantities
 from dfsp.model.model import Model
@@ -108,6 +109,7 @@ def build(table: pd.DataFrame, model: Model) -> pm.Model:
     pymc.Model
         Dimension `study`; observed `events`; `rate` and `typical_rate` beside the parameters.
     """
+    make_room()
     import pymc as pm
 
     with pm.Model(coords={"study": table["study"].to_list()}) as result:

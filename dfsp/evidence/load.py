@@ -19,6 +19,8 @@ from dfsp.errors import DfspError, listed
 from dfsp.evidence.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
 from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
+from dfsp.evidence.once import once
+from dfsp.project import PROJECT_VARIABLE, data_folder
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -53,7 +55,6 @@ PRINTED = ("studies", "patients", "not evaluable", "fusion")
 """What a review prints and the counts can give, beside outcomes."""
 
 TABLES = ("cohorts", "counts", "evidence_sets", "overlaps", "published", "references")
-DATA = Path(__file__).parents[2] / "data"
 
 NEVER_BOTH = "never both"
 KEEP_BOTH = "keep both"
@@ -144,6 +145,7 @@ class Evidence:
         )
 
 
+@once
 def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     """Read and check all tables of the evidence, and select one set.
 
@@ -165,9 +167,12 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
         files at once, by file, line and column.
     """
     where = Path("data") if folder is None else Path(folder)
-    place = DATA if folder is None else where
+    place = data_folder() if folder is None else where
     if not place.is_dir():
-        hint = "install the package from its checkout (pip install -e .), or give folder="
+        hint = (
+            "go to the folder of a project with data/evidence_sets.csv, or name it with --project "
+            f"or the variable {PROJECT_VARIABLE}"
+        )
         found = f"the folder {place} does not exist"
         raise DfspError(f"{found}; {hint}" if folder is None else f"{found}; give a folder of CSVs")
     contents, missing = _read(place)

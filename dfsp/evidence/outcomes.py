@@ -9,6 +9,7 @@ import pandas as pd
 from dfsp.errors import DfspError, listed, unknown
 from dfsp.evidence.cells import is_missing
 from dfsp.evidence.load import OUTCOMES, Evidence
+from dfsp.evidence.once import once
 from dfsp.evidence.tables import SHARES, Counts, same_trial, shared, split_names
 
 NotEvaluable = Literal["no event", "excluded", "event"]
@@ -18,6 +19,7 @@ Straddling = Literal["drop", "low", "high"]
 """What is done with a cohort that has a count whose patients may differ in the outcome."""
 
 
+@once
 def count(
     evidence: Evidence,
     outcome: str,

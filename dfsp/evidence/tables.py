@@ -18,6 +18,7 @@ import pandas as pd
 from dfsp.errors import DfspError, listed, nearest, unknown
 from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, typed, whole
 from dfsp.evidence.files import plain, read_sheet
+from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
 
 Missing = Literal["refuse", "drop"]
@@ -140,6 +141,7 @@ class _Columns(NamedTuple):
     notes: list[str]
 
 
+@once
 def read_table(
     file: str | Path,
     *,
@@ -249,6 +251,7 @@ def check_table(
     return _counts("table", header, cells, frame, {}, asked)
 
 
+@once
 def without(counts: Counts, studies: Iterable[str]) -> Counts:
     """Return the counts without some studies.
 

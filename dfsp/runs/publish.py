@@ -1,11 +1,10 @@
 """How a run's folder comes to its final name: complete, and from one process alone.
 
-A run works in `.NAME` beside its final `NAME`. It holds a lock on a file inside, which moves with
-the folder and ends with the process, so nobody has to clean up after a process that was killed.
-`record.json` is written last: a working folder that holds one is finished and only lacks its name.
+A run works in `.NAME` beside its final `NAME`, under a lock on `.NAME.lock` that ends with the
+process, so nobody has to clean up after one that was killed. `record.json` is written last: a
+working folder that holds one is finished and only lacks its name.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -13,35 +12,41 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dfsp.errors import DfspError
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 RECORD = "record.json"
 LOCK = ".lock"
+"""Ending of the lock's name, after that of the working folder."""
 _TRASH = ".trash-"
 _PART = ".part-"
-_WORKING = re.compile(r"\..+-[0-9a-f]{8}")
+_RUN = re.compile(r"\..+-[0-9a-f]{8}")
 """Names of working folders: a dot before the name of a run, which ends in a digest."""
 
 
-def hold(path: Path, *, wait: bool) -> TextIO | None:
-    """Open a file and lock it until it is closed or the process ends.
+def hold(path: Path, *, wait: bool) -> "BaseFileLock | None":
+    """Lock a file until the lock is released or the process ends.
 
     Parameters
     ----------
     path : Path
+        The file is made if need be. Whoever removes it does so while it is held.
     wait : bool
         Wait for another process, or return `None` if there is one.
     """
-    handle = path.open("a+", encoding="utf-8")
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        handle.close()
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
         return None
-    return handle
+    return lock
 
 
 @contextmanager
@@ -59,16 +64,22 @@ def working(final: Path, *, keep: str = "") -> Iterator[Path]:
         otherwise.
     """
     work = final.with_name(f".{final.name}")
-    lock = _enter(work, final, keep)
-    try:
+    make_folder(final.parent)
+    lock = hold(_lock_of(work), wait=True)
+    assert lock is not None
+    with lock:
         try:
+            if (work / RECORD).is_file():  # finished by a process that was then killed
+                _leave(work)
+            make_folder(work)
+            for rest in work.iterdir():
+                if rest.name != keep:
+                    shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
             yield work
-        except BaseException:
+            _leave(work)
+        finally:
             discard(work)
-            raise
-        _leave(work, final)
-    finally:
-        lock.close()
+            _lock_of(work).unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
@@ -89,24 +100,12 @@ def make_folder(path: Path) -> None:
 
 def recover(where: Path) -> None:
     """Publish what processes that were killed had finished, and throw the rest away."""
-    for lock in where.glob(f".*/{LOCK}"):
-        work = lock.parent
-        with suppress(FileNotFoundError):
-            handle = hold(lock, wait=False)
-            if handle is not None:
-                if _is_at(handle, lock):
-                    _leave(work, work.with_name(work.name[1:]))
-                handle.close()
-    for lock in where.glob(f"[!.]*/{LOCK}"):  # the last step of publishing was not made
-        with suppress(FileNotFoundError):
-            handle = hold(lock, wait=False)
-            if handle is not None:
-                lock.unlink()
-                handle.close()
-    for empty in where.glob(".*/"):  # killed before its lock was made
-        if _WORKING.fullmatch(empty.name):
-            with suppress(OSError):
-                empty.rmdir()
+    for path in where.glob(f".*{LOCK}"):
+        lock = hold(path, wait=False) if _RUN.fullmatch(path.stem) else None
+        if lock is not None:
+            with lock:
+                _leave(path.with_name(path.stem))
+                path.unlink(missing_ok=True)
     for trash in where.glob(f"{_TRASH}*"):
         shutil.rmtree(trash, ignore_errors=True)
     remove_parts(where)
@@ -118,51 +117,25 @@ def remove_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _enter(work: Path, final: Path, keep: str) -> TextIO:
-    while True:
-        make_folder(work)
-        try:
-            lock = hold(work / LOCK, wait=True)
-        except FileNotFoundError:  # whoever had the folder has just moved it away
-            continue
-        assert lock is not None
-        if not _is_at(lock, work / LOCK):
-            lock.close()
-            continue
-        if (work / RECORD).is_file():
-            _leave(work, final)
-            lock.close()
-            continue
-        for rest in work.iterdir():
-            if rest.name not in (LOCK, keep):
-                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-        return lock
+def _lock_of(work: Path) -> Path:
+    return work.with_name(f"{work.name}{LOCK}")
 
 
-def _is_at(handle: TextIO, path: Path) -> bool:
-    """Whether the locked file is still the one at this path."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _leave(work: Path, final: Path) -> None:
+def _leave(work: Path) -> None:
     """Publish or discard a working folder whose lock this process holds."""
     if not (work / RECORD).is_file():
         discard(work)
         return
+    final = work.with_name(work.name.removeprefix("."))
     # If the process is killed between the two moves, whoever comes next makes the second.
-    if final.exists():
-        discard(final)
+    discard(final)
     work.rename(final)
-    (final / LOCK).unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
-    """Move a folder away in one step, then delete it."""
-    if folder.exists():
-        trash = folder.with_name(f"{_TRASH}{uuid4().hex}")
+    """Move a folder away in one step, if it is there, then delete it."""
+    trash = folder.with_name(f"{_TRASH}{uuid4().hex}")
+    with suppress(FileNotFoundError):
         folder.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
 

@@ -6,8 +6,12 @@ or cleaned, and the pages' content security policy forbids the rest.
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +20,7 @@ from dfsp.errors import DfspError
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.publish import remove_parts, replace_text
-from dfsp.runs.run import parameters_of
+from dfsp.runs.record import parameters_of, sha256, source_sha256
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -34,6 +38,8 @@ _HTML_TAGS = (
 
 def write_report(where: str | Path) -> Path:
     """Write a page for every run in a folder, and an index.
+
+    A page that was made from the same run by the same source is left as it is.
 
     Parameters
     ----------
@@ -60,13 +66,40 @@ def write_report(where: str | Path) -> Path:
         target.mkdir(exist_ok=True)
         remove_parts(target)
         for name, record in found.items():
-            replace_text(target / pages[name], page(where / name, record))
+            if _stamp_of(target / pages[name]) != _stamp(where / name, record):
+                replace_text(target / pages[name], page(where / name, record))
         replace_text(target / "index.html", _index(found, pages))
     except OSError as error:
         raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
     for stale in {path.name for path in target.glob("*.html")} - {*pages.values(), "index.html"}:
         (target / stale).unlink()
     return target / "index.html"
+
+
+def _stamp(folder: Path, record: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that the page of a run is made from."""
+    digest = hashlib.sha256(_makers().encode())
+    digest.update(json.dumps([folder.name, record], sort_keys=True).encode())
+    with suppress(OSError):
+        digest.update((folder / record["notebook"]).read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _makers() -> str:
+    """Say what makes pages."""
+    templates = [sha256(path) for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
+    return json.dumps([source_sha256(), version("nbconvert"), templates])
+
+
+def _stamp_of(path: Path) -> str | None:
+    """Return the stamp of a page that is there; it stands near its beginning."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = re.search(r'<meta name="made-from" content="(\w+)">', file.read(1000))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
 
 
 def page(folder: Path, record: Mapping[str, Any]) -> str:
@@ -95,6 +128,7 @@ def page(folder: Path, record: Mapping[str, Any]) -> str:
         body = _body(notebook)
     return _render(
         "page.html.j2",
+        stamp=_stamp(folder, record),
         name=folder.name,
         record=record,
         others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
@@ -106,32 +140,25 @@ def page(folder: Path, record: Mapping[str, Any]) -> str:
 
 def _body(notebook: "NotebookNode") -> str:
     """Convert the cells; each figure is described by the heading above it."""
-    from nbconvert.preprocessors import TagRemovePreprocessor
-
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             titles = re.findall(r"(?m)^#+ (.+)$", cell.source)
             heading = titles[-1] if titles else heading
-        elif heading:
-            cell.metadata["alt"] = f"Figure: {heading}"
-    exporter = _exporter()
-    # papermill's banner over a failed cell is raw HTML; the page has one of its own.
-    tags = TagRemovePreprocessor(
-        enabled=True,
-        remove_cell_tags={"remove-cell", "papermill-error-cell-tag"},
-        remove_input_tags={"remove-input"},
-        remove_all_outputs_tags={"remove-output"},
-    )
-    exporter.register_preprocessor(tags, enabled=True)
-    html, resources = exporter.from_notebook_node(notebook)
+        else:
+            cell.metadata["alt"] = f"Figure: {heading}".removesuffix(": ")
+    html, resources = _exporter().from_notebook_node(notebook)
     css = "".join(f"<style>{each}</style>" for each in resources["inlining"]["css"])
     return css + str(html)
 
 
+@cache
 def _exporter() -> Any:
-    from nbconvert import HTMLExporter
+    from nbconvert import HTMLExporter, TemplateExporter
+    from nbconvert.filters import Highlight2HTML
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+    from nbconvert.preprocessors import TagRemovePreprocessor
 
     class Renderer(IPythonRenderer):
         def block_math(self, body: str) -> str:
@@ -152,19 +179,57 @@ def _exporter() -> Any:
     class Exporter(HTMLExporter):
         def markdown2html(self, context: Any, source: str) -> str:
             del context
-            renderer = Renderer(
-                escape=True, allow_harmful_protocols=False, embed_images=False, anchor_link_text=""
-            )
-            return str(MarkdownWithMath(renderer=renderer).render(source))
+            return rendered(source)
+
+        def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> Any:
+            # Not that of HTMLExporter, which reads the page again and takes longer than all else,
+            # to describe images and to make parts focusable that our template does not have.
+            language = nb.metadata.get("language_info", {})
+            lexer = language.get("pygments_lexer", language.get("name"))
+            own = {
+                "highlight_code": lambda source, **_: coloured(source, lexer),
+                "filter_data_type": WidgetsDataTypeFilter(
+                    notebook_metadata=self._nb_metadata, parent=self, resources=resources
+                ),
+            }
+            for name, each in own.items():
+                self.register_filter(name, each)  # type: ignore[no-untyped-call]
+            resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
+            return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+
+    # The runs of one notebook have its texts and code in common.
+    @lru_cache(maxsize=1000)
+    def coloured(source: str, lexer: str | None) -> str:
+        return str(Highlight2HTML(pygments_lexer=lexer)(source))
+
+    @lru_cache(maxsize=1000)
+    def rendered(source: str) -> str:
+        renderer = Renderer(
+            escape=True, allow_harmful_protocols=False, embed_images=False, anchor_link_text=""
+        )
+        html = str(MarkdownWithMath(renderer=renderer).render(source))
+        # The empty links of headings are closed as XML does, which HTML takes for an opened link.
+        return re.sub(r"(<a\b[^>]*?) ?/>", r"\1></a>", html)
 
     from jinja2 import pass_context
 
     Exporter.markdown2html = pass_context(Exporter.markdown2html)  # type: ignore[method-assign]
-    return Exporter(  # type: ignore[no-untyped-call]
+    exporter = Exporter(  # type: ignore[no-untyped-call]
         extra_template_basedirs=[str(TEMPLATES)],
         template_name="notebook",
+        # Each that is enabled has the whole notebook validated anew.
+        default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
         filters={"clean_html": cleaned},
     )
+    # papermill's banner over a failed cell is raw HTML; the page has one of its own.
+    tags = TagRemovePreprocessor(
+        enabled=True,
+        remove_cell_tags={"remove-cell", "papermill-error-cell-tag"},
+        remove_input_tags={"remove-input"},
+        remove_all_outputs_tags={"remove-output"},
+    )
+    exporter.register_preprocessor(tags, enabled=True)  # type: ignore[no-untyped-call]
+    return exporter
 
 
 def mathml(tex: str, display: str) -> str:
@@ -255,10 +320,15 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def _render(template: str, **values: Any) -> str:
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
     environment.filters["number"] = _number
+    return environment
+
+
+def _render(template: str, **values: Any) -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(style=style, **values)
+    return str(_environment().get_template(template).render(style=style, **values))

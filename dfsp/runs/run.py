@@ -5,11 +5,12 @@ its final name only when complete; a run that failed keeps its half-executed not
 """
 
 import hashlib
+import inspect
 import json
-import math
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,149 +21,32 @@ from typing import TYPE_CHECKING, Any
 
 from dfsp.checks import Check
 from dfsp.errors import DfspError, listed
-from dfsp.evidence.appraisals import appraise
-from dfsp.evidence.load import Evidence
-from dfsp.evidence.tables import Counts
-from dfsp.fitting import Fit
-from dfsp.model.effects import known_quantities
-from dfsp.parameters import ANALYSES, ROOT
-from dfsp.predictions import draws
-from dfsp.runs.kernels import kernel_manager
-from dfsp.runs.provenance import git_state, same_data, sha256, source_sha256, versions
-from dfsp.runs.publish import LOCK, RECORD, discard, replace_text, working
-from dfsp.schemas import schema
-from dfsp.summaries import conclude
+from dfsp.parameters import ANALYSES
+from dfsp.project import PROJECT_VARIABLE, project_folder
+from dfsp.runs.declared import Notebook, Parameter, read_notebook
+from dfsp.runs.publish import RECORD, discard, replace_text, working
+from dfsp.runs.record import (
+    DRAWS_VARIABLE,
+    FINDINGS,
+    FOLDER_VARIABLE,
+    NOTHING,
+    Run,
+    git_state,
+    read_record,
+    same_data,
+    sha256,
+    source_sha256,
+    versions,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
-FOLDER_VARIABLE = "DFSP_RUN_FOLDER"
-"""Environment variable through which a run tells its notebook where results go."""
-
-DRAWS_VARIABLE = "DFSP_RUN_DRAWS"
-"""Environment variable that asks a notebook to keep draws."""
+    from dfsp.runs.kernels import Session
 
 _WHOLE = "whole:"
 """Prefix of paths that papermill writes as a whole or not at all."""
 
-FINDINGS = "findings.json"
-KERNEL_LOG = "kernel.log"
-NOTHING: Mapping[str, Any] = {
-    "headline": None,
-    "engine": None,
-    "seed": None,
-    "numbers": {},
-    "checks": [],
-    "data": {},
-    "figures": [],
-    "tables": [],
-    "draws": None,
-    "appraisal": None,
-}
-"""What the record of a run says that found nothing."""
-
-# What records of runs made before these keys existed do not hold.
-_LATER: Mapping[str, Any] = {
-    **NOTHING,
-    "git": None,
-    "source_sha256": None,
-    "cell_seconds": [],
-    "effective_parameters": {},
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a run's results are, and what its record says."""
-
-    folder: Path
-    record: dict[str, Any]
-
-
-def record(
-    *,
-    fit: Fit | None = None,
-    headline: str | None = None,
-    checks: Sequence[Check] = (),
-    data: Mapping[str, str] | None = None,
-    figures: Mapping[str, "Axes"] | None = None,
-    tables: "Mapping[str, pd.DataFrame] | None" = None,
-    seed: int | None = None,
-    appraisal: "Evidence | Counts | None" = None,
-) -> str:
-    """Keep what a notebook found, when it is run by `dfsp run`; elsewhere do nothing.
-
-    Parameters
-    ----------
-    fit : Fit, optional
-        Its checks, headline numbers and data are recorded.
-    headline : str, optional
-        The sentence to print at the end; by default `conclude(fit)`.
-    checks : sequence of Check
-        Verdicts beside those of the fit.
-    data : mapping of str to str, optional
-        SHA-256 of each file read; by default those of the fit's counts.
-    figures : mapping of str to Axes, optional
-        Saved under these names as SVG and PNG.
-    tables : mapping of str to pandas.DataFrame, optional
-        Saved under these names as CSV, beside `summary` and `studies` of the fit. An index that
-        has a name becomes a column.
-    seed : int, optional
-    appraisal : Evidence or Counts, optional
-        Studies whose risk of bias and certainty are recorded, as far as somebody has judged them;
-        by default those of the fit.
-
-    Returns
-    -------
-    str
-        The headline.
-    """
-    headline = headline or (conclude(fit) if fit else "")
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder:
-        return headline
-    names = []
-    for name, axes in (figures or {}).items():
-        from dfsp.plots import save
-
-        names += [path.name for path in save(axes, Path(folder) / name)]
-    frames = {"summary": fit.summary, "studies": fit.studies} if fit else {}
-    frames |= tables or {}
-    for name, frame in frames.items():
-        if any(frame.index.names):
-            frame = frame.reset_index()
-        frame.to_csv(Path(folder) / f"{name}.csv", index=False, lineterminator="\n")
-    keeps = fit is not None and bool(os.environ.get(DRAWS_VARIABLE))
-    if fit is not None and keeps:
-        tree = fit.sampled.draws if fit.sampled else draws(fit.exact)
-        tree.to_netcdf(Path(folder) / "draws.nc")
-    numbers = fit.as_dict() if fit else {}
-    findings = {
-        "headline": headline,
-        "engine": fit.engine if fit else None,
-        "seed": seed,
-        "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
-        "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
-        "data": dict(data if data is not None else fit.counts.files if fit else {}),
-        "figures": names,
-        "tables": [f"{name}.csv" for name in frames],
-        "draws": "draws.nc" if keeps else None,
-        "appraisal": _appraised(appraisal or (fit.counts if fit else None)),
-    }
-    Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
-    return headline
-
-
-def _appraised(studies: Evidence | Counts | None) -> list[dict[str, Any]] | None:
-    if studies is None:
-        return None
-    if isinstance(studies, Counts):
-        table = studies.table
-    else:
-        table = studies.cohorts[studies.cohorts["cohort"].isin(studies.rows["cohort"])]
-        table = table.drop(columns="study", errors="ignore").rename(columns={"label": "study"})
-    return [{str(key): row[key] for key in row} for row in appraise(table).to_dict("records")]
+IMAGES = ("image/png", "image/svg+xml", "image/jpeg")
+_CHOOSES_BACKEND = re.compile(r"matplotlib\.use\(|mpl\.use\(|switch_backend\(|%matplotlib\s")
 
 
 @dataclass(frozen=True)
@@ -182,6 +66,14 @@ class Job:
         Whether the draws of a fit are kept too.
     timeout : float or None
         Seconds that the cells may take together.
+    kernel : str or None
+        Name of the kernel.
+    own : bool
+        Whether only a kernel of this environment will do, since nobody has chosen another.
+    refused : str or None
+        Why it cannot be run. Such a run fails with this reason.
+    project : Path
+        The folder of the project, also for workers that are at home elsewhere.
     """
 
     notebook: Path
@@ -190,6 +82,84 @@ class Job:
     effective: dict[str, Any] = field(default_factory=dict)
     draws: bool = False
     timeout: float | None = None
+    kernel: str | None = None
+    own: bool = True
+    refused: str | None = None
+    project: Path = field(default_factory=project_folder)
+
+
+def find_notebook(notebook: str | Path) -> Path:
+    """Return the path of a notebook: from the working directory, or else from the project's folder.
+
+    Raises
+    ------
+    DfspError
+        There is none.
+    """
+    project = project_folder()
+    for path in (Path(notebook), project / notebook):
+        if path.is_file() and path.suffix == ".ipynb":
+            return path.resolve()
+    known = ", ".join(sorted(path.name for path in (project / "notebooks").glob("*.ipynb")))
+    says = f"those of the project are {known}" if known else f"the project {project} has none"
+    raise DfspError(f"{notebook}: no such notebook; {says}")
+
+
+def job_of(
+    notebook: Notebook,
+    values: Mapping[str, Any],
+    *,
+    draws: bool = False,
+    timeout: float | None = None,
+    kernel: str | None = None,
+) -> tuple[Job, list[str]]:
+    """Return the run of a notebook with values that have its types, and which cannot be used."""
+    effective = notebook.effective(values)
+    name, own, kernel = notebook.path.name, kernel is None, kernel or notebook.kernel
+    no = _refused(kernel, own=own)
+    job = Job(
+        notebook.path, dict(values), _name(notebook.path, values), effective, draws, timeout,
+        kernel, own, f"{name}: {no}" if no else None,
+    )  # fmt: skip
+    return job, [f"{name}: {fault}" for fault in _rule_faults(notebook, effective)]
+
+
+@cache
+def _refused(kernel: str | None, *, own: bool) -> str | None:
+    from dfsp.runs.kernels import refusal
+
+    return refusal(kernel, own=own)
+
+
+def unreadable(
+    path: Path,
+    values: Mapping[str, Any],
+    says: str,
+    *,
+    draws: bool = False,
+    timeout: float | None = None,
+    kernel: str | None = None,
+) -> Job:
+    """Return the run of a notebook that cannot be read, which will fail and say so."""
+    given, name, own = dict(values), _name(path, values), kernel is None
+    return Job(path, given, name, given, draws, timeout, kernel, own, says)
+
+
+def _rule_faults(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
+    """Say which values of the parameters cannot be used: the one place that knows the rules."""
+    analysis = ANALYSES.get(notebook.path.stem)
+    if analysis is None:
+        return []
+    try:  # a stranger's notebook may have the name of one of ours
+        inspect.signature(analysis).bind(**parameters)
+    except TypeError:
+        return []
+    try:
+        analysis(**parameters)
+    except DfspError as error:
+        own = str(error).startswith("parameters:")  # and not a table's, which says where it is
+        return list(error.faults) if own else [str(error)]
+    return []
 
 
 def plan_run(
@@ -198,17 +168,39 @@ def plan_run(
     *,
     draws: bool = False,
     timeout: float | None = None,
+    kernel: str | None = None,
 ) -> Job:
     """Find a notebook and check parameters as typed; start nothing.
 
     Raises
     ------
     DfspError
-        No such notebook, or a parameter's name or value cannot be used: all of them at once.
+        No such notebook, it or its kernel cannot be used, or a parameter's name or value cannot:
+        all of them at once.
     """
-    path = _find(notebook)
-    values, effective = _parameters(path, parameters)
-    return Job(path, values, _name(path, values), effective, draws, timeout)
+    path = find_notebook(notebook)
+    try:
+        declared = read_notebook(path)
+    except OSError as error:
+        raise DfspError(f"{path}: cannot be read ({error.strerror})") from None
+    faults, values = [], {}
+    for name, text in parameters.items():
+        if name not in declared.parameters and declared.language == "python":
+            known = ", ".join(declared.parameters) or "none"
+            faults.append(f"{name}: unknown parameter; this notebook has {known}")
+            continue
+        try:
+            values[name] = declared.parameters.get(name, Parameter(name, None)).from_text(text)
+        except DfspError as error:
+            faults.append(str(error))
+    # What can be read is checked also beside what cannot.
+    job, wrong = job_of(declared, values, draws=draws, timeout=timeout, kernel=kernel)
+    faults += [fault.removeprefix(f"{path.name}: ") for fault in wrong]
+    if faults:
+        raise listed(path.name, "parameters that cannot be used", faults)
+    if job.refused:
+        raise DfspError(job.refused)
+    return job
 
 
 def run_notebook(
@@ -218,6 +210,7 @@ def run_notebook(
     folder: str | Path | None = None,
     progress: bool = True,
     draws: bool = False,
+    kernel: str | None = None,
 ) -> Run:
     """Execute a notebook with parameters.
 
@@ -233,6 +226,8 @@ def run_notebook(
         Show a progress bar on standard error.
     draws : bool
         Keep the draws of a recorded fit as NetCDF: those of NUTS, else independent exact ones.
+    kernel : str, optional
+        Name of another kernel than the notebook's; it may be of another environment.
 
     Returns
     -------
@@ -242,11 +237,11 @@ def run_notebook(
     Raises
     ------
     DfspError
-        No such notebook, or a parameter's name or value cannot be used; nothing was started. Or
-        not even the record of a failure could be written.
+        No such notebook, or it, its kernel, a parameter's name or value cannot be used; nothing
+        was started. Or not even the record of a failure could be written.
     """
-    job = plan_run(notebook, parameters, draws=draws)
-    where = Path(folder) if folder else ROOT / "runs"
+    job = plan_run(notebook, parameters, draws=draws, kernel=kernel)
+    where = Path(folder) if folder else project_folder() / "runs"
     try:
         return execute(job, where, progress=progress)
     except OSError as error:
@@ -288,8 +283,7 @@ def execute(
         done = None if again else finished(job, where)
         if done is not None:
             return done
-        result = _execute(job, work, progress, refused)
-        (work / FINDINGS).unlink(missing_ok=True)
+        result = _execute(job, work, progress, refused or job.refused)
         result = _write_or_make_room(result, work, final)
     return Run(final, result)
 
@@ -301,10 +295,10 @@ def _write_or_make_room(result: dict[str, Any], work: Path, final: Path) -> dict
         return result
     except OSError as error:
         full = error
-    reason = result["reason"] or _reason(full)
+    reason = result["reason"] or f"{type(full).__name__}: {full}"
     failure = {**result, **NOTHING, "status": "failed", "reason": reason}
     notebook = work / result["notebook"]
-    others = [path for path in work.iterdir() if path.name not in (notebook.name, LOCK)]
+    others = [path for path in work.iterdir() if path.name != notebook.name]
     for given_up in (others, [final], [notebook]):  # `final` is an older run, which is out of date
         for path in given_up:
             discard(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -312,50 +306,6 @@ def _write_or_make_room(result: dict[str, Any], work: Path, final: Path) -> dict
             _write(work / RECORD, failure)
             return failure
     raise full
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return what the record of a run says.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-
-    Raises
-    ------
-    OSError
-        No record is there.
-    DfspError
-        What is there is no record of a run; the message says why.
-    """
-    from jsonschema import Draft202012Validator
-
-    try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DfspError(f"{folder / RECORD}: no JSON ({error})") from None
-    if isinstance(content, dict):
-        content = {**_LATER, **content}
-    faults = [
-        f"{'.'.join(map(str, fault.absolute_path))}: {fault.message}".removeprefix(": ")
-        for fault in Draft202012Validator(_schema()).iter_errors(content)
-    ]
-    if faults:
-        more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
-        raise DfspError(f"{folder / RECORD}: no record of a run ({faults[0][:200]}{more})")
-    record: dict[str, Any] = content
-    return record
-
-
-def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters of a run: those given, and the notebook's own values of the others."""
-    return {**record["effective_parameters"], **record["parameters"]}
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return schema("run")
 
 
 def finished(job: Job, where: Path) -> Run | None:
@@ -367,9 +317,8 @@ def finished(job: Job, where: Path) -> Run | None:
             found["status"] == "complete"
             and found["parameters"] == job.values
             and found["notebook_sha256"] == sha256(job.notebook)
-            and found["versions"] == versions()
-            and found["source_sha256"] == source_sha256()
-            and same_data(found["data"])
+            and _same_kernel(found, job)
+            and same_data(found["data"], job.project)
             and (found["draws"] is not None or not job.draws or not found["numbers"])
             and all((folder / name).is_file() for name in _files(found))
         )
@@ -378,93 +327,24 @@ def finished(job: Job, where: Path) -> Run | None:
     return Run(folder, found) if same else None
 
 
+def _same_kernel(record: Mapping[str, Any], job: Job) -> bool:
+    """Whether what computed then would compute today, from the same source."""
+    kernel = record["kernel"] or {"name": job.kernel, "own": True}  # as in records of old
+    if kernel["name"] != job.kernel or (job.own and not kernel["own"]):
+        return False
+    now, source = versions(), source_sha256()
+    if not kernel["own"]:
+        from dfsp.runs.kernels import ask_kernel
+
+        answer = ask_kernel(kernel["name"])
+        now, source = answer["versions"], answer["source_sha256"]
+    return record["versions"] == now and record["source_sha256"] in (None, source)
+
+
 def _files(record: Mapping[str, Any]) -> list[str]:
     """Return the files that a run consists of beside its record."""
     kept = [record["draws"]] if record["draws"] else []
     return [record["notebook"], *record["figures"], *record["tables"], *kept]
-
-
-def _find(notebook: str | Path) -> Path:
-    for path in (Path(notebook), ROOT / notebook):
-        if path.is_file() and path.suffix == ".ipynb":
-            return path.resolve()
-    known = ", ".join(sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb")))
-    raise DfspError(f"{notebook}: no such notebook; those of the project are {known}")
-
-
-def _parameters(path: Path, given: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the given values as the types that the notebook declares, and check them all.
-
-    Returns
-    -------
-    values, effective : dict
-        The given ones; all, with the notebook's own values of the others.
-    """
-    declared = _declared(path, sha256(path))
-    faults, values = [], {}
-    for name, text in given.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none"
-            faults.append(f"{name}: unknown parameter; this notebook has {known}")
-            continue
-        kind = declared[name]["inferred_type_name"]
-        try:
-            values[name] = _READERS.get(kind, str)(text)
-        except ValueError:
-            faults.append(f"{name} = {text!r}: give a {kind}")
-    effective = {name: _literal(entry["default"]) for name, entry in declared.items()} | values
-    analysis = ANALYSES.get(path.stem)
-    if analysis is not None:  # the readable values are checked also beside others that are not
-        try:
-            analysis(**effective)
-        except DfspError as error:
-            own = str(error).startswith("parameters:")  # and not a table's, which says where it is
-            faults += error.faults if own else [str(error)]
-    if faults:
-        raise listed(path.name, "parameters that cannot be used", faults)
-    return values, effective
-
-
-@cache
-def _declared(path: Path, digest: str) -> dict[str, Any]:
-    """Return the parameters that a notebook declares; `digest` tells its versions apart."""
-    from papermill import inspect_notebook
-
-    found: dict[str, Any] = inspect_notebook(_escaped(path))
-    return found
-
-
-def _escaped(path: Path) -> str:
-    """Papermill reads braces in a path as a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-_READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": _finite, "bool": _truth}
-
-
-def _literal(text: str) -> Any:
-    """Return a default as a value that JSON has; the code itself where it is none."""
-    from ast import literal_eval
-
-    try:
-        value = literal_eval(text)
-        json.dumps(value, allow_nan=False)
-    except (ValueError, SyntaxError, TypeError):
-        return text
-    return value
 
 
 def _name(path: Path, values: Mapping[str, Any]) -> str:
@@ -476,32 +356,51 @@ def _name(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[str, Any]:
+    from dfsp.runs.kernels import KERNEL_LOG, PRIVATE, Session, log_end, reason_of
+
     path = job.notebook
     started, clock = datetime.now(UTC), perf_counter()
-    git, found = git_state(), dict(NOTHING)
+    git, found = git_state(job.project), dict(NOTHING)
     before = None
+    told = {
+        FOLDER_VARIABLE: str(work),
+        DRAWS_VARIABLE: "1" if job.draws else "",
+        PROJECT_VARIABLE: str(job.project),
+    }
+    session = Session(work, tuple(job.effective), told, own=job.own, timeout=job.timeout)
     try:  # a notebook may vanish, a disk be full: the record says so
         before = sha256(path)
         if reason is None:
-            reason = _run_cells(job, work, progress)
+            reason = _run_cells(job, session, progress)
         if reason is None and sha256(path) != before:
             reason = "the notebook was changed while it ran"
         if reason is None:
-            found, reason = _findings(work)
-        if reason is None:
-            (work / KERNEL_LOG).unlink(missing_ok=True)
+            found, reason = _findings(work, path.name)
     except Exception as error:
-        found, reason = dict(NOTHING), reason or _reason(error)
+        found, reason = dict(NOTHING), reason or reason_of(error)
+    finally:
+        (work / FINDINGS).unlink(missing_ok=True)
+        shutil.rmtree(work / PRIVATE, ignore_errors=True)
+    log = log_end(work / KERNEL_LOG)
+    if reason is None or not log:
+        (work / KERNEL_LOG).unlink(missing_ok=True)
+    heard = session.heard
     return {
         "schema": "dfsp.run/1",
         "notebook": path.name,
         "notebook_sha256": before,
         "parameters": job.values,
-        "effective_parameters": job.effective,
+        "effective_parameters": job.effective | heard.get("parameters", {}),
         "status": "failed" if reason else "complete",
         "reason": reason,
-        "versions": versions(),
-        "source_sha256": source_sha256(),
+        "log": log or None if reason else None,
+        "kernel": {
+            "name": job.kernel,
+            "python": heard.get("python"),
+            "own": job.own or heard.get("prefix") == sys.prefix,
+        },
+        "versions": heard.get("versions", {}),
+        "source_sha256": heard.get("source_sha256"),
         "git": git,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(perf_counter() - clock, 3),
@@ -510,41 +409,63 @@ def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[s
     }
 
 
-def _findings(work: Path) -> tuple[dict[str, Any], str | None]:
+def _findings(work: Path, name: str) -> tuple[dict[str, Any], str | None]:
     """Return what the notebook has recorded, and why that is not reported, if so."""
     if not (work / FINDINGS).is_file():
         return dict(NOTHING), None
     text = (work / FINDINGS).read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=lambda _: None)  # JSON proper has no NaN
+    nothing: dict[str, Any] = {"headline": None, "numbers": {}}
     bad = [check["name"] for check in found["checks"] if check["passed"] is False]
     if bad:  # numbers that a check has refused are not reported
-        return found | {"headline": None, "numbers": {}}, f"checks failed: {'; '.join(bad)}"
+        return found | nothing, f"checks failed: {'; '.join(bad)}"
+    lacks = [figure for figure in found["figures"] if not (work / figure).is_file()]
+    if lacks:
+        return found | nothing, f"figures that were promised are not there: {', '.join(lacks)}"
+    if found["figures"] and not _shows_images(work / name):
+        says = f"the notebook promises figures ({', '.join(found['figures'])}) and shows none"
+        return found | nothing, f"{says}: its kernel draws with another backend than Jupyter's"
     return found, None
 
 
-def _run_cells(job: Job, work: Path, progress: bool) -> str | None:
+def _shows_images(path: Path) -> bool:
+    """Whether a notebook shows an image, or has itself chosen where they are drawn."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return bool(_CHOOSES_BACKEND.search(code)) or any(
+        kind in output.get("data", {}) for output in outputs for kind in IMAGES
+    )
+
+
+def _run_cells(job: Job, session: "Session", progress: bool) -> str | None:
     """Execute the notebook; return why that failed, if it did."""
     from papermill import execute_notebook
 
+    from dfsp.runs.kernels import kernel_spec, reason_of
+
     _write_as_a_whole()
-    told = {FOLDER_VARIABLE: str(work), DRAWS_VARIABLE: "1" if job.draws else ""}
-    deadline = perf_counter() + (job.timeout or 0)
-    limit = {"timeout_func": lambda _: max(deadline - perf_counter(), 0.01)} if job.timeout else {}
+    assert job.kernel is not None  # otherwise the job was refused
     try:
-        with (work / KERNEL_LOG).open("wb") as log:
-            execute_notebook(
-                _escaped(job.notebook),
-                _WHOLE + _escaped(work / job.notebook.name),
-                parameters=job.values,
-                progress_bar=progress,
-                log_output=False,
-                cwd=str(job.notebook.parent),
-                kernel_manager_class=kernel_manager(told, log),
-                **limit,
-            )
+        execute_notebook(
+            _escaped(job.notebook),
+            _WHOLE + _escaped(session.folder / job.notebook.name),
+            parameters=job.values,
+            engine_name="dfsp",
+            kernel_name=job.kernel,
+            language=kernel_spec(job.kernel).language,
+            progress_bar=progress,
+            cwd=str(job.notebook.parent),
+            run_session=session,
+        )
     except Exception as error:  # whatever stops a notebook is what its record has to say
-        return _reason(error, job.timeout)
+        return reason_of(error, job.timeout)
     return None
+
+
+def _escaped(path: Path) -> str:
+    """Papermill reads braces in a path as a format string."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @cache
@@ -557,19 +478,6 @@ def _write_as_a_whole() -> None:
             replace_text(Path(path.removeprefix(_WHOLE)), text)
 
     papermill_io.register(_WHOLE, Whole())
-
-
-def _reason(error: Exception, timeout: float | None = None) -> str:
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill import PapermillExecutionError
-
-    if isinstance(error, PapermillExecutionError):
-        return f"{error.ename}: {error.evalue}"
-    if isinstance(error, DeadKernelError):
-        return f"the kernel died: {error}"
-    if isinstance(error, CellTimeoutError):
-        return f"stopped after {timeout:g} seconds, the most that a run may take"
-    return f"{type(error).__name__}: {error}"
 
 
 def _cell_seconds(path: Path) -> list[float | None]:

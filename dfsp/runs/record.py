@@ -1,0 +1,250 @@
+"""What a notebook keeps of a run, what the run was made from, and what its record says.
+
+`record` is called in the notebook's kernel. The rest is for those who run notebooks: a record is
+written last into a run's folder, and read again to see whether the run is still that of today.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfsp.checks import Check
+from dfsp.errors import DfspError
+from dfsp.evidence.appraisals import appraise
+from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import Counts
+from dfsp.fitting import Fit
+from dfsp.model.effects import known_quantities
+from dfsp.predictions import draws
+from dfsp.runs import inside
+from dfsp.runs.publish import RECORD
+from dfsp.summaries import conclude
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+FOLDER_VARIABLE = "DFSP_RUN_FOLDER"
+"""Environment variable through which a run tells its notebook where results go."""
+
+DRAWS_VARIABLE = "DFSP_RUN_DRAWS"
+"""Environment variable that asks a notebook to keep draws."""
+
+FINDINGS = "findings.json"
+NOTHING: Mapping[str, Any] = {
+    "headline": None,
+    "engine": None,
+    "seed": None,
+    "model": None,
+    "numbers": {},
+    "checks": [],
+    "data": {},
+    "figures": [],
+    "tables": [],
+    "draws": None,
+    "appraisal": None,
+}
+"""What the record of a run says that found nothing."""
+
+PACKAGES = (
+    "dfsp",
+    "numpy",
+    "scipy",
+    "pandas",
+    "xarray",
+    "matplotlib",
+    "pymc",
+    "nutpie",
+    "arviz",
+    "papermill",
+    "nbclient",
+    "ipykernel",
+)
+"""Packages that numbers and figures depend on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run's results are, and what its record says."""
+
+    folder: Path
+    record: dict[str, Any]
+
+
+def record(
+    *,
+    fit: Fit | None = None,
+    headline: str | None = None,
+    checks: Sequence[Check] = (),
+    data: Mapping[str, str] | None = None,
+    figures: Mapping[str, "Axes"] | None = None,
+    tables: "Mapping[str, pd.DataFrame] | None" = None,
+    seed: int | None = None,
+    appraisal: "Evidence | Counts | None" = None,
+) -> str:
+    """Keep what a notebook found, when it is run by `dfsp run`; elsewhere do nothing.
+
+    Parameters
+    ----------
+    fit : Fit, optional
+        Its checks, headline numbers and data are recorded.
+    headline : str, optional
+        The sentence to print at the end; by default `conclude(fit)`.
+    checks : sequence of Check
+        Verdicts beside those of the fit.
+    data : mapping of str to str, optional
+        SHA-256 of each file read; by default those of the fit's counts.
+    figures : mapping of str to Axes, optional
+        Saved under these names as SVG and PNG.
+    tables : mapping of str to pandas.DataFrame, optional
+        Saved under these names as CSV, beside `summary` and `studies` of the fit. An index that
+        has a name becomes a column.
+    seed : int, optional
+    appraisal : Evidence or Counts, optional
+        Studies whose risk of bias and certainty are recorded, as far as somebody has judged them;
+        by default those of the fit.
+
+    Returns
+    -------
+    str
+        The headline.
+    """
+    headline = headline or (conclude(fit) if fit else "")
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return headline
+    names = []
+    for name, axes in (figures or {}).items():
+        from dfsp.plots import save
+
+        names += [path.name for path in save(axes, Path(folder) / name)]
+    frames = {"summary": fit.summary, "studies": fit.studies} if fit else {}
+    frames |= tables or {}
+    for name, frame in frames.items():
+        if any(frame.index.names):
+            frame = frame.reset_index()
+        frame.to_csv(Path(folder) / f"{name}.csv", index=False, lineterminator="\n")
+    keeps = fit is not None and bool(os.environ.get(DRAWS_VARIABLE))
+    if fit is not None and keeps:
+        tree = fit.sampled.draws if fit.sampled else draws(fit.exact)
+        tree.to_netcdf(Path(folder) / "draws.nc")
+    numbers = fit.as_dict() if fit else {}
+    findings = {
+        "headline": headline,
+        "engine": fit.engine if fit else None,
+        "seed": seed,
+        "model": numbers.get("model"),
+        "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
+        "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
+        "data": dict(data if data is not None else fit.counts.files if fit else {}),
+        "figures": names,
+        "tables": [f"{name}.csv" for name in frames],
+        "draws": "draws.nc" if keeps else None,
+        "appraisal": _appraised(appraisal or (fit.counts if fit else None)),
+    }
+    Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
+    return headline
+
+
+def _appraised(studies: Evidence | Counts | None) -> list[dict[str, Any]] | None:
+    if studies is None:
+        return None
+    if isinstance(studies, Counts):
+        table = studies.table
+    else:
+        table = studies.cohorts[studies.cohorts["cohort"].isin(studies.rows["cohort"])]
+        table = table.drop(columns="study", errors="ignore").rename(columns={"label": "study"})
+    return [{str(key): row[key] for key in row} for row in appraise(table).to_dict("records")]
+
+
+# ---------------------------------------------------------------- what a run was made from
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def source_sha256() -> str:
+    """Return the SHA-256 of the package's own source as it is now: modules and schemas, by path."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        if path.suffix in (".py", ".json"):
+            digest.update(f"{path.relative_to(package).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+SOURCE_SHA256 = source_sha256()
+"""The same when this process imported it, which is what it computes with."""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that numbers and figures depend on."""
+    return inside.versions(PACKAGES)
+
+
+def git_state(project: Path) -> dict[str, Any] | None:
+    """Return the commit of a project's checkout and whether files differ from it, or None."""
+    words = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(project), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, _, changed = done.stdout.strip().partition("-")
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def same_data(data: Mapping[str, str], project: Path) -> bool:
+    """Whether every file read still has the SHA-256 that was recorded."""
+    try:
+        return all(sha256(project / name) == digest for name, digest in data.items())
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------- reading it again
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what the record of a run says.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+
+    Raises
+    ------
+    OSError
+        No record is there.
+    DfspError
+        What is there is no record of a run; the message says why.
+    """
+    from pydantic import ValidationError
+
+    from dfsp.runs.models import Record
+
+    path = folder / RECORD
+    try:
+        found = Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False, include_context=False)
+        where = ".".join(map(str, first["loc"]))
+        says = f"{where}: {first['msg']}".removeprefix(": ")[:200]
+        more = f", and {len(others)} more faults" if others else ""
+        raise DfspError(f"{path}: no record of a run ({says}{more})") from None
+    return found.model_dump(by_alias=True)
+
+
+def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of a run: those given, and the notebook's own values of the others."""
+    return {**record["parameters"], **record["effective_parameters"]}
