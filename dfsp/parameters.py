@@ -295,7 +295,8 @@ def robustness_analysis(
         faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
     model = _model(mu_sd, tau_family, tau_scale, faults)
     counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults, folder)
-    if not isinstance(study, str):
+    name: object = study  # a notebook's parameters are of any type
+    if not isinstance(name, str):
         faults.append(f"study = {study!r}: give a text")
     elif counts is not None and study and study not in set(counts.table["study"]):
         faults.append(f"study: {unknown([study], counts.table['study'])}")

@@ -7,10 +7,11 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+from frozen import REAL
 from scipy import integrate, special, stats
 
 import dfsp
-from dfsp.analyses.references import FOLDER, Pareto
+from dfsp.analyses.references import Pareto
 from dfsp.engine.posterior import solve
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
@@ -249,7 +250,7 @@ def test_two_new_studies_of_a_beta_binomial():
 
 def test_rat_tumours_by_brute_force():
     """The two values that the source prints cut: sums over log(a / b) and log(a + b)."""
-    case = json.loads((FOLDER / "rat_tumours.json").read_text())
+    case = json.loads((REAL / "reference" / "rat_tumours.json").read_text())
     y, n = (np.array([row[i] for row in case["studies"]], float) for i in (1, 2))
     x, v = np.linspace(-2.6, -1, 500)[:, None], np.linspace(0.5, 9, 700)
     a, b = special.expit(x) * np.exp(v), special.expit(-x) * np.exp(v)

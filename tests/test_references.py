@@ -4,20 +4,21 @@ import json
 
 import pandas as pd
 import pytest
+from frozen import REAL
 
 import dfsp
-from dfsp.analyses.references import FOLDER, compare_references, describe_sources
+from dfsp.analyses.references import compare_references, describe_sources
 
 
 def test_every_published_value_is_reproduced():
     table = compare_references()
-    assert table["case"].nunique() == len(list(FOLDER.glob("*.json")))
+    assert table["case"].nunique() == len(list((REAL / "reference").glob("*.json")))
     assert table.loc[~table["reproduced"]].to_string() == table.loc[[]].to_string()
 
 
 def test_both_engines_reproduce_surgical():
     """Under BUGS' priors; both samplers have an error, hence half a tolerance more for NUTS."""
-    case = json.loads((FOLDER / "surgical.json").read_text())
+    case = json.loads((REAL / "reference" / "surgical.json").read_text())
     counts = pd.DataFrame(case["studies"], columns=["study", "events", "total"])
     priors = case["analyses"]["hierarchical"]
     model = dfsp.Model(dfsp.Normal(**priors["mu"]), dfsp.tau_prior(**priors["tau"]))
@@ -31,7 +32,7 @@ def test_both_engines_reproduce_surgical():
 
 
 def test_a_wrong_value_is_noticed(tmp_path):
-    case = json.loads((FOLDER / "one_proportion.json").read_text())
+    case = json.loads((REAL / "reference" / "one_proportion.json").read_text())
     case["expected"][0]["value"] += 0.001
     (tmp_path / "case.json").write_text(json.dumps(case))
     assert compare_references(tmp_path)["reproduced"].tolist()[:2] == [False, True]
@@ -40,7 +41,7 @@ def test_a_wrong_value_is_noticed(tmp_path):
 def test_faults(tmp_path):
     with pytest.raises(dfsp.DfspError, match="no reference case"):
         compare_references(tmp_path)
-    case = json.loads((FOLDER / "one_proportion.json").read_text())
+    case = json.loads((REAL / "reference" / "one_proportion.json").read_text())
     case["expected"][0]["quantity"] = "nothing"
     (tmp_path / "case.json").write_text(json.dumps(case))
     with pytest.raises(dfsp.DfspError, match="nothing low is not computed"):
@@ -53,7 +54,7 @@ def test_faults(tmp_path):
 
 def test_every_case_names_its_source_and_reasons():
     text = describe_sources()
-    for path in FOLDER.glob("*.json"):
+    for path in (REAL / "reference").glob("*.json"):
         case = json.loads(path.read_text())
         assert case["source"] in text
         assert {row["kind"] for row in case["expected"]} == set(case["kinds"])

@@ -114,7 +114,7 @@ def moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
 
 
 def invert(x: Array, cdf: Array, q: Array) -> Array:
-    """Return quantiles of tabulated distribution functions by polynomials through eight points in normal scores.
+    """Return quantiles of distribution functions, by polynomials of degree 7 in normal scores.
 
     Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
     """
