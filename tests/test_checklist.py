@@ -12,6 +12,7 @@ import dfsp
 from dfsp.engine import nuts as sampling
 from dfsp.evidence.appraisals import JBI_ITEMS, appraise
 from dfsp.plots import forest
+from dfsp.project import project_folder
 from dfsp.runs import record as runs
 from dfsp.runs.checklist import ITEMS, NOT_DONE, fill_checklist
 
@@ -127,7 +128,7 @@ def test_where_parameters_are_checked_only_what_is_printed_is_an_answer(shows):
     assert done == (counts if "counts" in shows else set()) | (model if "model" in shows else set())
 
 
-NOTEBOOKS = sorted((dfsp.parameters.ROOT / "notebooks").glob("0*.ipynb"))
+NOTEBOOKS = sorted((project_folder() / "notebooks").glob("0*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
