@@ -335,6 +335,17 @@ def report_command(runs: Path) -> None:
     click.echo(f"see {_relative(write_report(runs))}")
 
 
+@cli.command("parameters")
+def parameters_command() -> None:
+    """List the parameters of notebooks: type, allowed values, meaning.
+
+    A value that its rule refuses is refused in every notebook that declares the name.
+    """
+    from dfsp.parameters import as_markdown
+
+    click.echo(as_markdown())
+
+
 def _checking(done: int, total: int) -> None:
     """Tell now and then how much of a long plan is checked."""
     if done % 1000 == 0 and total > 1000:

@@ -30,7 +30,7 @@ from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
-from dfsp.parameters import explorer_analysis
+from dfsp.parameters import Parameters, check
 from dfsp.plots import BLUE, DARK, FONT, ORANGE
 from dfsp.predictions import prior_of
 from dfsp.project import data_folder, project_folder
@@ -39,6 +39,11 @@ from dfsp.summaries import describe_heterogeneity
 if TYPE_CHECKING:
     import ipywidgets
 
+STATE = (
+    "evidence_set", "folder", "table", "outcome", "not_evaluable", "drop", "mu_sd", "tau_family",
+    "tau_scale", "effects",
+)  # fmt: skip
+"""Parameters that make a state of the explorer."""
 RULES = ("no event", "excluded", "event")
 OF_EVIDENCE = ("evidence_set", "outcome", "not_evaluable")
 """Choices that a table of one's own does not have."""
@@ -49,6 +54,20 @@ MOST_TAU = 3.0
 BINS = 120
 LEVELS = 400
 """Quantiles of tau that stand for its prior in the drawing."""
+
+
+def start(given: Parameters) -> dict[str, Any]:
+    """Return the state that the explorer starts from: what is given, and no outcome with a table.
+
+    Raises
+    ------
+    DfspError
+        There is nothing to count.
+    """
+    state = given.model_dump(include=set(STATE))
+    if given.table:
+        state |= dict.fromkeys(OF_EVIDENCE, "")
+    return check(state).model_dump(include=set(STATE))
 
 
 def code_line(
@@ -363,7 +382,7 @@ def explorer(
     ----------
     evidence_set : str
     tau_scale : float
-        Where the slider of tau's prior scale starts (logit scale), 0.1 to 3.
+        Where the slider of tau's prior scale starts (logit scale).
     folder : str
         Evidence tables of one's own instead of `data/`; a relative path starts at the project's
         folder.
@@ -377,9 +396,8 @@ def explorer(
     """
     import ipywidgets as widgets
 
-    start = explorer_analysis(
-        evidence_set=evidence_set, tau_scale=tau_scale, folder=folder, table=table
-    )
+    given = {"evidence_set": evidence_set, "tau_scale": tau_scale, "folder": folder, "table": table}
+    first = start(check(given))
     picture = Picture()
     controls = {}
     if not table:
@@ -391,7 +409,9 @@ def explorer(
     controls |= {
         "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
         "tau_family": widgets.Dropdown(options=list(TAU_FAMILIES), value="half-normal"),
-        "tau_scale": widgets.FloatSlider(value=tau_scale, min=0.1, max=3, step=0.1),
+        "tau_scale": widgets.FloatSlider(
+            value=tau_scale, min=min(0.1, tau_scale), max=max(3, tau_scale), step=0.1
+        ),
         "effects": widgets.Dropdown(options=list(FAMILIES)),
     }
     for name, control in controls.items():
@@ -427,7 +447,7 @@ def explorer(
 
     def show() -> None:
         watch = Stopwatch()
-        state = start | {name: control.value for name, control in controls.items()}
+        state = first | {name: control.value for name, control in controls.items()}
         for name in OF_TAU:
             controls[name].disabled = bool(FAMILIES[state["effects"]].own_priors)
         try:

@@ -108,15 +108,15 @@ def test_a_cell_answers_only_if_it_was_executed_without_error(source, key):
 
 CHECKING = """import dfsp
 
-evidence, counts, model = dfsp.robustness_analysis(study="A")
+given = dfsp.parameters.check(globals())
+counts, model = given.counts, given.model
 {}"""
 
 
 @pytest.mark.parametrize("shows", ["print(counts)", "print(model)", "print(counts)\nprint(model)"])
 def test_where_parameters_are_checked_only_what_is_printed_is_an_answer(shows):
-    cell = executed(CHECKING.format(shows).replace("robustness", "dose"))
-    again = executed(CHECKING.format(shows))
-    found = answers([cell, again])
+    cell = executed(CHECKING.format(shows))
+    found = answers([cell])
     done = {item for item, (_, where) in found.items() if where == cell.id}
     counts = {
         ("Step 1 A", "data variables"),
@@ -135,7 +135,7 @@ NOTEBOOKS = sorted((project_folder() / "notebooks").glob("0*.ipynb"))
 def test_the_cell_that_checks_parameters_answers_only_what_it_prints(path):
     cells = nbformat.read(path, 4).cells
     (checking,) = [
-        cell for cell in cells if cell.cell_type == "code" and "_analysis(" in cell.source
+        cell for cell in cells if cell.cell_type == "code" and "parameters.check(" in cell.source
     ]
     printed = "\n".join(re.findall(r"(?m)^print\(.*", checking.source))
     table = fill_checklist(cells, RECORD)
