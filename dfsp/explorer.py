@@ -22,7 +22,6 @@ from threadpoolctl import ThreadpoolController
 from dfsp.engine.distributions import NOTHING, Distribution, interpolate
 from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
-from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_table, without
@@ -33,7 +32,7 @@ from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
 from dfsp.plots import BLUE, DARK, FONT, ORANGE
 from dfsp.predictions import prior_of
-from dfsp.project import data_folder, project_folder
+from dfsp.project import project_folder
 from dfsp.summaries import describe_heterogeneity
 
 if TYPE_CHECKING:
@@ -310,13 +309,6 @@ def _table(table: str) -> Counts:
     return read_table(project_folder() / table)
 
 
-def _sets(folder: str) -> list[str]:
-    """Return the names of the evidence sets of a folder that has been read."""
-    place = project_folder() / folder if folder else data_folder()
-    cells, *_ = read_cells((place / "evidence_sets.csv").read_bytes())
-    return [str(name) for name in cells["evidence_set"].unique()]
-
-
 # Ticking a study in or out leaves the prior as it was
 @lru_cache(maxsize=64)
 def before(model: Model) -> Before:
@@ -402,7 +394,9 @@ def explorer(
     controls = {}
     if not table:
         controls = {
-            "evidence_set": widgets.Dropdown(options=_sets(folder), value=evidence_set),
+            "evidence_set": widgets.Dropdown(
+                options=_evidence(evidence_set, folder).sets, value=evidence_set
+            ),
             "outcome": widgets.Dropdown(options=list(OUTCOMES), value="objective_response"),
             "not_evaluable": widgets.Dropdown(options=RULES),
         }
