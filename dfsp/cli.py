@@ -212,7 +212,7 @@ def _page(fit: Fit) -> str:
     nargs=2,
     multiple=True,
     metavar="NAME VALUE",
-    help="Set a parameter of the notebook; may be repeated.",
+    help="Set a parameter of the notebook; may be repeated. See `dfsp parameters`.",
 )
 @click.option(
     "--folder",
