@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from dfsp.constants import DRAWS, SEED
+from dfsp.engine.nuts import MIN_DRAWS
 from dfsp.errors import DfspError, listed, unknown
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
@@ -104,7 +105,7 @@ class Parameters(BaseModel):
     """Those of these designs that are also fitted one by one."""
     at_each_truth: Whole = 200
     """Data sets simulated at each fixed truth for the coverage."""
-    draws: Simulated = DRAWS
+    draws: Annotated[int, Field(ge=MIN_DRAWS)] = DRAWS
     """NUTS draws in each of 4 chains."""
     seed: Annotated[int, Field(ge=0)] = SEED
     """Every random number derives from it."""

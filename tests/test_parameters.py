@@ -180,6 +180,17 @@ def test_without_dfsp_a_name_may_mean_something_else(tmp_path):
     assert "'death' is not known" in refused(path)[0]
 
 
+def test_none_and_names_that_are_not_declared_are_its_own_matter(tmp_path):
+    path = notebook(tmp_path / "s.ipynb", "seed = None\nn: int = 3", "import dfsp")
+    assert plan_run(path, {"seed": "None"}).values == {"seed": None}
+    assert refused(path, seed=-1) == ["seed = -1: give a whole number of 0 or more"]
+    r = nbformat.read(path, 4)
+    r.metadata = {"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}
+    nbformat.write(r, path)
+    with pytest.raises(DfspError, match="no kernel 'ir'"):  # and not the outcome
+        plan_run(path, {"outcome": "death"})
+
+
 def test_what_only_its_code_knows_is_not_asked_of_a_strangers_notebook(tmp_path):
     path = notebook(tmp_path / "s.ipynb", "table: str = ''\nevidence_set: str = ''", "import dfsp")
     assert plan_run(path, {"table": "beside.csv", "evidence_set": "mine"}).refused is None

@@ -147,16 +147,21 @@ def _rule_faults(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]
     """Say which values of the parameters cannot be used.
 
     A notebook that checks them itself gets the same verdict here, before its kernel starts. Any
-    other is held to the rule of each name alone, since only its code knows what goes together and
-    where its data are; and one without dfsp may mean something else by a name, as it does where
-    its own value breaks the rule.
+    other is held to the rule of each name that it declares, since only its code knows what goes
+    together, where its data are, and what None stands for; and one without dfsp may mean something
+    else by a name, as it does where its own value breaks the rule.
     """
     from dfsp.parameters import by_name, faults_of
 
     if notebook.checks:
         return faults_of(parameters)
-    own = {} if notebook.uses_dfsp else by_name(notebook.effective({}))
-    return [fault for name, fault in by_name(parameters).items() if name not in own]
+    given = {
+        name: value
+        for name, value in parameters.items()
+        if name in notebook.parameters and value is not None
+    }
+    other = {} if notebook.uses_dfsp else by_name(notebook.effective({}))
+    return [fault for name, fault in by_name(given).items() if name not in other]
 
 
 def plan_run(
