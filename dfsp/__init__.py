@@ -109,17 +109,6 @@ from dfsp.model.priors import (
     Uniform,
     tau_prior,
 )
-from dfsp.parameters import (
-    calibration_analysis,
-    categories_analysis,
-    dose_analysis,
-    evidence_analysis,
-    explorer_analysis,
-    planning_analysis,
-    response_analysis,
-    robustness_analysis,
-    safety_analysis,
-)
 from dfsp.predictions import (
     draws,
     events_in_new_study,
@@ -143,6 +132,7 @@ from dfsp.summaries import (
 )
 
 if TYPE_CHECKING:
+    from dfsp import parameters
     from dfsp.plots import (
         forest,
         plot_agreement,
@@ -184,11 +174,13 @@ def __getattr__(name: str) -> Any:
         return data_folder()
     if name in _FIGURES:
         return getattr(import_module(f"dfsp.{_FIGURES[name]}"), name)
+    if name == "parameters":  # loads pydantic
+        return import_module("dfsp.parameters")
     raise AttributeError(f"module 'dfsp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FIGURES, "DATA"])
+    return sorted([*globals(), *_FIGURES, "DATA", "parameters"])
 
 
 __all__ = [
@@ -228,8 +220,6 @@ __all__ = [
     "bayes_factors",
     "both_known",
     "calibrate",
-    "calibration_analysis",
-    "categories_analysis",
     "category_draws",
     "category_rates",
     "check_table",
@@ -270,12 +260,9 @@ __all__ = [
     "describe_store",
     "describe_totals",
     "describe_trust",
-    "dose_analysis",
     "draws",
     "effective_sample_size",
     "events_in_new_study",
-    "evidence_analysis",
-    "explorer_analysis",
     "fit",
     "fit_categories",
     "fit_cumulative",
@@ -298,9 +285,9 @@ __all__ = [
     "narrower",
     "observed",
     "operating_characteristics",
+    "parameters",
     "patient_weighted_rate",
     "plan",
-    "planning_analysis",
     "plot_agreement",
     "plot_categories",
     "plot_coverage",
@@ -326,9 +313,6 @@ __all__ = [
     "read_table",
     "record",
     "regress",
-    "response_analysis",
-    "robustness_analysis",
-    "safety_analysis",
     "sample_sizes",
     "save",
     "scenarios",

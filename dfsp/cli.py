@@ -212,7 +212,7 @@ def _page(fit: Fit) -> str:
     nargs=2,
     multiple=True,
     metavar="NAME VALUE",
-    help="Set a parameter of the notebook; may be repeated.",
+    help="Set a parameter of the notebook; may be repeated. See `dfsp parameters`.",
 )
 @click.option(
     "--folder",
@@ -333,6 +333,17 @@ def report_command(runs: Path) -> None:
     for line in records(runs)[1]:
         click.echo(f"{line}; left out", err=True)
     click.echo(f"see {_relative(write_report(runs))}")
+
+
+@cli.command("parameters")
+def parameters_command() -> None:
+    """List the parameters of notebooks: type, allowed values, meaning.
+
+    A value that its rule refuses is refused in every notebook that declares the name.
+    """
+    from dfsp.parameters import as_markdown
+
+    click.echo(as_markdown())
 
 
 def _checking(done: int, total: int) -> None:

@@ -22,7 +22,6 @@ from threadpoolctl import ThreadpoolController
 from dfsp.engine.distributions import NOTHING, Distribution, interpolate
 from dfsp.engine.posterior import FARTHEST, Posterior
 from dfsp.errors import DfspError
-from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_table, without
@@ -30,15 +29,20 @@ from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
-from dfsp.parameters import explorer_analysis
+from dfsp.parameters import Parameters, check
 from dfsp.plots import BLUE, DARK, FONT, ORANGE
 from dfsp.predictions import prior_of
-from dfsp.project import data_folder, project_folder
+from dfsp.project import project_folder
 from dfsp.summaries import describe_heterogeneity
 
 if TYPE_CHECKING:
     import ipywidgets
 
+STATE = (
+    "evidence_set", "folder", "table", "outcome", "not_evaluable", "drop", "mu_sd", "tau_family",
+    "tau_scale", "effects",
+)  # fmt: skip
+"""Parameters that make a state of the explorer."""
 RULES = ("no event", "excluded", "event")
 OF_EVIDENCE = ("evidence_set", "outcome", "not_evaluable")
 """Choices that a table of one's own does not have."""
@@ -49,6 +53,20 @@ MOST_TAU = 3.0
 BINS = 120
 LEVELS = 400
 """Quantiles of tau that stand for its prior in the drawing."""
+
+
+def start(given: Parameters) -> dict[str, Any]:
+    """Return the state that the explorer starts from: what is given, and no outcome with a table.
+
+    Raises
+    ------
+    DfspError
+        There is nothing to count.
+    """
+    state = given.model_dump(include=set(STATE))
+    if given.table:
+        state |= dict.fromkeys(OF_EVIDENCE, "")
+    return check(state).model_dump(include=set(STATE))
 
 
 def code_line(
@@ -291,13 +309,6 @@ def _table(table: str) -> Counts:
     return read_table(project_folder() / table)
 
 
-def _sets(folder: str) -> list[str]:
-    """Return the names of the evidence sets of a folder that has been read."""
-    place = project_folder() / folder if folder else data_folder()
-    cells, *_ = read_cells((place / "evidence_sets.csv").read_bytes())
-    return [str(name) for name in cells["evidence_set"].unique()]
-
-
 # Ticking a study in or out leaves the prior as it was
 @lru_cache(maxsize=64)
 def before(model: Model) -> Before:
@@ -363,7 +374,7 @@ def explorer(
     ----------
     evidence_set : str
     tau_scale : float
-        Where the slider of tau's prior scale starts (logit scale), 0.1 to 3.
+        Where the slider of tau's prior scale starts (logit scale).
     folder : str
         Evidence tables of one's own instead of `data/`; a relative path starts at the project's
         folder.
@@ -377,21 +388,24 @@ def explorer(
     """
     import ipywidgets as widgets
 
-    start = explorer_analysis(
-        evidence_set=evidence_set, tau_scale=tau_scale, folder=folder, table=table
-    )
+    given = {"evidence_set": evidence_set, "tau_scale": tau_scale, "folder": folder, "table": table}
+    first = start(check(given))
     picture = Picture()
     controls = {}
     if not table:
         controls = {
-            "evidence_set": widgets.Dropdown(options=_sets(folder), value=evidence_set),
+            "evidence_set": widgets.Dropdown(
+                options=_evidence(evidence_set, folder).sets, value=evidence_set
+            ),
             "outcome": widgets.Dropdown(options=list(OUTCOMES), value="objective_response"),
             "not_evaluable": widgets.Dropdown(options=RULES),
         }
     controls |= {
         "mu_sd": widgets.FloatSlider(value=2.0, min=0.5, max=5, step=0.1),
         "tau_family": widgets.Dropdown(options=list(TAU_FAMILIES), value="half-normal"),
-        "tau_scale": widgets.FloatSlider(value=tau_scale, min=0.1, max=3, step=0.1),
+        "tau_scale": widgets.FloatSlider(
+            value=tau_scale, min=min(0.1, tau_scale), max=max(3, tau_scale), step=0.1
+        ),
         "effects": widgets.Dropdown(options=list(FAMILIES)),
     }
     for name, control in controls.items():
@@ -427,7 +441,7 @@ def explorer(
 
     def show() -> None:
         watch = Stopwatch()
-        state = start | {name: control.value for name, control in controls.items()}
+        state = first | {name: control.value for name, control in controls.items()}
         for name in OF_TAU:
             controls[name].disabled = bool(FAMILIES[state["effects"]].own_priors)
         try:

@@ -1,529 +1,389 @@
 """What the notebooks' parameters mean, and whether their values can be used.
 
-Each notebook hands all its parameters to one function here, in the cell after they are set;
-`dfsp run` calls the same function before it starts a kernel.
+`Parameters` holds one rule for each name: type, bounds, meaning. `dfsp run` holds every notebook
+that declares a name to its rule before a kernel starts. A notebook's second cell calls `check`,
+which also sees which values cannot go together and whether the data named are there.
+
+pydantic takes a while to import: only what checks parameters imports this module.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, cast, get_args
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from dfsp.constants import DRAWS, SEED
+from dfsp.engine.nuts import MIN_DRAWS
 from dfsp.errors import DfspError, listed, unknown
-from dfsp.evidence.load import Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.tables import Counts, read_table, without
-from dfsp.fitting import Engine
-from dfsp.model.effects import NormalEffects, effects_of
+from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
-from dfsp.model.priors import Normal, tau_prior
+from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, tau_prior
 from dfsp.project import project_folder
 
-EXPLORER_START: dict[str, Any] = {
-    "evidence_set": "reconciled",
-    "folder": "",
-    "table": "",
-    "outcome": "objective_response",
-    "not_evaluable": "no event",
-    "drop": (),
-    "mu_sd": 2.0,
-    "tau_family": "half-normal",
-    "tau_scale": 1.0,
-    "effects": "normal",
-}
+
+@dataclass(frozen=True)
+class OneOf:
+    """The rule that a text is one of those known, which may become more while Python runs."""
+
+    known: Collection[str]
+
+    def __call__(self, value: str) -> str:
+        """Return the text, if it is known."""
+        if value not in self.known:
+            raise ValueError(unknown([value], [each or '""' for each in self.known]))
+        return value
 
 
-def evidence_analysis(*, evidence_set: str, folder: str = "") -> Evidence:
-    """Return the evidence that `01_evidence` is about.
+Positive = Annotated[float, Field(gt=0, le=LARGE)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Whole = Annotated[int, Field(ge=1)]
+Simulated = Annotated[int, Field(ge=100)]
 
-    Parameters
-    ----------
-    evidence_set : str
-    folder : str
-        A folder with one's own evidence tables; a relative path starts at the project's folder.
-        The project's own if empty.
 
-    Raises
-    ------
-    DfspError
-        The set is not known or its tables are faulty.
+class Parameters(BaseModel):
+    """The parameters of notebooks, each with its rule, and what follows from them.
+
+    A notebook declares some of them; the others have the values that are written here.
     """
-    return _evidence(evidence_set, folder)
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    evidence_set: str = "reconciled"
+    """Set named in data/evidence_sets.csv."""
+    totals_set: str = "review"
+    """Set with totals of adverse events."""
+    folder: str = ""
+    """Folder with evidence tables, instead of data/."""
+    table: str = ""
+    """Table with study, events, total, instead of the evidence."""
+    outcome: Annotated[str, AfterValidator(OneOf([*OUTCOMES, ""]))] = "objective_response"
+    """What is counted; empty with a table."""
+    not_evaluable: Annotated[str, AfterValidator(OneOf([*get_args(NotEvaluable), ""]))] = "no event"
+    """What a patient who could not be evaluated counts as; empty with a table."""
+    drop: str | list[str] | tuple[str, ...] = ()
+    """Studies left out; in one text, a vertical bar stands between them."""
+    study: str = ""
+    """Study marked in figures; empty: the one that moves the typical rate most."""
+    mu_sd: Positive = 2.0
+    """Standard deviation of the normal prior of mu, logit scale."""
+    tau_family: Annotated[str, AfterValidator(OneOf(TAU_FAMILIES))] = "half-normal"
+    """Family of the prior of tau."""
+    tau_scale: Positive = 1.0
+    """Scale of the prior of tau, logit scale."""
+    effects: Annotated[str, AfterValidator(OneOf(FAMILIES))] = "normal"
+    """Family of the study effects, with its default parameters."""
+    coefficient_sd: Positive = 1.0
+    """Standard deviation of the normal prior of every coefficient, logit scale."""
+    margin: Fraction = 0.1
+    """Rates closer than this are practically equal."""
+    threshold: Fraction = 0.4
+    """Rate that the analyses are held against."""
+    patients: Whole = 20
+    """Newly treated patients."""
+    n: Whole = 20
+    """Patients of the planned trial."""
+    robust_weight: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Probability that the next trial is unlike the evidence."""
+    p0: Fraction = 0.3
+    """Rate that the planned trial is to exceed."""
+    data_sets: Simulated = 10_000
+    """Data sets simulated for the calibration."""
+    through_fit: Simulated = 500
+    """Those of these designs that are also fitted one by one."""
+    at_each_truth: Whole = 200
+    """Data sets simulated at each fixed truth for the coverage."""
+    draws: Annotated[int, Field(ge=MIN_DRAWS)] = DRAWS
+    """NUTS draws in each of 4 chains."""
+    seed: Annotated[int, Field(ge=0)] = SEED
+    """Every random number derives from it."""
+    engine: Annotated[str, AfterValidator(OneOf(["exact", "both"]))] = "both"
+    """Exact numbers alone, or draws of NUTS beside them."""
+
+    @property
+    def place(self) -> Path | None:
+        """The folder of the evidence; None for the project's own."""
+        return project_folder() / self.folder if self.folder else None
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The evidence set."""
+        return load_evidence(self.evidence_set, folder=self.place)
+
+    @cached_property
+    def totals(self) -> Evidence:
+        """The evidence set with totals of adverse events."""
+        return load_evidence(self.totals_set)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Events and totals of the studies: of the table if there is one, else of the evidence."""
+        if not self.table:
+            rule = cast(NotEvaluable, self.not_evaluable)
+            return count(self.evidence, self.outcome, not_evaluable=rule, drop=self.drop)
+        said = self.model_fields_set
+        if ("outcome" in said and self.outcome) or ("not_evaluable" in said and self.not_evaluable):
+            raise DfspError(
+                "with a table of one's own, outcome and not_evaluable say nothing: "
+                "set both to an empty string"
+            )
+        if self.folder:
+            raise DfspError("table and folder are both given; leave one of them empty")
+        return without(read_table(project_folder() / self.table), self.drop)
+
+    @property
+    def source(self) -> Evidence | Counts:
+        """What the counts are made from: the evidence, or the table itself."""
+        return self.counts if self.table else self.evidence
+
+    @cached_property
+    def model(self) -> Model:
+        """Priors and study effects."""
+        prior = tau_prior(self.tau_family, scale=self.tau_scale)
+        return Model(Normal(0, self.mu_sd), prior, effects_of(self.effects))
+
+    @cached_property
+    def coefficient(self) -> Normal:
+        """The prior of every coefficient, logit scale."""
+        return Normal(0, self.coefficient_sd)
 
 
-def response_analysis(
-    *,
-    evidence_set: str,
-    table: str,
-    outcome: str,
-    not_evaluable: NotEvaluable | Literal[""],
-    drop: str | Sequence[str],
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    draws: int,
-    seed: int,
-    engine: Engine,
-    folder: str = "",
-    effects: str = "normal",
-) -> tuple[Counts, Model]:
-    """Return the counts and the model that `02_response` is about.
-
-    Parameters
-    ----------
-    evidence_set, outcome, not_evaluable, drop
-        As in `dfsp.count`; `drop` holds names separated by `|`, or is a list of them.
-    table : str
-        Instead: a CSV with columns study, events, total. A relative path starts at the project's
-        folder. `outcome` and `not_evaluable` are then left empty.
-    mu_sd, tau_scale : float
-        Scales of the priors on the logit scale.
-    tau_family : str
-    draws, seed : int
-    engine : {"exact", "nuts", "both"}
-    folder : str
-        As in `evidence_analysis`.
-    effects : str
-        Family of the study effects with its default parameters, see `dfsp.Model`.
-
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults: list[str] = []
-    if engine not in get_args(Engine):
-        faults.append(f"engine = {engine!r}: use one of {', '.join(get_args(Engine))}")
-    elif engine == "nuts":
-        faults.append("engine = 'nuts': this notebook needs the exact engine; use exact or both")
-    faults += _whole_faults(draws=(draws, 100), seed=(seed, 0))
-    model = _model(mu_sd, tau_family, tau_scale, faults, effects)
-    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults, folder)
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return counts, model
+# ---------------------------------------------------------------- one rule a name
 
 
-def categories_analysis(
-    *,
-    evidence_set: str,
-    not_evaluable: str,
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    draws: int,
-    seed: int,
-    engine: str,
-) -> tuple[Evidence, Model]:
-    """Return the evidence and the model of every question that `03_categories` is about.
-
-    Parameters
-    ----------
-    evidence_set, mu_sd, tau_family, tau_scale, draws, seed
-        As in `response_analysis`.
-    not_evaluable : {"no event", "excluded"}
-    engine : {"exact", "both"}
-        `"both"` samples the cumulative model too.
-
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
-    if engine not in ("exact", "both"):
-        faults.append(f"engine = {engine!r}: use exact or both")
-    if not_evaluable not in ("no event", "excluded"):
-        faults.append(
-            f"not_evaluable = {not_evaluable!r}: use no event or excluded; a patient who could not "
-            "be evaluated is in no category"
-        )
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    evidence = None
-    try:
-        evidence = load_evidence(evidence_set)
-        if not (evidence.rows["measure"] == "response").any():
-            faults.append(f"evidence_set = {evidence_set!r}: it has no response counts")
-    except DfspError as error:
-        faults.append(str(error))
-    if evidence is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return evidence, model
-
-
-def dose_analysis(
-    *,
-    evidence_set: str,
-    outcome: str,
-    not_evaluable: NotEvaluable,
-    drop: str | Sequence[str],
-    coefficient_sd: float,
-    margin: float,
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    draws: int,
-    seed: int,
-    engine: str,
-) -> tuple[Counts, Model, Normal]:
-    """Return the counts, the model and the coefficients' prior that `04_dose` is about.
+def by_name(values: Mapping[str, object]) -> dict[str, str]:
+    """Say which values their own rules refuse.
 
     Parameters
     ----------
-    evidence_set, outcome, not_evaluable, drop, mu_sd, tau_family, tau_scale, draws, seed
-        As in `response_analysis`.
-    coefficient_sd : float
-        Standard deviation of the normal prior of every coefficient, logit scale.
-    margin : float
-        Rates closer than this are practically equal; between 0 and 1.
-    engine : {"exact", "both"}
-
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults = _whole_faults(draws=(draws, 100), seed=(seed, 0))
-    if engine not in ("exact", "both"):
-        faults.append(f"engine = {engine!r}: use exact or both")
-    if outcome == "surgery":
-        faults.append(
-            "outcome = 'surgery': planned and salvage surgery are different outcomes and are not "
-            "averaged; 05_safety_and_surgery shows them apart"
-        )
-    if not isinstance(margin, float) or not 0 < margin < 1:
-        faults.append(f"margin = {margin!r}: give a difference of rates between 0 and 1")
-    coefficient = Normal(0, 1)
-    try:
-        coefficient = Normal(0, coefficient_sd)
-    except DfspError as error:
-        faults.append(f"coefficient_sd: {error}")
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    counts = _counts(evidence_set, "", outcome, not_evaluable, drop, faults)
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return counts, model, coefficient
-
-
-def safety_analysis(
-    *,
-    evidence_set: str,
-    totals_set: str,
-    patients: int,
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-) -> tuple[Evidence, Evidence, Model]:
-    """Return per-cohort evidence, that of the totals, and the model of `05_safety_and_surgery`.
-
-    Parameters
-    ----------
-    evidence_set, totals_set : str
-        Sets with surgery counts by cohort, and with the totals of adverse events.
-    patients : int
-        Newly treated, 1 or more.
-    mu_sd, tau_family, tau_scale
-        As in `response_analysis`.
-
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults = _whole_faults(patients=(patients, 1))
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    found = []
-    for name, value, measure in (
-        ("evidence_set", evidence_set, "surgery"),
-        ("totals_set", totals_set, "any_adverse_event"),
-    ):
-        try:
-            evidence = load_evidence(value)
-            if not (evidence.rows["measure"] == measure).any():
-                faults.append(f"{name} = {value!r}: it has no counts of {measure}")
-            found.append(evidence)
-        except DfspError as error:
-            faults.append(f"{name}: {error}")
-    if faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return found[0], found[1], model
-
-
-def robustness_analysis(
-    *,
-    evidence_set: str,
-    table: str = "",
-    outcome: str,
-    not_evaluable: NotEvaluable | Literal[""],
-    study: str,
-    threshold: float,
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    seed: int,
-    folder: str = "",
-) -> tuple[Evidence | Counts, Counts, Model, Path | None]:
-    """Return what `06_robustness` starts from.
-
-    Parameters
-    ----------
-    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed, folder
-        As in `response_analysis`.
-    study : str
-        The study that is marked in the picture of all subsets; empty: the one that moves the
-        typical rate most.
-    threshold : float
-        A rate between 0 and 1.
+    values : mapping of str to object
+        By name; names without a rule may be anything.
 
     Returns
     -------
-    source : Evidence or Counts
-        The evidence; with a table of one's own its counts.
-    counts : Counts
-    model : Model
-    place : Path or None
-        The folder of the evidence; None for the project's own.
+    dict of str to str
+        By name, what was found and what is allowed.
 
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
+    Examples
+    --------
+    >>> by_name({"tau_scale": -5, "whatever": -5})
+    {'tau_scale': 'tau_scale = -5: give a number above 0 and at most 1e+09'}
     """
-    faults = _whole_faults(seed=(seed, 0))
-    if not isinstance(threshold, float) or not 0 < threshold < 1:
-        faults.append(f"threshold = {threshold!r}: give a rate between 0 and 1")
-    if tau_family == "fixed":
-        faults.append("tau_family = 'fixed': a fixed tau has no sensitivity; use another family")
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults, folder)
-    name: object = study  # a notebook's parameters are of any type
-    if not isinstance(name, str):
-        faults.append(f"study = {study!r}: give a text")
-    elif counts is not None and study and study not in set(counts.table["study"]):
-        faults.append(f"study: {unknown([study], counts.table['study'])}")
-    if counts is not None and len(counts.table) < 3:
-        faults.append(f"{len(counts.table)} studies: leaving two out needs three or more")
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    source = counts if table else _evidence(evidence_set, folder)
-    return source, counts, model, project_folder() / folder if folder else None
+    try:
+        Parameters.model_validate(_known(values))
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): each.get("ctx", {}) for each in error.errors()}
+    else:
+        return {}
+    return {
+        name: f"{name}: {found['error']}" if "error" in found else _refusal(name, values[name])
+        for name, found in wrong.items()
+    }
 
 
-def calibration_analysis(
-    *,
-    evidence_set: str,
-    table: str,
-    outcome: str,
-    not_evaluable: NotEvaluable | Literal[""],
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    data_sets: int,
-    through_fit: int,
-    at_each_truth: int,
-    seed: int,
-) -> tuple[Counts, Model]:
-    """Return the design and the model that `07_calibration` is about.
+def _known(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: values[name] for name in Parameters.model_fields if name in values}
+
+
+def _refusal(name: str, value: object) -> str:
+    kind, bounds = _kind_and_bounds(Parameters.model_fields[name])
+    return f"{name} = {value!r}: give a {kind} {bounds}".rstrip()
+
+
+def _kind_and_bounds(field: FieldInfo) -> tuple[str, str]:
+    """Return the words for the type of a parameter and for its bounds, which it may not have."""
+    kinds = {str: "text", float: "number", int: "whole number"}
+    kind = kinds.get(cast(type, field.annotation), "text or a list of texts")
+    words = {"gt": "above {:g}", "ge": "of {:g} or more", "lt": "below {:g}", "le": "at most {:g}"}
+    bounds = [
+        word.format(getattr(each, name))
+        for name, word in words.items()
+        for each in field.metadata
+        if hasattr(each, name)
+    ]
+    return kind, " and ".join(bounds)
+
+
+def rules() -> list[tuple[str, str, str, str]]:
+    """Return the name of every parameter, its type, which values it may have, and its meaning.
+
+    Examples
+    --------
+    >>> [row for row in rules() if row[0] == "p0"]
+    [('p0', 'number', 'above 0 and below 1', 'Rate that the planned trial is to exceed.')]
+    """
+    rows = []
+    for name, field in Parameters.model_fields.items():
+        kind, bounds = _kind_and_bounds(field)
+        for each in field.metadata:
+            if isinstance(each, AfterValidator) and isinstance(each.func, OneOf):
+                bounds = ", ".join(name or '""' for name in each.func.known)
+        rows.append((name, kind, bounds.removeprefix("of "), field.description or ""))
+    return rows
+
+
+def as_markdown() -> str:
+    """Return a table of every rule, which can be read as it is and as Markdown."""
+    rows = [("parameter", "type", "allowed", "meaning"), *rules()]
+    rows.insert(1, ("---",) * 4)
+    # Long lists go over their column, so that the rest stays on a screen.
+    widths = [min(max(map(len, column)), 26) for column in zip(*rows, strict=True)]
+    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
+
+
+# ---------------------------------------------------------------- values that go together
+
+
+Refusal = Callable[[Parameters, Set[str]], None]
+"""Raises a DfspError for parameters that do not go together; told which a notebook declares."""
+
+_TOGETHER: list[tuple[frozenset[str], Refusal]] = []
+"""Each beside the names whose values have to be usable before it can tell."""
+
+
+def check(values: Mapping[str, object]) -> Parameters:
+    """Return a notebook's parameters, if they can be used; its second cell gives `globals()`.
 
     Parameters
     ----------
-    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, seed
-        As in `response_analysis`; the events of the counts are not used.
-    data_sets, through_fit, at_each_truth : int
-        How many data sets are simulated.
+    values : mapping of str to object
+        By name; what is no parameter is left aside.
 
     Raises
     ------
     DfspError
-        With every parameter that cannot be used.
+        With everything that cannot be used.
+
+    Examples
+    --------
+    >>> given = check({"tau_scale": 0.5, "outcome": "progression", "evidence_set": "reconciled"})
+    >>> print(given.model)
+    mu ~ Normal(mean 0, sd 2), tau ~ HalfNormal(scale 0.5), normal effects
+    >>> given.counts.label
+    'progression'
     """
-    faults = _whole_faults(
-        data_sets=(data_sets, 100),
-        through_fit=(through_fit, 100),
-        at_each_truth=(at_each_truth, 1),
-        seed=(seed, 0),
-    )
-    model = _model(mu_sd, tau_family, tau_scale, faults)
-    if tau_family == "fixed":
-        faults.append("tau_family = 'fixed': the control needs a prior of tau; use another family")
-    counts = _counts(evidence_set, table, outcome, not_evaluable, "", faults)
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return counts, model
-
-
-def explorer_analysis(
-    *, evidence_set: str, tau_scale: float, folder: str = "", table: str = ""
-) -> dict[str, Any]:
-    """Return the state that `explore` starts from.
-
-    Parameters
-    ----------
-    evidence_set, folder, table
-        As in `response_analysis`; a table has no outcome and no rule for patients not evaluable.
-    tau_scale : float
-        Scale of the half-normal prior of tau (logit scale), 0.1 to 3.
-
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults: list[str] = []
-    if not (_number(tau_scale) and 0.1 <= tau_scale <= 3):
-        faults.append(f"tau_scale = {tau_scale!r}: give a number from 0.1 to 3")
-    start = EXPLORER_START | {"evidence_set": evidence_set, "tau_scale": tau_scale}
-    start |= {"folder": folder, "table": table}
-    if table:
-        start |= {"evidence_set": "", "outcome": "", "not_evaluable": ""}
-    outcome, rule = start["outcome"], start["not_evaluable"]
-    _counts(start["evidence_set"], table, outcome, rule, "", faults, folder)
+    given, faults = _judged(values)
     if faults:
         raise listed("parameters", "these cannot be used", faults)
-    return start
+    return given
 
 
-def planning_analysis(
-    *,
-    evidence_set: str,
-    table: str,
-    outcome: str,
-    not_evaluable: str,
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    robust_weight: float,
-    n: int,
-    p0: float,
-    folder: str = "",
-    drop: str | Sequence[str] = "",
-    effects: str = "normal",
-) -> tuple[Counts, Model]:
-    """Return the counts and the model that `08_planning` starts from.
+def faults_of(values: Mapping[str, object]) -> list[str]:
+    """Return everything that `check` refuses, one fault each."""
+    return _judged(values)[1]
 
-    Parameters
-    ----------
-    evidence_set, table, outcome, not_evaluable, mu_sd, tau_family, tau_scale, folder, drop, effects
-        As in `response_analysis`.
-    robust_weight : float
-        Prior probability that the next trial is unlike the evidence, 0 to below 1.
-    n : int
-        Patients of the planned trial, 1 or more.
-    p0 : float
-        Rate to be exceeded, between 0 and 1.
 
-    Raises
-    ------
-    DfspError
-        With every parameter that cannot be used.
-    """
-    faults = _whole_faults(n=(n, 1))
-    for name, value, good, allowed in (
-        (
-            "robust_weight",
-            robust_weight,
-            _number(robust_weight) and 0 <= robust_weight < 1,
-            "from 0 to below 1",
-        ),
-        ("p0", p0, _number(p0) and 0 < p0 < 1, "between 0 and 1"),
+def _judged(values: Mapping[str, object]) -> tuple[Parameters, list[str]]:
+    """Return the parameters that can be used on their own, and all faults, each once."""
+    declared, wrong = _known(values), by_name(values)
+    given = Parameters.model_validate(
+        {name: value for name, value in declared.items() if name not in wrong}
+    )
+    faults = list(wrong.values())
+    for names, refuse in _TOGETHER:
+        if not wrong.keys() & names:
+            try:
+                refuse(given, declared.keys())
+            except DfspError as error:
+                faults.append(str(error))
+    return given, list(dict.fromkeys(faults))
+
+
+def _together(*names: str) -> Callable[[Refusal], Refusal]:
+    """Let a function refuse values of these names, where each can be used on its own."""
+
+    def enter(refuse: Refusal) -> Refusal:
+        _TOGETHER.append((frozenset(names), refuse))
+        return refuse
+
+    return enter
+
+
+_PRIORS = ("mu_sd", "tau_family", "tau_scale", "effects")
+_EVIDENCE = ("evidence_set", "folder", "table")
+
+
+@_together(*_PRIORS)
+def _model(given: Parameters, declared: Set[str]) -> None:
+    try:
+        _ = given.model
+    except DfspError as error:
+        raise DfspError(f"{', '.join(_PRIORS)}: {error}") from None
+
+
+@_together("coefficient_sd")
+def _coefficient(given: Parameters, declared: Set[str]) -> None:
+    _ = given.coefficient
+
+
+@_together("tau_family")
+def _known_tau(given: Parameters, declared: Set[str]) -> None:
+    for name, why in (
+        ("threshold", "a fixed tau has no sensitivity"),
+        ("data_sets", "the control needs a prior of tau"),
     ):
-        if not good:
-            faults.append(f"{name} = {value!r}: give a number {allowed}")
-    model = _model(mu_sd, tau_family, tau_scale, faults, effects)
-    counts = _counts(evidence_set, table, outcome, not_evaluable, drop, faults, folder)
-    if counts is None or faults:
-        raise listed("parameters", "these cannot be used", faults)
-    return counts, model
+        if name in declared and given.tau_family == "fixed":
+            raise DfspError(f"tau_family = 'fixed': {why}; use another family")
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+@_together("outcome")
+def _averaged(given: Parameters, declared: Set[str]) -> None:
+    if "margin" in declared and given.outcome == "surgery":
+        raise DfspError(
+            "outcome = 'surgery': planned and salvage surgery are different outcomes and are not "
+            "averaged; 05_safety_and_surgery shows them apart"
+        )
 
 
-def _whole_faults(**limits: tuple[int, int]) -> list[str]:
-    """Say which values are no whole numbers of at least their limit; name=(value, limit)."""
-    return [
-        f"{name} = {value!r}: give a whole number of {least} or more"
-        for name, (value, least) in limits.items()
-        if not isinstance(value, int) or isinstance(value, bool) or value < least
-    ]
+@_together("not_evaluable")
+def _categories(given: Parameters, declared: Set[str]) -> None:
+    asked = "not_evaluable" in declared and "outcome" not in declared
+    if asked and given.not_evaluable not in ("no event", "excluded"):
+        raise DfspError(
+            f"not_evaluable = {given.not_evaluable!r}: use no event or excluded; a patient who "
+            "could not be evaluated is in no category"
+        )
 
 
-def _model(
-    mu_sd: float,
-    tau_family: str,
-    tau_scale: float,
-    faults: list[str],
-    effects: str = "normal",
-) -> Model:
-    """Return the model; what cannot be used is added to `faults`."""
-    try:
-        own = effects_of(effects)
-    except DfspError as error:
-        faults.append(f"effects: {error}")
-        own = NormalEffects()
-    try:
-        return Model(Normal(0, mu_sd), tau_prior(tau_family, scale=tau_scale), own)
-    except DfspError as error:
-        faults.append(f"mu_sd, tau_family, tau_scale: {error}")
-        return Model()
+@_together(*_EVIDENCE)
+def _measured(given: Parameters, declared: Set[str]) -> None:
+    """Refuse a set that is not there, or that does not measure what is asked without an outcome."""
+    if "evidence_set" in declared and not given.table:
+        evidence = given.evidence
+        if "outcome" not in declared:
+            measure = "surgery" if "totals_set" in declared else "response"
+            _needs("evidence_set", evidence, measure)
 
 
-def _counts(
-    evidence_set: str,
-    table: str,
-    outcome: str,
-    not_evaluable: str,
-    drop: str | Sequence[str],
-    faults: list[str],
-    folder: str = "",
-) -> Counts | None:
-    """Return the counts; what cannot be used is added to `faults`."""
-    texts = {
-        "evidence_set": evidence_set,
-        "table": table,
-        "outcome": outcome,
-        "not_evaluable": not_evaluable,
-        "drop": drop,
-        "folder": folder,
-    }
-    if isinstance(drop, (list, tuple)) and all(isinstance(name, str) for name in drop):
-        del texts["drop"]
-    no_texts = [f"{n} = {v!r}: give a text" for n, v in texts.items() if not isinstance(v, str)]
-    if no_texts:
-        faults += no_texts
-        return None
-    try:
-        if table:
-            if outcome or not_evaluable:
-                raise DfspError(
-                    "with a table of one's own, outcome and not_evaluable say nothing: "
-                    "set both to an empty string"
-                )
-            if folder:
-                raise DfspError("table and folder are both given; leave one of them empty")
-            return without(read_table(project_folder() / table), drop)
-        rule = cast(NotEvaluable, not_evaluable)
-        return count(_evidence(evidence_set, folder), outcome, not_evaluable=rule, drop=drop)
-    except DfspError as error:
-        faults.append(str(error))
-        return None
+@_together("totals_set")
+def _totals(given: Parameters, declared: Set[str]) -> None:
+    if "totals_set" in declared:
+        _needs("totals_set", given.totals, "any_adverse_event")
 
 
-def _evidence(evidence_set: str, folder: str) -> Evidence:
-    if not isinstance(folder, str):
-        raise DfspError(f"folder = {folder!r}: give a text")
-    return load_evidence(evidence_set, folder=project_folder() / folder if folder else None)
+def _needs(name: str, evidence: Evidence, measure: str) -> None:
+    if not (evidence.rows["measure"] == measure).any():
+        raise DfspError(f"{name} = {evidence.name!r}: it has no counts of {measure}")
 
 
-ANALYSES: Mapping[str, Callable[..., Any]] = {
-    "01_evidence": evidence_analysis,
-    "02_response": response_analysis,
-    "03_categories": categories_analysis,
-    "04_dose": dose_analysis,
-    "05_safety_and_surgery": safety_analysis,
-    "06_robustness": robustness_analysis,
-    "07_calibration": calibration_analysis,
-    "08_planning": planning_analysis,
-    "explore": explorer_analysis,
-}
-"""By notebook, the function that its second cell calls with all its parameters."""
+@_together(*_EVIDENCE, "outcome", "not_evaluable", "drop", "study")
+def _counted(given: Parameters, declared: Set[str]) -> None:
+    if "outcome" not in declared and not given.table:
+        return
+    studies = given.counts.table["study"].to_list()
+    if given.study and given.study not in studies:
+        raise DfspError(f"study: {unknown([given.study], studies)}")
+    if "study" in declared and len(studies) < 3:
+        raise DfspError(f"{len(studies)} studies: leaving two out needs three or more")

@@ -1,20 +1,22 @@
 """The checklist is filled from what a run did, and from nothing else."""
 
+import ast
 import json
-import re
 
 import nbformat
 import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 import dfsp
 from dfsp.engine import nuts as sampling
 from dfsp.evidence.appraisals import JBI_ITEMS, appraise
+from dfsp.parameters import Parameters
 from dfsp.plots import forest
 from dfsp.project import project_folder
 from dfsp.runs import record as runs
-from dfsp.runs.checklist import ITEMS, NOT_DONE, fill_checklist
+from dfsp.runs.checklist import NOT_DONE, READERS, fill_checklist, items
+from dfsp.runs.models import Record
 
 RECORD = {
     "notebook": "n.ipynb",
@@ -25,28 +27,25 @@ RECORD = {
     "engine": None,
     "seed": None,
     "checks": [],
+    "status": "complete",
+    "model": None,
     "figures": [],
+    "tables": [],
     "parameters": {},
+    "effective_parameters": {},
     "draws": None,
     "appraisal": None,
 }
 
 
-def executed(source, *, error=False):
-    cell = new_code_cell(source)
-    fault = {"ename": "E", "evalue": "e", "traceback": []}
-    cell.outputs = [new_output("error", **fault) if error else new_output("stream", text="1")]
-    return cell
-
-
-def answers(cells, **record):
+def answers(cells=(), **record):
     table = fill_checklist(cells, RECORD | record)
     return {(row.item, row.asks): (row.answer, row.cell) for row in table.itertuples()}
 
 
 def test_the_items_of_prisma_that_a_synthesis_speaks_to_are_all_there():
     # Page 2021, doi:10.1136/bmj.n71: methods 11, 13a-13f, 14, 15; results 18, 20a-20d, 21, 22.
-    numbers = [item.number for item in ITEMS if item.guideline == "PRISMA 2020"]
+    numbers = [each.item for each in items() if each.guideline == "PRISMA 2020"]
     assert numbers == [
         "11", "13a", "13b", "13c", "13d", "13e", "13f", "14", "15",
         "18", "20a", "20b", "20c", "20d", "21", "22",
@@ -55,7 +54,7 @@ def test_the_items_of_prisma_that_a_synthesis_speaks_to_are_all_there():
 
 def test_every_step_of_barg_is_there():
     # Kruschke 2021, doi:10.1038/s41562-021-01177-7, Table 1: a preamble and six steps.
-    steps = dict.fromkeys(item.number for item in ITEMS if item.guideline == "BARG")
+    steps = dict.fromkeys(each.item for each in items() if each.guideline == "BARG")
     letters = {"Preamble": "AB", 1: "ABCDE", 2: "ABCD", 3: "ABC", 4: "ABCDE", 5: "ABCDE"}
     assert list(steps) == [
         *(f"{'' if step == 'Preamble' else 'Step '}{step} {letter}"
@@ -78,83 +77,87 @@ def test_nothing_done_is_said_so():
     assert rest == {NOT_DONE, unknown, f"per study: {unknown}; per outcome: not done"}
 
 
+JUDGED = [{"study": name, "risk_of_bias": "1 yes", "certainty": "low"} for name in "AB"]
+
+
+# What the record of a run holds, and which items it then answers with what.
 @pytest.mark.parametrize(
-    ("source", "key"),
+    ("record", "key", "answer"),
     [
-        ("print(dfsp.leave_one_out(fit))", ("20d", "results: sensitivity analyses")),
-        ("forest = dfsp.forest(fit)", ("13c", "tables and figures of the results")),
-        ("dfsp.plot_predictive(fit, check);", ("Step 3 A", "posterior predictive check")),
-        ("print(dfsp.describe_heterogeneity(fit))", ("20b", "results of the synthesis, and heterogeneity")),
-        ("dfsp.plot_prior(prior);", ("Step 1 E", "prior predictive check")),
-        ("average = dfsp.average(fits)", ("Step 3 C", "Bayes factors and posterior model probabilities")),
-        ("pairs = dfsp.contrasts(slope, margin)", ("Step 4 C", "limits of a region of practical equivalence")),
-        ("print(dfsp.bayes_factors(doses, x))", ("Step 5 D", "sensitivity: Bayes factors and model probabilities")),
-        ("picture = dfsp.plot_dose(counts, slope)", ("13c", "tables and figures of the results")),
-        ("print(dfsp.shown(dfsp.contrasts(slope, 0.1)))", ("Step 3 B", "summary of the posterior")),
-        ("print(dfsp.describe_regression(slope))", ("Step 3 B", "summary of the posterior")),
-        ("print(dfsp.describe_average(average))", ("Step 3 B", "summary of the posterior")),
-        ("print(slope.rates.round(2))", ("Step 4 E", "estimated values beside decisions")),
-        ("print(dfsp.plan(fit.exact, prior, n=[20], p0=0.3))", ("Step 4 A", "why decisions are made, and by which criteria")),
-        ("print(dfsp.prior_grid(counts))", ("Step 5 A", "sensitivity: broad priors")),
-        ("print(dfsp.describe_multiverse(m, 0.4))", ("Step 5 E", "sensitivity: decisions")),
+        ({"tables": ["leave_one_out.csv"]}, ("20d", "results: sensitivity analyses"),
+         "studies left out, or other choices: leave_one_out.csv"),
+        ({"figures": ["forest.svg", "forest.png"]}, ("13c", "tables and figures of the results"),
+         "forest.svg, forest.png"),
+        ({"figures": ["predictive.svg"], "tables": ["predictive.csv"]},
+         ("Step 3 A", "posterior predictive check"),
+         "replicated beside observed counts: predictive.csv, predictive.svg"),
+        ({"tables": ["summary.csv"]}, ("20b", "results of the synthesis, and heterogeneity"),
+         "rates with intervals, and how much studies differ: summary.csv"),
+        ({"figures": ["prior.svg"]}, ("Step 1 E", "prior predictive check"),
+         "a new study's rate under the prior: prior.svg"),
+        ({"tables": ["models.csv"]}, ("Step 3 C", "Bayes factors and posterior model probabilities"),
+         "models weighed by their marginal likelihoods: models.csv"),
+        ({"effective_parameters": {"margin": 0.1}},
+         ("Step 4 C", "limits of a region of practical equivalence"),
+         "the margin within which rates are practically equal: margin = 0.1"),
+        ({"effective_parameters": {"margin": 0.1}, "status": "failed"},
+         ("Step 4 C", "limits of a region of practical equivalence"), None),
+        ({"parameters": {"tau_family": "fixed"}, "effective_parameters": {"tau_scale": 0.5}},
+         ("Step 1 C", "prior distribution"),
+         "the model as computed: tau_family = 'fixed', tau_scale = 0.5"),
+        ({"model": {"mu": {}}}, ("Step 1 C", "prior distribution"), "the model as computed"),
+        ({"data": {"a.csv": "0"}}, ("Step 1 A", "data variables"),
+         "the counts and where they come from"),
+        ({"tables": ["bayes_factors.csv"]},
+         ("Step 5 D", "sensitivity: Bayes factors and model probabilities"),
+         "a grid of priors of the coefficient: bayes_factors.csv"),
+        ({"tables": ["coefficients.csv"]}, ("Step 3 B", "summary of the posterior"),
+         "estimates with intervals: coefficients.csv"),
+        ({"tables": ["plan_robust_prior.csv"]},
+         ("Step 4 A", "why decisions are made, and by which criteria"),
+         "when a planned trial succeeds: plan_robust_prior.csv"),
+        ({"tables": ["multiverse.csv"]}, ("Step 5 A", "sensitivity: broad priors"),
+         "other priors: multiverse.csv"),
+        ({"appraisal": JUDGED},
+         ("13a", "which studies are in the synthesis"), "A, B"),
     ],
 )  # fmt: skip
-def test_a_cell_answers_only_if_it_was_executed_without_error(source, key):
-    good = executed(source)
-    assert answers([good])[key][1] == good.id
-    assert answers([new_code_cell(source)])[key] == (NOT_DONE, "")
-    assert answers([executed(source, error=True)])[key] == (NOT_DONE, "")
+def test_what_a_run_has_kept_is_the_answer(record, key, answer):
+    assert answers(**record)[key] == ((answer, "record") if answer else (NOT_DONE, ""))
+    assert answers()[key] == (NOT_DONE, "")
 
 
-CHECKING = """import dfsp
+def test_of_many_studies_twenty_are_named():
+    many = [JUDGED[0] | {"study": f"S{number}"} for number in range(22)]
+    said, _ = answers(appraisal=many)["13a", "which studies are in the synthesis"]
+    assert said.startswith("S0, S1, ") and said.endswith("S19 and 2 more")
 
-evidence, counts, model = dfsp.robustness_analysis(study="A")
-{}"""
 
-
-@pytest.mark.parametrize("shows", ["print(counts)", "print(model)", "print(counts)\nprint(model)"])
-def test_where_parameters_are_checked_only_what_is_printed_is_an_answer(shows):
-    cell = executed(CHECKING.format(shows).replace("robustness", "dose"))
-    again = executed(CHECKING.format(shows))
-    found = answers([cell, again])
-    done = {item for item, (_, where) in found.items() if where == cell.id}
-    counts = {
-        ("Step 1 A", "data variables"),
-        ("13a", "which studies are in the synthesis"),
-        ("13b", "preparing the data: missing and conflicting counts"),
-        ("20a", "studies of each synthesis: characteristics and risk of bias"),
-    }
-    model = {("Step 1 C", "prior distribution")}
-    assert done == (counts if "counts" in shows else set()) | (model if "model" in shows else set())
+def test_what_the_code_of_a_cell_calls_is_no_answer():
+    code = new_code_cell("dfsp.leave_one_out(fit); dfsp.plot_predictive(fit, check)")
+    assert answers([code]) == answers()
 
 
 NOTEBOOKS = sorted((project_folder() / "notebooks").glob("0*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_the_cell_that_checks_parameters_answers_only_what_it_prints(path):
-    cells = nbformat.read(path, 4).cells
-    (checking,) = [
-        cell for cell in cells if cell.cell_type == "code" and "_analysis(" in cell.source
-    ]
-    printed = "\n".join(re.findall(r"(?m)^print\(.*", checking.source))
-    table = fill_checklist(cells, RECORD)
-    answered = set(table.loc[table["cell"] == checking.id, "asks"])
-    assert answered <= {item.asks for item in ITEMS if item.code and re.search(item.code, printed)}
-
-
-def test_what_a_notebook_does_not_do_is_not_done():
-    cells = nbformat.read(NOTEBOOKS[5], 4).cells  # 06_robustness has no covariates
-    found = answers(cells)
-    assert found["13e", "methods: why results differ between studies"] == (NOT_DONE, "")
-    cells = nbformat.read(NOTEBOOKS[3], 4).cells  # 04_dose has no rule for which tool judges bias
-    found = answers(cells)
-    assert found["11", "methods: risk of bias, with which tool and by whom"] == (NOT_DONE, "")
+def test_every_name_that_an_item_looks_for_is_one_that_notebooks_record():
+    kept = {"summary", "studies"}  # by `record`, of every fit
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "code":
+                tree = ast.walk(ast.parse(cell.source))
+                kept |= {node.value for node in tree if isinstance(node, ast.Constant)}
+    for each in items():
+        assert {*each.tables, *each.figures} <= kept, each
+        assert set(each.parameters) <= set(Parameters.model_fields), each
+        assert set(each.fields) <= set(Record.model_fields), each
+        assert not each.reads or each.reads in READERS, each
+    assert {each.reads for each in items()} - {""} == set(READERS)
 
 
 def test_a_prior_is_justified_only_by_words():
     key = ("Step 1 C", "reasons for the prior distribution")
-    assert answers([executed("print(model)")])[key] == (NOT_DONE, "")
     bare = new_markdown_cell("## The prior\n\nBecause of rounding, digits differ.")
     assert answers([bare])[key] == (NOT_DONE, "")
     said = new_markdown_cell("The priors are weak, which is the advice of Weber 2021.")
@@ -197,13 +200,13 @@ def test_risk_of_bias_is_only_what_somebody_filled_in():
     some = appraise(judged(**items))
     assert some["risk_of_bias"].to_list() == ["8 yes, 1 no, 1 not assessed", "not assessed"]
     assert some["certainty"].to_list() == ["not assessed", "low"]
-    found = answers([executed("print(fit.studies)")], appraisal=some.to_dict("records"))
+    found = answers(appraisal=some.to_dict("records"))
     partly = "complete for 0, partly for 1 of 2 studies"
     assert found["18", "risk of bias of each study"] == (partly, "record")
     certain = "per study: complete for 1 of 2 studies; per outcome: not done"
     assert found["22", "certainty of the evidence"] == (certain, "record")
     both = "studies of each synthesis: characteristics and risk of bias"
-    assert found["20a", both][0] == f"counts; risk of bias {partly}"
+    assert found["20a", both][0] == f"A, B; risk of bias {partly}"
     assert found["15", "methods: certainty of the evidence, with which tool"] == (NOT_DONE, "")
     found = answers([], appraisal=nothing.to_dict("records"))
     assert found["18", "risk of bias of each study"] == ("not assessed", "")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import dfsp
-from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer
+from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer, start
 from dfsp.model.effects import FAMILIES
-from dfsp.parameters import EXPLORER_START
+from dfsp.parameters import Parameters, check
 from dfsp.predictions import prior_of
 
-STATE = EXPLORER_START | {
+START = start(Parameters())
+STATE = START | {
     "not_evaluable": "excluded",
     "drop": ("han-2009", "kerob-2010"),
     "mu_sd": 1.5,
@@ -44,12 +45,12 @@ def test_a_slider_changes_the_figure_and_the_lines_of_code():
 
 def test_there_is_a_widget_for_each_part_of_the_state():
     shown = Widgets(explorer())
-    names = {name.replace("_", " ") for name in EXPLORER_START}
+    names = {name.replace("_", " ") for name in START}
     names -= {"drop", "folder", "table"}
     assert set(shown.controls) == names
     assert shown.controls["evidence set"].options == ("review", "reconciled", "reconciled_by_dose")
     assert [box.description for box in shown.studies.children] == list(
-        answer(**EXPLORER_START).studies["study"]
+        answer(**START).studies["study"]
     )
 
 
@@ -85,10 +86,10 @@ def test_without_any_study_it_says_why_and_keeps_the_picture():
 
 
 def test_the_artists_are_moved_and_show_the_exact_fit():
-    result = answer(**EXPLORER_START)
+    result = answer(**START)
     picture = Picture()
     every = {part: list(part.get_children()) for part in picture.figure.axes}
-    other = answer(**EXPLORER_START | {"tau_scale": 0.2})
+    other = answer(**START | {"tau_scale": 0.2})
     picture.show(other, prior_of(other.model))
     first, still = picture.png(), picture._still
     picture.show(result, prior_of(result.model))
@@ -107,7 +108,7 @@ def test_the_artists_are_moved_and_show_the_exact_fit():
 def test_other_counts_change_the_names_too():
     picture = Picture()
     for outcome in ("objective_response", "complete_response"):
-        result = answer(**EXPLORER_START | {"outcome": outcome})
+        result = answer(**START | {"outcome": outcome})
         picture.show(result, prior_of(result.model))
         kept = picture.png()
         names = [text.get_text() for text in picture.forest.get_yticklabels()]
@@ -123,7 +124,7 @@ DRAWN = [name for name, prior in dfsp.model.priors.TAU_FAMILIES.items() if not p
 
 @pytest.mark.parametrize("family", DRAWN)
 def test_every_prior_of_tau_can_be_drawn(family):
-    result = answer(**EXPLORER_START | {"tau_family": family, "tau_scale": 1.5})
+    result = answer(**START | {"tau_family": family, "tau_scale": 1.5})
     picture = Picture()
     picture.show(result, prior_of(result.model))
     cdf = np.cumsum([0, *picture.tau.before.get_ydata()])
@@ -133,7 +134,7 @@ def test_every_prior_of_tau_can_be_drawn(family):
 
 
 def test_a_prior_without_a_picture_is_refused():
-    model = answer(**EXPLORER_START | {"tau_family": "inverse-gamma"}).model
+    model = answer(**START | {"tau_family": "inverse-gamma"}).model
     with pytest.raises(dfsp.DfspError, match=r"the prior cannot be drawn under tau ~ InverseGamma"):
         before(model)
 
@@ -141,7 +142,7 @@ def test_a_prior_without_a_picture_is_refused():
 @pytest.mark.parametrize("effects", FAMILIES)
 @pytest.mark.parametrize("family", ["half-normal", "half-cauchy", "log-normal", "fixed"])
 def test_the_quick_prior_is_drawn_like_the_exact_one(family, effects):
-    model = answer(**EXPLORER_START | {"tau_family": family, "effects": effects}).model
+    model = answer(**START | {"tau_family": family, "effects": effects}).model
     quick, exact, drawn = before(model), prior_of(model), Picture()
     parts = [(drawn.new, quick.new_study_rate, exact.new_study_rate)]
     if effects != "beta-binomial":
@@ -154,9 +155,9 @@ def test_the_quick_prior_is_drawn_like_the_exact_one(family, effects):
 
 @pytest.mark.parametrize("effects", FAMILIES)
 def test_all_effects_can_be_drawn(effects):
-    result = answer(**EXPLORER_START | {"effects": effects})
+    result = answer(**START | {"effects": effects})
     picture = Picture()
-    picture.show(answer(**EXPLORER_START), prior_of(dfsp.Model()))
+    picture.show(answer(**START), prior_of(dfsp.Model()))
     picture.show(result, prior_of(result.model))
     assert picture.png()
     assert len(picture.tau.after.get_xdata()) == (0 if effects == "beta-binomial" else 120)
@@ -178,12 +179,10 @@ def test_the_command_reproduces_the_state(effects):
     given = dict(zip(words[4::3], words[5::3], strict=True))
     given = {"mu_sd": 2.0, "tau_family": "half-normal", "tau_scale": 1.0} | given
     given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
-    counts, model = dfsp.response_analysis(
-        **given, folder="", table="", draws=1000, seed=1, engine="exact"
-    )
+    read = check(given)
     result = answer(**state)
-    assert model == result.model
-    assert counts.table.equals(result.counts.table)
+    assert read.model == result.model
+    assert read.counts.table.equals(result.counts.table)
 
 
 def test_a_folder_of_ones_own_offers_its_sets_and_reproduces_the_answer(own_folder):
@@ -211,10 +210,7 @@ def test_a_table_of_ones_own_has_no_set_and_no_outcome(tmp_path):
     words = shlex.split(command)
     given = dict(zip(words[4::3], words[5::3], strict=True))
     given |= {name: float(given[name]) for name in ("mu_sd", "tau_scale")}
-    counts, _ = dfsp.response_analysis(
-        **given, evidence_set="reconciled", folder="", draws=1000, seed=1, engine="exact"
-    )
-    assert counts.table["study"].to_list() == ["A", "C"]
+    assert check(given).counts.table["study"].to_list() == ["A", "C"]
 
 
 def test_studies_that_cannot_be_counted_are_named_with_the_reason():
@@ -234,13 +230,13 @@ def test_beta_binomial_effects_have_no_tau():
     assert not any(shown.controls[name].disabled for name in own)
     picture = Picture()
     for effects, said in (("beta-binomial", "no tau under beta-binomial effects"), ("normal", "")):
-        result = answer(**EXPLORER_START | {"effects": effects})
+        result = answer(**START | {"effects": effects})
         picture.show(result, prior_of(result.model))
         assert picture.tau.nothing.get_text() == said
 
 
 def test_the_dot_is_the_mean_as_in_the_forest_plot():
-    result = answer(**EXPLORER_START)
+    result = answer(**START)
     picture = Picture()
     picture.show(result, prior_of(result.model))
     means = [*result.studies["mean"], result.summary.loc["new_study_rate", "mean"]]

@@ -354,28 +354,3 @@ def test_what_cannot_be_used_is_named(call, match):
 def test_the_number_of_components_is_checked(spondylitis):
     with pytest.raises(dfsp.DfspError, match="components = 5: give a whole number, 1 to 4"):
         dfsp.fit_mixture(spondylitis, components=5)
-
-
-def test_all_faulty_parameters_are_named_at_once():
-    with pytest.raises(dfsp.DfspError, match=r"(?s)n = 0.*robust_weight = 1.*p0 = '0.3'"):
-        dfsp.planning_analysis(
-            evidence_set="reconciled",
-            table="",
-            outcome="objective_response",
-            not_evaluable="no event",
-            mu_sd=2,
-            tau_family="half-normal",
-            tau_scale=1,
-            robust_weight=1,
-            n=0,
-            p0="0.3",
-        )
-
-
-def test_a_folder_of_ones_own():
-    with pytest.raises(dfsp.DfspError, match="nowhere does not exist"):
-        dfsp.evidence_analysis(evidence_set="reconciled", folder="nowhere")
-    with pytest.raises(dfsp.DfspError, match="folder = 3"):
-        dfsp.evidence_analysis(evidence_set="reconciled", folder=3)
-    own = dfsp.evidence_analysis(evidence_set="reconciled", folder="data")
-    assert own.files.keys()

@@ -518,16 +518,6 @@ def test_the_figure_shows_every_cohort(review, both):
     assert [t.get_text() for t in ax.get_xticklabels()] == ["400", "600", "800"]
 
 
-def test_surgery_has_no_dose_headline():
-    options = {
-        "evidence_set": "reconciled", "not_evaluable": "no event", "drop": "", "mu_sd": 2.0,
-        "coefficient_sd": 1.0, "margin": 0.1, "tau_family": "half-normal", "tau_scale": 1.0,
-        "draws": 500, "seed": 1, "engine": "exact",
-    }  # fmt: skip
-    with pytest.raises(dfsp.DfspError, match="planned and salvage surgery are different outcomes"):
-        dfsp.dose_analysis(outcome="surgery", **options)
-
-
 # Germination on 21 plates, 2 x 2 with an interaction: Crowder 1978 (doi:10.2307/2346223), as in the
 # BUGS examples, volume 1.
 SEEDS = (

@@ -2,11 +2,13 @@
 
 import shutil
 
+import nbformat
 import pandas as pd
 import pytest
 
 import dfsp
 from dfsp.analyses.review import SETS, claims_of, truncated
+from dfsp.project import project_folder
 
 CLAIMS = claims_of(dfsp.load_evidence("review"))
 CATEGORY = {claim.quantity: claim.category for claim in CLAIMS if claim.category}
@@ -242,3 +244,44 @@ def test_the_later_series_and_its_extremes():
     assert "has more responders with probability 0.86 to 0.94 (mid-p" in text
     far = table.assign(events=0)
     assert "OUTSIDE" in dfsp.describe_later_series(far)
+
+
+def test_a_folder_of_ones_own_has_no_claims_and_no_later_series(own_folder):
+    evidence = dfsp.load_evidence("mine", folder=own_folder)
+    assert evidence.sets == ("mine",) and evidence.folder == own_folder
+    for table, describe in (
+        (dfsp.compare_claims(evidence), dfsp.describe_claims),
+        (dfsp.later_series(evidence), dfsp.describe_later_series),
+    ):
+        assert table.empty and describe(table) == "none"
+
+
+def test_a_later_series_of_ones_own_is_predicted_from_ones_own_set(own_folder):
+    series = (dfsp.DATA / "later_series.csv").read_text("utf-8")
+    (own_folder / "later_series.csv").write_text(series, "utf-8")
+    evidence = dfsp.load_evidence("mine", folder=own_folder)
+    table = dfsp.later_series(evidence)
+    counts = dfsp.count(evidence, "objective_response", not_evaluable="excluded")
+    probability = dfsp.events_in_new_study(dfsp.fit(counts).exact, 26)
+    assert table["mid_p"].iloc[0] == pytest.approx(probability[11:].sum() + probability[10] / 2)
+
+
+def test_a_copy_of_the_projects_folder_gives_the_same_claims(claims, tmp_path):
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "copy")
+    for name in ("review", "reconciled"):
+        again = dfsp.compare_claims(dfsp.load_evidence(name, folder=folder))
+        pd.testing.assert_frame_equal(again, claims)
+
+
+def test_the_notebook_says_nothing_of_the_review_about_a_folder_of_ones_own(own_folder, capsys):
+    notebook = nbformat.read(project_folder() / "notebooks" / "01_evidence.ipynb", 4)
+    parameters, *others = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    names: dict = {}
+    exec(parameters, names)
+    names |= {"folder": str(own_folder), "evidence_set": "mine"}
+    for source in others:
+        exec(source, names)
+    said = capsys.readouterr().out
+    assert "41 patients" in said
+    for word in ("imatinib", "review", "reconciled", "French", "Navarrete", "Ugurel"):
+        assert word not in said, word

@@ -354,25 +354,3 @@ def test_the_curve_marks_every_choice(everything):
     assert {"evidence set", "patients not evaluable", "prior of tau", POOLED} <= set(texts)
     drawn = ax.lines[0].get_ydata()
     assert np.all(np.diff(drawn) >= 0) and len(drawn) == len(table)
-
-
-def test_the_notebook_takes_a_folder_or_a_table(tmp_path):
-    given = {"study": "B", "threshold": 0.4, "mu_sd": 2.0, "tau_family": "half-normal",
-             "tau_scale": 1.0, "seed": 1}  # fmt: skip
-    own = tmp_path / "own.csv"
-    own.write_text("study,events,total\nA,1,10\nB,5,10\nC,9,10\n", encoding="utf-8")
-    nothing = {"outcome": "", "not_evaluable": ""}
-    source, counts, _, place = dfsp.robustness_analysis(
-        evidence_set="", table=str(own), **nothing, **given
-    )
-    assert source is counts and place is None
-    assert counts.table["events"].tolist() == [1, 5, 9]
-    source, _, _, place = dfsp.robustness_analysis(
-        evidence_set="review", folder=str(dfsp.DATA), outcome="objective_response",
-        not_evaluable="no event", **given | {"study": "Han 2009"},
-    )  # fmt: skip
-    assert source.name == "review" and place == dfsp.DATA
-    with pytest.raises(dfsp.DfspError, match="study: 'B' is not known; known: Ugurel 2014"):
-        dfsp.robustness_analysis(
-            evidence_set="review", outcome="objective_response", not_evaluable="no event", **given
-        )

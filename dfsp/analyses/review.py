@@ -195,7 +195,8 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
     Parameters
     ----------
     published : Evidence, optional
-        Holds what the review prints; by default the project's.
+        Holds what the review prints; by default the project's. The sets that it is compared with
+        are those of the same folder, and where that has none of them there is no row.
 
     Returns
     -------
@@ -213,7 +214,10 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
     published = published or load_evidence(SETS[0])
     printed = compare_published(published).set_index("quantity")["printed"]
     claims = claims_of(published)
-    sets = {name: load_evidence(name) for name in {*SETS, BY_DOSE} - {published.name}}
+    names = {*SETS, BY_DOSE}
+    if not claims or not names <= {*published.sets}:
+        return _as_table([])
+    sets = {name: load_evidence(name, folder=published.folder) for name in names - {published.name}}
     sets[published.name] = published
     nested = {name: _of_categories(fit_categories(sets[name])) for name in SETS}
     changes = {name: _changes(sets[SETS[0]], sets[name]) for name in (SETS[1], BY_DOSE)}
@@ -262,6 +266,10 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
                 reason = _largest(claim, changes[name], shifts)
             before = numbers[6]
             rows.append([*key, *sums, *numbers, note, _range(table), reason])
+    return _as_table(rows)
+
+
+def _as_table(rows: list[list[Any]]) -> pd.DataFrame:
     ends = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
     names = ["claim", "evidence_set", "category", "printed", "cohorts", "events", "total", *ends]
     frame = pd.DataFrame(rows, columns=[*names, "note", "range", "reason"])
@@ -447,7 +455,7 @@ def describe_claims(table: pd.DataFrame) -> str:
             lines.append(f"  {label}: {counts}{note}; {'; '.join(parts)}")
         lines.append(f"  {_verdict(own, ours)}")
         said.append("\n".join(lines))
-    return "\n".join(said)
+    return "\n".join(said) or "none"
 
 
 def _verdict(own: Any, ours: Any) -> str:
@@ -483,7 +491,8 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
     Parameters
     ----------
     evidence : Evidence, optional
-        By default the reconciled set; not-evaluable patients are excluded, as the series does.
+        Of the folder that may hold a later series; by default the project's. What predicts is its
+        set `reconciled`, if it has one; patients not evaluable are excluded, as the series does.
 
     Returns
     -------
@@ -491,10 +500,16 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
         `study`, `reading`, `events`, `total`, `rate`, `low`, `high` (central interval of events
         that a new study of that size is predicted to have), `mid_p`.
     """
-    evidence = evidence or load_evidence("reconciled")
+    evidence = evidence or load_evidence(SETS[1])
+    path = (evidence.folder or data_folder()) / "later_series.csv"
+    columns = ["study", "reading", "events", "total", "rate", "low", "high", "mid_p"]
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    if SETS[1] in evidence.sets:
+        evidence = load_evidence(SETS[1], folder=evidence.folder)
     posterior = fit(count(evidence, "objective_response", not_evaluable="excluded")).exact
     rows = []
-    cells, *_ = read_cells((data_folder() / "later_series.csv").read_bytes())
+    cells, *_ = read_cells(path.read_bytes())
     for series in cells.to_dict("records"):
         responders, evaluable = int(series["responders"]), int(series["evaluable"])
         other = int(series["on_other_drug"])
@@ -511,12 +526,13 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
             mid_p = float(probability[events + 1 :].sum() + probability[events] / 2)
             ends = [int((cdf < q).sum()) for q in (tail, 1 - tail)]
             rows.append([series["study"], reading, events, total, events / total, *ends, mid_p])
-    columns = ["study", "reading", "events", "total", "rate", "low", "high", "mid_p"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def describe_later_series(table: pd.DataFrame) -> str:
     """Say whether the later series is where the evidence before it expects it."""
+    if table.empty:
+        return "none"
     inside = ((table["low"] <= table["events"]) & (table["events"] <= table["high"])).all()
     low, high = 100 * table["rate"].min(), 100 * table["rate"].max()
     verdict = "inside" if inside else "for some reading OUTSIDE"

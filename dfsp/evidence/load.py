@@ -7,7 +7,7 @@ one evidence set, and reports what does not fit together without correcting it.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -122,6 +122,10 @@ class Evidence:
         SHA-256 of each file read.
     notes : tuple of str
         What was done to read the files that a user should know.
+    sets : tuple of str
+        Names of all evidence sets of the folder.
+    folder : Path or None
+        Where the tables are; None for the project's own `data/`.
     """
 
     name: str
@@ -135,6 +139,8 @@ class Evidence:
     references: pd.DataFrame
     files: dict[str, str]
     notes: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()
@@ -179,7 +185,8 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     tables, files, notes = _checked(where, tuple(contents.items()), tuple(missing))
     # Whoever asked for them before may have changed theirs.
     own = {table: frame.copy() for table, frame in tables.items()}
-    return _select(name, where, own, {**files}, notes)
+    evidence = _select(name, where, own, {**files}, notes)
+    return evidence if folder is None else replace(evidence, folder=where)
 
 
 @lru_cache(maxsize=4)
@@ -261,6 +268,7 @@ def _select(
         references=tables["references"],
         files=files,
         notes=notes,
+        sets=tuple(map(str, sets["evidence_set"].unique())),
     )
 
 

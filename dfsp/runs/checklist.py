@@ -1,75 +1,140 @@
-"""What a run answers of two reporting guidelines, from its own cells and record.
+"""What a run answers of two reporting guidelines.
 
-The Bayesian analysis reporting guidelines, BARG (Kruschke 2021, doi:10.1038/s41562-021-01177-7),
-by the steps and letters of its Table 1 (step 6 without letters), and those items of PRISMA 2020
-(Page 2021, doi:10.1136/bmj.n71) that a synthesis can speak to. An item is answered only by a cell
-that was executed and shows something, by a text of the notebook, or by the record of the run;
-everything else is "not done".
+The items are in `templates/checklist.yaml`: those of the Bayesian analysis reporting guidelines,
+BARG (Kruschke 2021, doi:10.1038/s41562-021-01177-7), and those of PRISMA 2020 (Page 2021,
+doi:10.1136/bmj.n71) that a synthesis can speak to. An item is answered by the record of the run,
+which holds what was computed and kept, or by a text of the notebook; everything else is "not done".
 """
 
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from dfsp.evidence.appraisals import NOT_ASSESSED, NOT_RECORDED, sum_up
+from dfsp.runs.record import parameters_of
 
 NOT_DONE = "not done"
+MOST = 20
+"""Studies that an answer names."""
+DATA = Path(__file__).parents[1] / "templates" / "checklist.yaml"
 
 Record = Mapping[str, Any]
 
 
-class Item(NamedTuple):
-    """One item of a guideline, and what answers it.
-
-    Attributes
-    ----------
-    guideline, number, asks : str
-    says : str
-        The answer, where a cell or text answers.
-    code, text : str
-        Regular expressions for the source of a code cell or of a text.
-    recorded : callable, optional
-        The answer from the record of the run, where no cell answers; `""` if it holds none.
-    beside : callable, optional
-        What the record adds to the answer of a cell.
-    """
+@dataclass(frozen=True)
+class Item:
+    """One item of a guideline, and what answers it; the data file describes the fields."""
 
     guideline: str
-    number: str
+    item: str
     asks: str
     says: str = ""
-    code: str = ""
     text: str = ""
-    recorded: Callable[[Record], str] | None = None
-    beside: Callable[[Record], str] | None = None
+    parameters: Sequence[str] = ()
+    tables: Sequence[str] = ()
+    figures: Sequence[str] = ()
+    fields: Sequence[str] = ()
+    reads: str = ""
+
+
+@cache
+def items() -> tuple[Item, ...]:
+    """Return every item of the data file, in its order."""
+    import yaml
+
+    return tuple(Item(**row) for row in yaml.safe_load(DATA.read_text(encoding="utf-8")))
+
+
+def fill_checklist(cells: Sequence[Mapping[str, Any]], record: Record) -> pd.DataFrame:
+    """Answer every item from a run.
+
+    Parameters
+    ----------
+    cells : sequence of cells
+        Of the executed notebook.
+    record : mapping
+        The run's `record.json`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `guideline`, `item`, `asks`, `answer` (`"not done"` where nothing answers), and `cell`: the
+        id of the text that says it, `"record"` for the record, `""` where nothing answers.
+    """
+    rows = [
+        (each.guideline, each.item, each.asks, *_answer(each, cells, record)) for each in items()
+    ]
+    return pd.DataFrame(rows, columns=["guideline", "item", "asks", "answer", "cell"])
+
+
+def _answer(item: Item, cells: Sequence[Mapping[str, Any]], record: Record) -> tuple[str, str]:
+    """Return the answer and where it is shown."""
+    for cell in cells:
+        if item.text and cell["cell_type"] == "markdown" and re.search(item.text, cell["source"]):
+            return item.says or "said in the text", cell["id"]
+    said = READERS[item.reads](record) if item.reads else _found(item, record)
+    if not said:
+        return NOT_DONE, ""
+    is_open = said.removeprefix("per study: ").startswith((NOT_ASSESSED, NOT_RECORDED))
+    return said, "" if is_open else "record"
+
+
+def _found(item: Item, record: Record) -> str:
+    """Say which of the parameters, tables, figures and fields that answer an item a run has."""
+    # Of a run that failed it is not known what became of its parameters.
+    has = parameters_of(record) if record["status"] == "complete" else {}
+    found = [f"{name} = {has[name]!r}" for name in item.parameters if name in has]
+    found += [f"{name}.csv" for name in item.tables if f"{name}.csv" in record["tables"]]
+    found += [f"{name}.svg" for name in item.figures if f"{name}.svg" in record["figures"]]
+    if found:
+        return f"{item.says}: {', '.join(found)}"
+    return item.says if any(record[field] for field in item.fields) else ""
+
+
+# ---------------------------------------------------------------- answers made from the record
 
 
 def _software(record: Record) -> str:
     return ", ".join(f"{name} {number}" for name, number in record["versions"].items())
 
 
-def _checks(*words: str) -> Callable[[Record], str]:
-    def recorded(record: Record) -> str:
-        verdict = {True: "passed", False: "FAILED", None: "cannot tell"}
-        found = [
-            f"{check['name']}: {verdict[check['passed']]}"
-            for check in record["checks"]
-            if any(word in check["name"] for word in words)
-        ]
-        return "; ".join(found)
-
-    return recorded
+def _checks(record: Record, *words: str) -> str:
+    verdict = {True: "passed", False: "FAILED", None: "cannot tell"}
+    found = [
+        f"{check['name']}: {verdict[check['passed']]}"
+        for check in record["checks"]
+        if any(word in check["name"] for word in words)
+    ]
+    return "; ".join(found)
 
 
-def _chains(*words: str) -> Callable[[Record], str]:
-    def recorded(record: Record) -> str:
-        exact = "no chains: the exact engine integrates" if record["engine"] == "exact" else ""
-        return _checks(*words)(record) or exact
+def _chains(record: Record, *words: str) -> str:
+    exact = "no chains: the exact engine integrates" if record["engine"] == "exact" else ""
+    return _checks(record, *words) or exact
 
-    return recorded
+
+def _convergence(record: Record) -> str:
+    return _chains(record, "R-hat", "divergen")
+
+
+def _resolution(record: Record) -> str:
+    return _chains(record, "effective sample size")
+
+
+def _accuracy(record: Record) -> str:
+    return _checks(record, "exact:")
+
+
+def _studies(record: Record) -> str:
+    studies = [row["study"] for row in record["appraisal"] or ()]
+    more = f" and {len(studies) - MOST} more" if len(studies) > MOST else ""
+    return ", ".join(studies[:MOST]) + more
 
 
 def _data(record: Record) -> str:
@@ -108,244 +173,29 @@ def _bias(record: Record) -> str:
     return sum_up(record["appraisal"], "risk_of_bias")
 
 
-def _bias_beside(record: Record) -> str:
-    return f"; risk of bias {_bias(record)}"
+def _studies_and_bias(record: Record) -> str:
+    studies = _studies(record)
+    return f"{studies}; risk of bias {_bias(record)}" if studies else ""
 
 
 def _certainty(record: Record) -> str:
     return f"per study: {sum_up(record['appraisal'], 'certainty')}; per outcome: {NOT_DONE}"
 
 
-# Where a notebook checks its parameters, `dfsp.NAME_analysis(` is no analysis of that name.
-_CHECKING = r"dfsp\.\w+_analysis\("
-
-_COUNTS = (
-    r"print\((counts|evidence)\)"
-    r"|dfsp\.(count|load_evidence|read_table|observed|informed|total_of)\("
-)
-_POSTERIOR = (
-    r"fit\.(summary|studies)|\.(rates|coefficients)\b"
-    r"|dfsp\.(category_rates|contrasts|describe_(regression|average|totals)|conclude)\("
-)
-_FIGURE = r"dfsp\.(forest|plot_(?!prior\b)\w+)\("
-_PRIORS = r"dfsp\.(tau_sensitivity|(describe_)?multiverse|prior_grid|power_scaling)\("
-_MODELS = r"dfsp\.(average|bayes_factors)\("
-_OTHERS = rf"{_PRIORS}|dfsp\.(leave_one_out|leave_two_out|all_subsets|scenarios)\("
-_COVARIATES = r"dfsp\.(regress|contrasts|describe_(regression|confounding)|plot_dose)\("
-_BINOMIAL = r"\\mathrm\{Binomial\}"
-
-ITEMS = (
-    Item("BARG", "Preamble A", "why Bayesian", "said in the text", text=r"(?i)\bwhy bayes"),
-    Item("BARG", "Preamble B", "goals of the analysis", "the question", text=r"\*\*Question\.\*\*"),
-    Item("BARG", "Step 1 A", "data variables", "the counts and where they come from", _COUNTS),
-    Item("BARG", "Step 1 B", "likelihood and parameters", "the model's equations", text=_BINOMIAL),
-    Item(
-        "BARG",
-        "Step 1 C",
-        "prior distribution",
-        "the model as computed",
-        r"print\(model\)|dfsp\.question_priors\(",
-    ),
-    Item(
-        "BARG",
-        "Step 1 C",
-        "reasons for the prior distribution",
-        "said in the text",
-        text=r"(?i)\bpriors?\b([^.\n]|\n(?!\n))*\b(advice|because|meant for|justif\w*|reasons?)\b",
-    ),
-    Item("BARG", "Step 1 D", "formal specification", "the model's equations", text=_BINOMIAL),
-    Item(
-        "BARG",
-        "Step 1 E",
-        "prior predictive check",
-        "a new study's rate under the prior",
-        r"dfsp\.(plot_prior|question_priors|prior_grid)\(",
-    ),
-    Item("BARG", "Step 2 A", "software", recorded=_software),
-    Item("BARG", "Step 2 B", "convergence of the chains", recorded=_chains("R-hat", "divergen")),
-    Item("BARG", "Step 2 C", "resolution of the chains", recorded=_chains("effective sample size")),
-    Item("BARG", "Step 2 D", "if not MCMC: accuracy", recorded=_checks("exact:")),
-    Item(
-        "BARG",
-        "Step 3 A",
-        "posterior predictive check",
-        "replicated beside observed counts",
-        r"dfsp\.(plot_predictive|predictive_check|proportional_odds)\(",
-    ),
-    Item("BARG", "Step 3 B", "summary of the posterior", "estimates with intervals", _POSTERIOR),
-    Item(
-        "BARG",
-        "Step 3 C",
-        "Bayes factors and posterior model probabilities",
-        "models weighed by their marginal likelihoods",
-        _MODELS,
-    ),
-    Item(
-        "BARG",
-        "Step 4 A",
-        "why decisions are made, and by which criteria",
-        "when a planned trial succeeds",
-        r"dfsp\.plan\(",
-    ),
-    Item("BARG", "Step 4 B", "loss function"),
-    Item(
-        "BARG",
-        "Step 4 C",
-        "limits of a region of practical equivalence",
-        "the margin within which rates are practically equal",
-        r"dfsp\.contrasts\(",
-    ),
-    Item("BARG", "Step 4 D", "thresholds of Bayes factors"),
-    Item(
-        "BARG",
-        "Step 4 E",
-        "estimated values beside decisions",
-        "estimates with intervals",
-        _POSTERIOR,
-    ),
-    Item("BARG", "Step 5 A", "sensitivity: broad priors", "other priors", _PRIORS),
-    Item("BARG", "Step 5 B", "sensitivity: informed priors"),
-    Item("BARG", "Step 5 C", "sensitivity: default priors"),
-    Item(
-        "BARG",
-        "Step 5 D",
-        "sensitivity: Bayes factors and model probabilities",
-        "a grid of priors of the coefficient",
-        r"dfsp\.bayes_factors\(",
-    ),
-    Item(
-        "BARG",
-        "Step 5 E",
-        "sensitivity: decisions",
-        "the share of analyses that support a threshold",
-        r"dfsp\.(describe_multiverse|share_above)\(",
-    ),
-    Item("BARG", "Step 6", "software and installation", recorded=_software),
-    Item("BARG", "Step 6", "scripts that people can read", recorded=_script),
-    Item("BARG", "Step 6", "scripts that run", recorded=_command),
-    Item("BARG", "Step 6", "data and other files", recorded=_data),
-    Item("BARG", "Step 6", "seeds of random numbers", recorded=_seed),
-    Item("BARG", "Step 6", "chains or draws", recorded=_draws),
-    Item("BARG", "Step 6", "figures as files", recorded=_figures),
-    Item(
-        "PRISMA 2020",
-        "11",
-        "methods: risk of bias, with which tool and by whom",
-        "said in the text",
-        text=r"\b(JBI|ROBINS-I|Newcastle-Ottawa)\b",
-    ),
-    Item("PRISMA 2020", "13a", "which studies are in the synthesis", "the counts", _COUNTS),
-    Item(
-        "PRISMA 2020",
-        "13b",
-        "preparing the data: missing and conflicting counts",
-        "the rule for patients not evaluable, cohorts left out, sources that differ",
-        r"print\(counts\)|evidence\.conflicts|\.informs\b|dfsp\.missing_outcomes\(",
-    ),
-    Item(
-        "PRISMA 2020",
-        "13c",
-        "tables and figures of the results",
-        "the figure",
-        _FIGURE,
-        recorded=_figures,
-    ),
-    Item("PRISMA 2020", "13d", "methods of synthesis", "the model's equations", text=_BINOMIAL),
-    Item(
-        "PRISMA 2020",
-        "13e",
-        "methods: why results differ between studies",
-        "covariates or subgroups",
-        _COVARIATES,
-    ),
-    Item(
-        "PRISMA 2020",
-        "13f",
-        "methods: sensitivity analyses",
-        "studies left out, or other choices",
-        _OTHERS,
-    ),
-    Item("PRISMA 2020", "14", "methods: bias from missing results"),
-    Item(
-        "PRISMA 2020",
-        "15",
-        "methods: certainty of the evidence, with which tool",
-        "said in the text",
-        text=r"\bGRADE\b",
-    ),
-    Item("PRISMA 2020", "18", "risk of bias of each study", recorded=_bias),
-    Item(
-        "PRISMA 2020",
-        "20a",
-        "studies of each synthesis: characteristics and risk of bias",
-        "counts",
-        rf"fit\.studies|dfsp\.forest\(|{_COUNTS}",
-        beside=_bias_beside,
-    ),
-    Item(
-        "PRISMA 2020",
-        "20b",
-        "results of the synthesis, and heterogeneity",
-        "rates with intervals, and how much studies differ",
-        r"describe_heterogeneity\(|fit\.summary|dfsp\.(category_rates|conclude|describe_regression)\(",
-    ),
-    Item(
-        "PRISMA 2020",
-        "20c",
-        "results: why results differ between studies",
-        "covariates or subgroups",
-        _COVARIATES,
-    ),
-    Item(
-        "PRISMA 2020",
-        "20d",
-        "results: sensitivity analyses",
-        "studies left out, or other choices",
-        _OTHERS,
-    ),
-    Item("PRISMA 2020", "21", "bias from missing results"),
-    Item("PRISMA 2020", "22", "certainty of the evidence", recorded=_certainty),
-)
-
-
-def fill_checklist(cells: Sequence[Mapping[str, Any]], record: Record) -> pd.DataFrame:
-    """Answer every item from a run.
-
-    Parameters
-    ----------
-    cells : sequence of cells
-        Of the executed notebook.
-    record : mapping
-        The run's `record.json`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `guideline`, `item`, `asks`, `answer` (`"not done"` where nothing answers), and `cell`: the
-        id of the cell that shows it, `"record"` for the record, `""` where nothing answers.
-    """
-    rows = [(*item[:3], *_answer(item, cells, record)) for item in ITEMS]
-    return pd.DataFrame(rows, columns=["guideline", "item", "asks", "answer", "cell"])
-
-
-def _answer(item: Item, cells: Sequence[Mapping[str, Any]], record: Record) -> tuple[str, str]:
-    """Return the answer and where it is shown."""
-    shown = next((cell for cell in cells if _answers(item, cell)), None)
-    if shown is not None:
-        return item.says + (item.beside(record) if item.beside else ""), shown["id"]
-    said = item.recorded(record) if item.recorded else ""
-    if not said:
-        return NOT_DONE, ""
-    is_open = said.removeprefix("per study: ").startswith((NOT_ASSESSED, NOT_RECORDED))
-    return said, "" if is_open else "record"
-
-
-def _answers(item: Item, cell: Mapping[str, Any]) -> bool:
-    if cell["cell_type"] == "markdown":
-        return bool(item.text and re.search(item.text, cell["source"]))
-    if cell["cell_type"] != "code" or not item.code:
-        return False
-    if not re.search(item.code, re.sub(_CHECKING, "(", cell["source"])):
-        return False
-    outputs = cell["outputs"]
-    return bool(outputs) and all(output["output_type"] != "error" for output in outputs)
+READERS: Mapping[str, Callable[[Record], str]] = {
+    "software": _software,
+    "convergence": _convergence,
+    "resolution": _resolution,
+    "accuracy": _accuracy,
+    "script": _script,
+    "command": _command,
+    "data": _data,
+    "seed": _seed,
+    "draws": _draws,
+    "figures": _figures,
+    "studies": _studies,
+    "studies and bias": _studies_and_bias,
+    "bias": _bias,
+    "certainty": _certainty,
+}
+"""What an item's `reads` names; each returns the answer, or `""` if there is none."""

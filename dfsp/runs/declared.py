@@ -260,6 +260,8 @@ class Notebook:
         What papermill has once put into it, and what holds if nothing is given anew.
     uses_dfsp : bool
         Whether its code names this package.
+    checks : bool
+        Whether its code checks its parameters by `dfsp.parameters.check`.
     """
 
     path: Path
@@ -269,6 +271,7 @@ class Notebook:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     injected: dict[str, Any] = field(default_factory=dict)
     uses_dfsp: bool = False
+    checks: bool = False
 
     def effective(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters with which the cells start: papermill replaces its older cell."""
@@ -305,6 +308,7 @@ def read_notebook(path: Path) -> Notebook:
         tagged("parameters") if python else {},
         {name: each.default for name, each in tagged("injected-parameters").items()},
         any("dfsp" in cell.source for cell in code),
+        any("dfsp.parameters.check(" in cell.source for cell in code),
     )
 
 

@@ -5,7 +5,6 @@ its final name only when complete; a run that failed keeps its half-executed not
 """
 
 import hashlib
-import inspect
 import json
 import re
 import shutil
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from dfsp.checks import Check
 from dfsp.errors import DfspError, listed
-from dfsp.parameters import ANALYSES
 from dfsp.project import PROJECT_VARIABLE, project_folder
 from dfsp.runs.declared import Notebook, Parameter, read_notebook
 from dfsp.runs.publish import RECORD, discard, replace_text, working
@@ -146,20 +144,24 @@ def unreadable(
 
 
 def _rule_faults(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
-    """Say which values of the parameters cannot be used: the one place that knows the rules."""
-    analysis = ANALYSES.get(notebook.path.stem)
-    if analysis is None:
-        return []
-    try:  # a stranger's notebook may have the name of one of ours
-        inspect.signature(analysis).bind(**parameters)
-    except TypeError:
-        return []
-    try:
-        analysis(**parameters)
-    except DfspError as error:
-        own = str(error).startswith("parameters:")  # and not a table's, which says where it is
-        return list(error.faults) if own else [str(error)]
-    return []
+    """Say which values of the parameters cannot be used.
+
+    A notebook that checks them itself gets the same verdict here, before its kernel starts. Any
+    other is held to the rule of each name that it declares, since only its code knows what goes
+    together, where its data are, and what None stands for; and one without dfsp may mean something
+    else by a name, as it does where its own value breaks the rule.
+    """
+    from dfsp.parameters import by_name, faults_of
+
+    if notebook.checks:
+        return faults_of(parameters)
+    given = {
+        name: value
+        for name, value in parameters.items()
+        if name in notebook.parameters and value is not None
+    }
+    other = {} if notebook.uses_dfsp else by_name(notebook.effective({}))
+    return [fault for name, fault in by_name(given).items() if name not in other]
 
 
 def plan_run(
