@@ -195,11 +195,12 @@ def test_no_worker_in_time_a_late_one_and_another_version(processes, small, quie
     _, says = process.communicate(timeout=300)
     assert process.returncode == 1, says  # one of the four runs fails
     assert (where / RESULTS).read_text("utf-8") == quiet
-    # A worker without this package, or with another one
+    # A worker with another thing of this name
     os.killpg(worker.pid, signal.SIGKILL)
-    other = tmp_path / "other" / "dfsp"
-    other.mkdir(parents=True)
-    (other / "__init__.py").write_text("__version__ = '0'")
+    # A module: of a package an editable installation would still add the parts that it lacks.
+    other = tmp_path / "other" / "dfsp.py"
+    other.parent.mkdir()
+    other.write_text("__version__ = '0'")
     processes.worker(PYTHONPATH=str(other.parent))
     process = batch(small, tmp_path / "again", processes.address, "--wait", "300")
     _, says = process.communicate(timeout=300)

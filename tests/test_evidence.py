@@ -497,10 +497,8 @@ def test_ragged_rows_name_the_file_and_another_encoding_is_said(folder):
     text = (folder / "cohorts.csv").read_text(encoding="utf-8")
     (folder / "cohorts.csv").write_bytes(text.encode("latin-1"))
     assert faults(folder) == [
-        (
-            f"counts.csv: row {row}: 2 cells under 9 column names; put quotes around a cell that "
-            "contains the separator"
-        ),
+        f"counts.csv: row {row}: 2 cells under 9 column names; each column needs a cell, if an "
+        "empty one",
     ]
     counts = (folder / "counts.csv").read_text(encoding="utf-8").splitlines()
     (folder / "counts.csv").write_text("\n".join(counts[: row - 1]) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from scipy.special import betaln
 from scipy.stats import beta, betabinom, binom
 
 import dfsp
+from dfsp.analyses import planning
 from dfsp.project import project_folder
 
 # The mixture that RBesT's introduction prints for its AS data
@@ -88,10 +89,10 @@ def test_the_sample_size_of_one_beta_is_its_parameters_sum(a, b):
     assert dfsp.moment_sample_size(mean, sd) == pytest.approx(a + b)
 
 
-def test_the_sample_size_at_the_edge_by_algebra():
-    # (a - 1) E[(1 - p)/p] + (b - 1) E[p/(1 - p)]: 0 for the uniform, a where a = 1
-    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [1])).value == pytest.approx(0)
-    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [1], [7])).value == pytest.approx(1)
+def test_no_sample_size_where_a_density_does_not_vanish_at_an_end():
+    for a, b in ((1, 1), (1, 7), (7, 1), (0.5, 2)):
+        size = dfsp.mixture_sample_size(dfsp.BetaMixture([0.5, 0.5], [a, 3], [b, 3]))
+        assert (size.value, size.says) == (None, "a component has a or b of 1 or less")
 
 
 def test_the_sample_size_of_components_of_unlike_widths():
@@ -116,7 +117,6 @@ def test_a_sample_size_that_does_not_exist_has_a_reason():
         size = dfsp.effective_sample_size(fit.exact)
         assert size.value is None
         assert "diverges" in size.says
-    assert dfsp.mixture_sample_size(dfsp.BetaMixture([1], [0.5], [2])).value is None
 
 
 def test_the_mixture_is_close_and_repeatable(spondylitis, fitted):
@@ -129,6 +129,48 @@ def test_the_mixture_is_close_and_repeatable(spondylitis, fitted):
     again = dfsp.fit_mixture(spondylitis).mixture
     assert (again.a == fitted.mixture.a).all()
     assert (again.weight == fitted.mixture.weight).all()
+
+
+RARE = pd.DataFrame({"study": ["A", "B", "C"], "events": [2, 3, 4], "total": [1_000_000] * 3})
+
+
+def test_the_mixture_of_a_rare_rate():
+    # Moments by quadrature of others' making, of 2, 3 and 4 events in a million each
+    model = dfsp.Model(mu=dfsp.Normal(0, 10), tau=dfsp.HalfNormal(0.2))
+    exact = dfsp.fit(RARE, model).exact.new_study_rate
+    found = dfsp.fit_mixture(dfsp.fit(RARE, model))
+    assert found.check.passed and found.error <= 0.005
+    assert found.mixture.mean == pytest.approx(3.09e-6, rel=2e-3)
+    sd = np.sqrt(found.mixture.variance)
+    assert sd == pytest.approx(1.3e-6, rel=0.05) == exact.sd
+    assert sd == pytest.approx(exact.sd, rel=0.02)
+
+
+def test_a_mixture_that_does_not_stand_for_the_rate_is_not_written(tmp_path):
+    found = dfsp.fit_mixture(dfsp.fit(RARE))  # half of it prior, over six decades
+    assert found.check.passed is False and found.error > 0.005
+    file = tmp_path / "mix.json"
+    for mixture in (found.mixture, found.mixture.robustify(0.2), found.mixture.update(1, 9)):
+        with pytest.raises(dfsp.DfspError, match=r"mix\.json is not written: the mixture's dist"):
+            mixture.write(file)
+        assert not file.exists()
+    found.mixture.write(file, anyway=True)
+    assert file.exists()
+
+
+def test_a_tail_that_the_distribution_function_hides_fails_the_check(spondylitis, fitted):
+    assert fitted.check.passed
+    sd = spondylitis.new_study_rate.sd
+    assert planning._stands_for(fitted.mixture, 0.004, sd).passed
+    assert not planning._stands_for(fitted.mixture, 0.004, sd / 1.03).passed
+    assert not planning._stands_for(fitted.mixture, 0.006, sd).passed
+
+
+def test_sample_sizes_that_differ_say_so(spondylitis, fitted):
+    one = dfsp.fit_mixture(spondylitis, components=1).mixture
+    says = [dfsp.sample_sizes(spondylitis, each)["says"][1] for each in (fitted.mixture, one)]
+    ratio = dfsp.mixture_sample_size(one).value / dfsp.effective_sample_size(spondylitis).value
+    assert says == ["beta mixture", f"beta mixture, {ratio:.2f} times the density's"]
 
 
 @pytest.mark.parametrize("components", [1, 3])

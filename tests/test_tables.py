@@ -203,10 +203,7 @@ def test_all_faults_are_listed_by_row(written):
         ("  row 5 (study 'Adams'): the study appears twice (rows 2 and 5)"),
         "  row 6 (study ''): the study has no name",
         "  row 7 (study 'Zero'): total = 0; leave out a study without patients",
-        (
-            "  row 8: 2 cells under 3 column names; put quotes around a cell that contains the "
-            "separator"
-        ),
+        "  row 8: 2 cells under 3 column names; each column needs a cell, if an empty one",
         (
             "  row 9: 4 cells under 3 column names; put quotes around a cell that contains the "
             "separator"

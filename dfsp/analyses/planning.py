@@ -6,7 +6,7 @@ closed form and can be handed to R. Everything here is deterministic and on the 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
 
+from dfsp.checks import Check
 from dfsp.engine.distributions import invert
 from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
@@ -26,7 +27,9 @@ from dfsp.summaries import chance
 Array = npt.NDArray[np.float64]
 
 MOST_COMPONENTS = 4  # beta components tried
-CLOSE = 0.005  # difference of distribution functions that needs no further component
+CLOSE = 0.005  # difference of distribution functions that needs no further component,
+CLOSE_SD = 0.02  # and relative difference of standard deviations: a tail of little weight is seen
+UNLIKE = 0.05  # relative difference of two sample sizes that is said
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
 OUTERMOST = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
 STEP = 0.05  # of arcsinh, between points of the information's integral
@@ -48,6 +51,8 @@ class BetaMixture:
     ----------
     weight, a, b : array, shape (component,)
         Weights that add up to 1, and the parameters of the components, by falling weight.
+    fault : str
+        Why it does not stand for what it was fitted to; `""` if it does, or was not fitted.
 
     Raises
     ------
@@ -59,6 +64,7 @@ class BetaMixture:
     weight: Array
     a: Array
     b: Array
+    fault: str = ""
 
     def __post_init__(self) -> None:
         named = (("weight", self.weight), ("a", self.a), ("b", self.b))
@@ -134,7 +140,8 @@ class BetaMixture:
         log_w = self._log_parts(np.array([float(events)]), n)[0]
         weight = np.exp(log_w - logsumexp(log_w))
         keep = weight > 0
-        return BetaMixture(weight[keep], (self.a + events)[keep], (self.b + n - events)[keep])
+        a, b = self.a + events, self.b + n - events
+        return BetaMixture(weight[keep], a[keep], b[keep], self.fault)
 
     def robustify(self, weight: float, mean: float = 0.5) -> "BetaMixture":
         """Return the mixture with a vague component worth two patients added.
@@ -162,6 +169,7 @@ class BetaMixture:
             np.append(self.weight * (1 - weight), weight),
             np.append(self.a, 2 * mean),
             np.append(self.b, 2 * (1 - mean)),
+            self.fault,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -180,14 +188,22 @@ class BetaMixture:
             "comp": [self.weight.tolist(), self.a.tolist(), self.b.tolist()],
         }
 
-    def write(self, file: str | Path) -> None:
+    def write(self, file: str | Path, *, anyway: bool = False) -> None:
         """Write the mixture as JSON for RBesT's `read_mix_json`.
+
+        Parameters
+        ----------
+        file : str or Path
+        anyway : bool
+            Also if it does not stand for what it was fitted to.
 
         Raises
         ------
         DfspError
-            The file cannot be written.
+            It does not, or the file cannot be written.
         """
+        if self.fault and not anyway:
+            raise DfspError(f"{file} is not written: {self.fault}; write it with anyway=True")
         try:
             Path(file).write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
@@ -210,6 +226,9 @@ class MixtureFit:
     mixture : BetaMixture
     error : float
         Largest difference of the two distribution functions.
+    check : Check
+        Whether it stands for the distribution: this difference is at most 0.005, and its standard
+        deviation within 2 %.
     tried : pandas.DataFrame
         One row a number of components: `components`, `error`, `divergence` (Kullback-Leibler,
         relative to the best one tried).
@@ -217,6 +236,7 @@ class MixtureFit:
 
     mixture: BetaMixture
     error: float
+    check: Check
     tried: pd.DataFrame
 
 
@@ -231,8 +251,8 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
     posterior : Posterior or Fit
         From the exact engine.
     components : int, optional
-        1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one,
-        or else the closest.
+        1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one
+        and whose standard deviation within 2 %, or else the closest.
 
     Returns
     -------
@@ -251,37 +271,62 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
     ends = invert(exact.x[None], exact.cdf[None], np.array([1e-6, 1 - 1e-6]))[0]
     at = np.linspace(ends[0], ends[1], 4001)
     cdf, rate = exact.cdf_at(at), sigmoid(at)
-    found: list[tuple[BetaMixture, float, float]] = []
+    found: list[tuple[BetaMixture, float, Check, float]] = []
     for number in range(1, MOST_COMPONENTS + 1) if components is None else [components]:
         mixture, cross_entropy = _closest(theta, point_weight, number)
         error = float(np.abs(mixture.cdf(rate) - cdf).max())
-        found.append((mixture, error, cross_entropy))
-        if error <= CLOSE:
+        check = _stands_for(mixture, error, exact.sd)
+        found.append((mixture, error, check, cross_entropy))
+        if check.passed:
             break
     best = min(entropy for *_, entropy in found)
     tried = pd.DataFrame(
         {
             "components": [len(mixture.weight) for mixture, *_ in found],
-            "error": [error for _, error, _ in found],
+            "error": [error for _, error, *_ in found],
             "divergence": [entropy - best for *_, entropy in found],
         }
     )
-    mixture, error, _ = min(found, key=lambda one: one[1])
-    return MixtureFit(mixture, error, tried)
+    mixture, error, check, _ = min(found, key=lambda one: (not one[2].passed, one[1]))
+    if not check.passed:
+        mixture = replace(mixture, fault=check.says)
+    return MixtureFit(mixture, error, check, tried)
+
+
+def _stands_for(mixture: BetaMixture, error: float, sd: float) -> Check:
+    """Hold a mixture against the distribution that it approximates."""
+    own = float(np.sqrt(mixture.variance))
+    off = abs(own / sd - 1)
+    return Check(
+        name="the beta mixture stands for the new-study rate",
+        passed=error <= CLOSE and off <= CLOSE_SD,
+        value=error,
+        limit=CLOSE,
+        says=f"the mixture's distribution function is within {error:.1g} of the new-study rate's "
+        f"(limit {CLOSE:g}), and its standard deviation is {own / sd:.3f} times as large (limits "
+        f"{1 - CLOSE_SD:g} and {1 + CLOSE_SD:g})",
+    )
 
 
 def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, float]:
     """Minimise the cross-entropy of the mixture relative to weighted logit rates."""
     log_p, log_q = -np.logaddexp(0, -theta), -np.logaddexp(0, theta)
-    rate = np.exp(log_p)
-    mean = float(weight @ rate)
-    size = mean * (1 - mean) / float(weight @ (rate - mean) ** 2) - 1
-    # Starts: components spread over the quantiles, and components of one mean and unlike sizes
-    middle = np.interp((np.arange(number) + 0.5) / number, np.cumsum(weight), rate)
-    starts = [(middle, np.full(number, number * max(size, 2.0)))]
+    # A component of size a + b about a rate p has variance 1 / ((a + b) p (1 - p)) of the logit.
+    centre = float(weight @ theta)
+    variance = float(weight @ (theta - centre) ** 2)
+
+    def start(middle: Array, share: Array) -> Array:
+        """Return components about logits, of these shares of the variance."""
+        p = sigmoid(middle)
+        size = 1 / (variance * share * p * (1 - p))
+        return np.concatenate([np.zeros(number), np.log(size * p), np.log(size * (1 - p))])
+
+    # Components spread over the quantiles, and components of one middle and unlike sizes
+    spread = np.interp((np.arange(number) + 0.5) / number, np.cumsum(weight), theta)
+    starts = [start(spread, np.full(number, 1 / number))]
     if number > 1:
-        starts.append((np.full(number, mean), size * np.geomspace(0.3, 3, number)))
-        starts.append(((middle + mean) / 2, size * np.geomspace(4, 0.4, number)))
+        starts.append(start(np.full(number, centre), np.geomspace(3, 0.3, number)))
+        starts.append(start((spread + centre) / 2, np.geomspace(0.25, 2.5, number)))
 
     def loss(x: Array) -> tuple[float, Array]:
         share, a, b = x[:number], np.exp(x[number : 2 * number]), np.exp(x[2 * number :])
@@ -304,13 +349,14 @@ def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, flo
         (
             minimize(
                 loss,
-                np.concatenate([np.zeros(number), np.log(m * s), np.log((1 - m) * s)]),
+                each,
                 jac=True,
                 method="L-BFGS-B",
-                bounds=[(-12, 12)] * (3 * number),
+                # A component of no weight goes nowhere; sizes are free.
+                bounds=[(-12, 12)] * number + [(None, None)] * (2 * number),
                 options={"maxiter": 3000, "ftol": 1e-14, "gtol": 1e-9},
             )
-            for m, s in starts
+            for each in starts
         ),
         key=lambda result: float(result.fun),
     )
@@ -416,13 +462,13 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
     Returns
     -------
     SampleSize
-        Without a value if a component has a or b below 1, where the integral diverges.
+        Without a value if a component has a or b of 1 or less, whose density does not vanish at an
+        end, or not fast enough.
     """
     a, b = mixture.a, mixture.b
-    if ((a < 1) | (b < 1)).any():
-        return SampleSize(None, None, "a component with a or b below 1 has none")
-    # Where a = 1 the slope vanishes at the end as fast as the rate does
-    left, right = (DECAY / np.where(shape > 1, shape - 1, 1) for shape in (a, b))
+    if ((a <= 1) | (b <= 1)).any():
+        return SampleSize(None, None, "a component has a or b of 1 or less")
+    left, right = DECAY / (a - 1), DECAY / (b - 1)
     values = []
     for number in RULES:
         x, spacing = _logit_rule(a, b, left, right, number)
@@ -435,9 +481,7 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
         # p (1 - p) d log pi / dp
         slope = np.outer(np.exp(log_q), a - 1) - np.outer(np.exp(log_p), b - 1)
         values.append(float(((duty * slope).sum(1) ** 2 * np.exp(log_sum)) @ spacing))
-    # The density at 0 and at 1, where only a component with a = 1 or b = 1 does not vanish
-    ends = float(mixture.weight @ (np.where(a == 1, b, 0) + np.where(b == 1, a, 0)))
-    value = 2 - ends + values[1]
+    value = 2 + values[1]
     # Logarithms of the density lose digits where the parameters are large
     rounding = 1e-9 * max(1.0, value * 1e-6) * abs(value)
     return SampleSize(value, abs(values[1] - values[0]) + rounding, "beta mixture")
@@ -498,9 +542,12 @@ def sample_sizes(posterior: Posterior | Fit, mixture: BetaMixture) -> pd.DataFra
     rate = posterior.new_study_rate
     exact, mixed = effective_sample_size(posterior), mixture_sample_size(mixture)
     moment = moment_sample_size(rate.mean, rate.sd)
+    unlike = ""
+    if exact.value and mixed.value and abs(mixed.value / exact.value - 1) > UNLIKE:
+        unlike = f", {mixed.value / exact.value:.2f} times the density's"
     rows = [
         ("ELIR", exact.value, exact.error, exact.says),
-        ("ELIR of the mixture", mixed.value, mixed.error, mixed.says),
+        ("ELIR of the mixture", mixed.value, mixed.error, mixed.says + unlike),
         ("moment", moment, None, "exact mean and sd"),
     ]
     table = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])

@@ -265,6 +265,8 @@ def _rectangle(header: list[str], records: Records) -> tuple[Records, dict[int, 
         if len(record) < named or any(record[width:]):
             cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
             hint = "put quotes around a cell that contains the separator"
+            if len(record) < named:
+                hint = "each column needs a cell, if an empty one"
             if len(record) == 1:
                 hint = f"is {record[0][:40]!r} a note? remove it from the table"
             faults[row] = f"{cells} under {named} column names; {hint}"

@@ -18,11 +18,10 @@ from dfsp.model.effects import known_quantities
 from dfsp.runs.publish import RECORD, hold, make_folder, recover, replace_text
 from dfsp.runs.record import NOTHING, parameters_of, read_record
 from dfsp.runs.run import Job, execute, finished
+from dfsp.runs.template import THREADS
 
 RESULTS = "results.csv"
 BATCH_LOCK = ".batch.lock"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables that tell libraries how many threads to use."""
 
 COLUMNS = ("mean", "q2.5", "q50", "q97.5")
 """Statistics of each quantity in the table of results."""
@@ -230,7 +229,7 @@ def do(job: Job, where: Path, refused: str | None = None) -> Outcome:
     """Do one run of a batch in this process, unless somebody has; say how it ended."""
     clock = perf_counter()
     try:
-        run = execute(job, where, again=False, refused=refused)
+        run = execute(job, where, again=False, warm=True, refused=refused)
     except Exception as error:  # the others go on, whatever happened to this one
         says = f"no record could be written: {type(error).__name__}: {error}"
         return Outcome(job.name, "failed", says, perf_counter() - clock, recorded=False)

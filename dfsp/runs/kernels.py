@@ -5,12 +5,11 @@ that started it, sees neither `MPLBACKEND`, a matplotlibrc nor an IPython profil
 before the first cell who it is and after the last what its parameters are.
 """
 
-import ctypes
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +28,7 @@ from papermill.log import logger
 from dfsp.errors import DfspError
 from dfsp.runs import inside
 from dfsp.runs.record import PACKAGES
+from dfsp.runs.template import NoTemplate, end_with, fits, template
 
 KERNEL_LOG = "kernel.log"
 PRIVATE = ".kernel"
@@ -36,7 +36,6 @@ PRIVATE = ".kernel"
 INLINE = "module://matplotlib_inline.backend_inline"
 LINES, CHARACTERS = 30, 4000
 """How much of the end of a log is kept."""
-_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
 
@@ -59,6 +58,8 @@ class Session:
         Variables for the kernel.
     own : bool
         Whether only a kernel of this environment will do.
+    warm : bool
+        Whether the kernel may be forked from a template (`dfsp.runs.template`).
     timeout : float or None
         Seconds that the cells may take together.
     heard : dict
@@ -69,6 +70,7 @@ class Session:
     names: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     own: bool = True
+    warm: bool = False
     timeout: float | None = None
     heard: dict[str, Any] = field(default_factory=dict)
 
@@ -352,28 +354,26 @@ def manager_of(session: Session) -> type:
             self.connection_file = str(session.private / "connection.json")
             command, kw = await super()._async_pre_start_kernel(**kw)
             kw["env"] = session.shielded(kw["env"])
-            kw["preexec_fn"] = _end_with(os.getpid())
+            kw["preexec_fn"] = end_with(os.getpid())
             return command, kw
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+            if session.warm and fits(kernel_cmd, kw["env"]):
+                with suppress(NoTemplate):
+                    return self._fork(kernel_cmd, kw["env"], kw.get("cwd"))
             with session.log.open("ab") as log:
                 await super()._async_launch_kernel(kernel_cmd, **kw, stdout=log, stderr=log)
 
+        def _fork(self, command: list[str], env: dict[str, str], cwd: str | None) -> None:
+            forked = template(env).fork(
+                arguments=command[3:], env=env, cwd=cwd or str(Path.cwd()), log=str(session.log)
+            )
+            # As its provisioner does with the process that it starts.
+            own: Any = self.provisioner
+            own.process, own.pid, own.pgid = forked, forked.pid, forked.pid
+            self._reconcile_connection_info(own.connection_info)
+
     return Manager
-
-
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """Ask Linux to kill the kernel with its parent; elsewhere ipykernel looks every second."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before it was asked
-            os._exit(1)
-
-    return ask
 
 
 def follow(parent: int) -> None:

@@ -256,6 +256,7 @@ def execute(
     *,
     progress: bool = False,
     again: bool = True,
+    warm: bool = False,
     refused: str | None = None,
 ) -> Run:
     """Run a job and publish its folder in `where`.
@@ -267,6 +268,8 @@ def execute(
     progress : bool
     again : bool
         Also when the folder is there, complete and unchanged.
+    warm : bool
+        Whether this process will do more runs, so that a template of their kernels is worth while.
     refused : str, optional
         Do not run, and record this as the reason.
 
@@ -285,7 +288,7 @@ def execute(
         done = None if again else finished(job, where)
         if done is not None:
             return done
-        result = _execute(job, work, progress, refused or job.refused)
+        result = _execute(job, work, progress, warm, refused or job.refused)
         result = _write_or_make_room(result, work, final)
     return Run(final, result)
 
@@ -357,8 +360,11 @@ def _name(path: Path, values: Mapping[str, Any]) -> str:
     return f"{plain}-{digest.hexdigest()[:8]}"
 
 
-def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[str, Any]:
+def _execute(
+    job: Job, work: Path, progress: bool, warm: bool, reason: str | None
+) -> dict[str, Any]:
     from dfsp.runs.kernels import KERNEL_LOG, PRIVATE, Session, log_end, reason_of
+    from dfsp.runs.template import suits
 
     path = job.notebook
     started, clock = datetime.now(UTC), perf_counter()
@@ -369,7 +375,10 @@ def _execute(job: Job, work: Path, progress: bool, reason: str | None) -> dict[s
         DRAWS_VARIABLE: "1" if job.draws else "",
         PROJECT_VARIABLE: str(job.project),
     }
-    session = Session(work, tuple(job.effective), told, own=job.own, timeout=job.timeout)
+    session = Session(
+        work, tuple(job.effective), told,
+        own=job.own, warm=warm and suits(path), timeout=job.timeout,
+    )  # fmt: skip
     try:  # a notebook may vanish, a disk be full: the record says so
         before = sha256(path)
         if reason is None:

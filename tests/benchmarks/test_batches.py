@@ -1,6 +1,6 @@
 """How long plans, batches and reports take: `make bench`.
 
-What bounds a batch is the start of a kernel and the imports of pandas and matplotlib in each.
+What bounds a batch is the kernel of each run and its figures.
 """
 
 import json
