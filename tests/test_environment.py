@@ -27,7 +27,6 @@ NOT_IMPORTED = {
     "h5netcdf": "xarray writes draws with it",
     "h5py": "h5netcdf writes with it",
     "import-linter": "make lint",
-    "ipykernel": "the notebooks' kernel",
     "jupyterlab": "where people explore",
     "mypy": "make lint",
     "nbval": "pytest compares the notebooks with it",
