@@ -148,6 +148,42 @@ def test_sharing_with_nobody_is_refused(written, named):
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ORR (%)", "response_rate", "Ansprechrate", "Remissionsrate [%]", "Ansprechquote", "ORRpct",
+     "taux de réponse", "缓解率", "有效率（％）", "доля ответов"],
+)  # fmt: skip
+@pytest.mark.parametrize("cells", [("47", "18"), ("47", "18.5"), ("47 %", "18")])
+def test_a_column_headed_like_a_percentage_is_questioned(written, name, cells):
+    """Also if only some of its numbers could be counts: the others would be mended alone."""
+    file = written(f"study,{name},n\nA,{cells[0]},150\nB,{cells[1]},220\n")
+    message = refusal(read_table, file, events=name, total="n")
+    assert f"the column {name!r} (events) is headed like a percentage" in message
+
+
+@pytest.mark.parametrize("name", ["moderate", "separate", "corporate", "n (%)", "No. (rate)"])
+def test_a_column_that_is_not_headed_so_is_not(written, name):
+    file = written(f"study,{name},n\nA,47,150\nB,18,220\n")
+    assert read_table(file, events=name, total="n").table["events"].to_list() == [47, 18]
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (["0.467", "1", "0", "2"], "the 1 in row 3 may be a proportion too"),
+        (["46.7 %", "50", "0", "18.2"], "the 50 in row 3 may be a percentage too"),
+        (["46.7", "50", "18.2", "18"], "the whole numbers in rows 3 and 5 may be percentages too"),
+        (["46.7", "120", "18.2", "0"], None),
+        (["x", "50", "18", "0"], None),
+    ],
+)
+def test_counts_among_shares_may_be_shares(written, cells, hint):
+    """Whoever mends the rows that are refused would leave them, and they would be read."""
+    rows = "".join(f"S{i},{cell},150\n" for i, cell in enumerate(cells))
+    message = refusal(read_table, written("study,events,total\n" + rows))
+    assert hint in message if hint else "too" not in message
+
+
 def test_large_counts_work_up_to_the_limit(written):
     table = read_table(written(f"study,events,total\nA,99999,100000\nB,0,{MAX_COUNT}\n")).table
     assert table["total"].to_list() == [100_000, MAX_COUNT]

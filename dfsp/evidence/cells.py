@@ -144,6 +144,17 @@ def events_of_total(cell: str) -> tuple[int, int] | str:
     return k, n
 
 
+def share(cell: str) -> str:
+    """Say whether a cell is a `percentage` or a `proportion` and no count; `""` if neither."""
+    plain = _SPACES.sub(" ", cell)
+    if whole(plain) is not None:
+        return ""
+    if _PROPORTION.fullmatch(plain):
+        return "proportion"
+    decimal = _NUMBER.fullmatch(point := plain.replace(",", ".")) and 1 < float(point) <= 100
+    return "percentage" if decimal or _PERCENTAGE.fullmatch(plain) else ""
+
+
 def meant(cell: str, total: int) -> str:
     """Say how many of `total` a percentage or proportion would be, if it is a share of them."""
     plain = _SPACES.sub(" ", cell)

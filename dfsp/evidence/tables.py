@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 
 from dfsp.errors import DfspError, listed, nearest, unknown
-from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, typed, whole
+from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, share, typed, whole
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
@@ -28,13 +28,18 @@ SHARES = "shares_patients_with"
 _OWN = ("study", "events", "total", "cluster")
 """Columns that `Counts` makes; those of a file by these names count only where asked for."""
 
+_SHOWN = 20
+"""Rows that a message names before it counts the others."""
+
 _NAMES = re.compile(
     r"(?<![a-z])(stud|author|autor|trial|cohort|name|paper|publi|refer|label|étude|estudio|source)",
     re.IGNORECASE,
 )
 _PERCENTAGES = re.compile(
-    r"%|(?<![a-z])(percent(age)?s?|pct|rates?|prop(ortion)?s?|share|prozent|anteil|rate|taux|"
-    r"pourcentage|tasa|porcentaje|tasso|percentuale|taxa|porcentagem)(?![a-z])",
+    r"[%％率]|百分比|比例|割合|percent|pct|prozent|процент|доля|quoten?(?![a-z])|"
+    r"(ansprech|kontroll|response|responder|s)raten?(?![a-z])|"
+    r"(?<![a-z])(rates?|prop(ortion)?s?|share|anteil|taux|pourcentage|tasa|porcentaje|tasso|"
+    r"taxa|porcentagem|aandeel)(?![a-z])",
     re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"(?<![a-z])(n|no|nr|num|number|count|anzahl)(?![a-z])", re.IGNORECASE)
@@ -426,13 +431,30 @@ def _percentages(name: str, cells: "pd.Series[str]") -> list[str]:
     """Question whole numbers under a heading such as `ORR (%)`."""
     if not _PERCENTAGES.search(name) or _NUMBERS.search(name):
         return []
-    numbers = [whole(cell) for cell in cells if not is_missing(cell)]
-    if not numbers or any(number is None or number > 100 for number in numbers):
+    numbers = [number for cell in cells if (number := whole(cell)) is not None]
+    if not numbers or max(numbers) > 100:
         return []
     return [
         f"the column {name!r} (events) is headed like a percentage, and no number in it is above "
         "100; give the numbers of patients, or rename the column if these are"
     ]
+
+
+def _among_shares(cells: Mapping[int, str]) -> str:
+    """Say which counts of patients stand among shares, and may be shares themselves.
+
+    Whoever mends the rows that are refused would leave these as they are.
+    """
+    kinds = {row: kind for row, cell in cells.items() if (kind := share(cell))}
+    counts = {row: number for row, cell in cells.items() if (number := whole(cell))}
+    most = 100 if "percentage" in kinds.values() else 1
+    if not kinds or max(counts.values(), default=0) > 100:
+        return ""
+    rows = [row for row, number in counts.items() if number <= most]
+    kind = "percentage" if most == 100 else "proportion"
+    if len(rows) < 2:
+        return f"the {cells[rows[0]]} in row {rows[0]} may be a {kind} too" if rows else ""
+    return f"the whole numbers in {_some(rows)} may be {kind}s too"
 
 
 def _further(
@@ -620,7 +642,9 @@ def _total_faults(
 def _some(rows: list[int]) -> str:
     if rows == list(range(rows[0], rows[-1] + 1)):
         return f"rows {rows[0]} to {rows[-1]}"
-    return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
+    shown = rows[:_SHOWN] if len(rows) > _SHOWN + 1 else rows[:-1]
+    last = str(rows[-1]) if len(rows) == len(shown) + 1 else f"{len(rows) - len(shown)} more"
+    return f"rows {', '.join(map(str, shown))} and {last}"
 
 
 def _hints(
@@ -651,6 +675,8 @@ def _hints(
             f"{_option('cluster', ','.join(study))} says that they do; outcomes of the same "
             "patients need a fit each"
         )
+    if faults and "events" in texts and (says := _among_shares(texts["events"])):
+        hints.append(says)
     if any(is_missing(text[row]) for text in texts.values() for row in kept):
         hints.append("rows without counts are left out with --missing drop (missing='drop')")
     if any(says == "it is called a total" or " is the sum of " in says for says in said):
