@@ -299,6 +299,27 @@ def test_wrong_columns_name_what_was_found_and_the_options(written):
     assert "--study, --events, --total" in message
 
 
+def test_a_refusal_says_what_was_done_to_read_the_file(written):
+    """Names in another encoding are not those that were asked for."""
+    content = "研究,事件,总数\n王 2002,7,15\n".encode("gbk")
+    message = refusal(read_table, written(content), study="研究", events="事件", total="总数")
+    assert "\n  note: the text is read as Windows-1252, since row 1 is not UTF-8" in message
+    with pytest.raises(DfspError) as found:
+        read_table(written("Title\nstudy,events,total\nA,x,2\n"))
+    assert found.value.faults[-1].startswith("note: row 1 is passed over as a title: 'Title'")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["study|events|total\nA|7|15\n", "study   events   total\nA   7   15\n",
+     "study，events，total\nA，7，15\n", '[{"study": "A"}]\n'],
+)  # fmt: skip
+def test_a_table_that_is_not_separated_is_not_one_column(written, content):
+    message = refusal(read_table, written(content))
+    assert "only one column is found; commas, semicolons or tabs must separate columns" in message
+    assert "is it" not in message
+
+
 def test_the_column_asked_for_wins_over_one_of_that_name(written):
     counts = read_table(written("study,events,total,n\nA,1,2,3\n"), total="n")
     assert counts.table["total"].to_list() == [3]

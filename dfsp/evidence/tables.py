@@ -208,7 +208,14 @@ def read_table(
     columns = range(len(found.header))
     cells = pd.DataFrame(list(found.rows.values()), list(found.rows), columns, dtype="str")
     files = {where: hashlib.sha256(data).hexdigest()}
-    built = _counts(where, found.header, cells, cells, found.faults, asked)
+    try:
+        built = _counts(where, found.header, cells, cells, found.faults, asked)
+    except DfspError as error:
+        if not (found.notes and error.faults):
+            raise
+        what = str(error).partition("\n")[0].removeprefix(f"{where}: ")
+        said = [f"note: {note}" for note in found.notes]
+        raise listed(where, what, [*error.faults, *said]) from None
     table = built.table
     covariates = table.columns.difference([*_OWN, SHARES])
     table = table.assign(**{str(name): typed(table[name]) for name in covariates})
@@ -365,7 +372,7 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
     others = {i for i, name in enumerate(header) if name in map(plain, asked.of_counts.values())}
     if asked.study != "study" or "study" in header:
         study = place("study", asked.study)
-    elif candidates := _like_names(header, cells, others):
+    elif len(header) > 1 and (candidates := _like_names(header, cells, others)):
         near = next((i for i in candidates if header[i].casefold() == "study"), candidates[0])
         hint = f"; is it {header[near]!r}? give {_option('study', header[near])}"
         if header[near].casefold() == "study":
@@ -389,6 +396,10 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
     if faults:
         columns = ", ".join(name or "(no name)" for name in header)
         faults.append(f"found: {columns}")
+        if len(header) == 1:
+            faults.append(
+                "only one column is found; commas, semicolons or tabs must separate columns"
+            )
         if sum(whole(name) is not None for name in header) > 1:
             faults.append("the first row looks like counts; it must name the columns")
         faults.append("say which column is which with --study, --events, --total or --counts")
@@ -406,7 +417,8 @@ def _near(role: str, name: str, header: list[str]) -> str:
     for column in header:
         if column.casefold() == name.casefold():
             return f"; {column!r} differs in case: give {_option(role, column)}"
-    close = nearest(name, [column for column in header if column])
+    named = [column for column in header if column]
+    close = nearest(name, named) if len(named) > 1 else []
     return f"; is it {close[0]!r}? give {_option(role, close[0])}" if close else ""
 
 

@@ -41,7 +41,8 @@ _OF = _words("""
 _PHRASES = frozenset(
     (
         "d l overall", "i v overall", "m h overall", "re model", "fe model", "common effect model",
-        "random effects model", "fixed effect model", "fixed effects model", "i alt", "ialt", "i allt", "suma częściowa",
+        "random effects model", "fixed effect model", "fixed effects model",
+        "i alt", "ialt", "i allt", "suma częściowa",
     )
 )  # fmt: skip
 _SIGNS = ("合计", "总计", "小计", "总数", "合計", "総計", "小計", "總計", "합계", "총계", "소계")
