@@ -253,6 +253,7 @@ def test_all_faults_are_listed_by_row(written):
             "in --study, and --cluster study says that they do; outcomes of the same patients "
             "need a fit each"
         ),
+        "  each row needs the name of its study, also where cells are merged",
         "  rows without counts are left out with --missing drop (missing='drop')",
     ]
 
@@ -318,6 +319,28 @@ def test_a_table_that_is_not_separated_is_not_one_column(written, content):
     message = refusal(read_table, written(content))
     assert "only one column is found; commas, semicolons or tabs must separate columns" in message
     assert "is it" not in message
+
+
+def test_fractions_without_a_number_are_left_out(written):
+    file = written("study,ORR\nA,7/15\nB,NR/20\nC,\nD,4/22\n")
+    assert "left out with --missing drop" in refusal(read_table, file, counts="ORR")
+    counts = read_table(file, counts="ORR", missing="drop")
+    assert counts.table["study"].to_list() == ["A", "D"]
+    assert counts.dropped["reason"].to_list() == ["row 3: ORR is NR/20", "row 4: ORR is empty"]
+
+
+def test_rows_that_have_nothing_but_a_name_may_be_no_studies(written):
+    content = "study,events,total\nPhase I,,\nA,7,15\nB,NR,20\n* at 12 weeks,,\n"
+    message = refusal(read_table, written(content))
+    assert "\n  rows 2 and 5 have nothing but a name: remove headings and notes\n" in message
+    message = refusal(read_table, written("study,events,total\nA,7,15\nB,,20\n"))
+    assert "nothing but a name" not in message
+
+
+def test_a_name_that_stands_for_several_rows_is_asked_for_in_each(written):
+    """As a merged cell does: only its first row has the name."""
+    message = refusal(read_table, written("study,arm,events,total\nA,x,7,15\n,y,4,22\n"))
+    assert message.endswith("each row needs the name of its study, also where cells are merged")
 
 
 def test_the_column_asked_for_wins_over_one_of_that_name(written):

@@ -16,7 +16,16 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 
 from dfsp.errors import DfspError, listed, nearest, unknown
-from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, share, typed, whole
+from dfsp.evidence.cells import (
+    count_fault,
+    events_of_total,
+    is_missing,
+    lacks_number,
+    meant,
+    share,
+    typed,
+    whole,
+)
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
@@ -581,7 +590,7 @@ def _without_counts(
     gone: dict[int, list[str]] = {}
     for role, cells in texts.items():
         for row, cell in cells.items():
-            if is_missing(cell):
+            if lacks_number(cell) if role == "counts" else is_missing(cell):
                 gone.setdefault(row, []).append(f"{called[role]} is {cell or 'empty'}")
     return {row: ", ".join(gone[row]) for row in sorted(gone)}
 
@@ -689,7 +698,13 @@ def _hints(
         )
     if faults and "events" in texts and (says := _among_shares(texts["events"])):
         hints.append(says)
-    if any(is_missing(text[row]) for text in texts.values() for row in kept):
+    if "the study has no name" in said:
+        hints.append("each row needs the name of its study, also where cells are merged")
+    filled = (cells[[i for i in cells if i not in columns.study]] != "").any(axis="columns")
+    if columns.study and (alone := [row for row in kept if not filled[row]]):
+        have = f"row {alone[0]} has" if len(alone) == 1 else f"{_some(alone)} have"
+        hints.append(f"{have} nothing but a name: remove headings and notes")
+    if not _without_counts(texts, dict.fromkeys(texts, "")).keys().isdisjoint(kept):
         hints.append("rows without counts are left out with --missing drop (missing='drop')")
     if any(says == "it is called a total" or " is the sum of " in says for says in said):
         hints.append(
