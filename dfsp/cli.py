@@ -24,6 +24,9 @@ from dfsp.project import PROJECT_VARIABLE
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
 
+_LISTS = frozenset({"drop"})
+"""Parameters that hold names: given several times, all are meant."""
+
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
@@ -212,7 +215,8 @@ def _page(fit: Fit) -> str:
     nargs=2,
     multiple=True,
     metavar="NAME VALUE",
-    help="Set a parameter of the notebook; may be repeated. See `dfsp parameters`.",
+    help="Set a parameter of the notebook; may be repeated, drop with a name each. See "
+    "`dfsp parameters`.",
 )
 @click.option(
     "--folder",
@@ -238,12 +242,16 @@ def run_command(
     """
     from dfsp.runs.run import failed_checks, run_notebook
 
-    names = [name for name, _ in parameters]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    values: dict[str, str] = {}
+    twice = set()
+    for name, value in parameters:
+        if name in values and name not in _LISTS:
+            twice.add(name)
+        values[name] = f"{values[name]} | {value}" if name in values else value
     if twice:
-        raise DfspError(f"parameter {', '.join(twice)} is given twice; give it once")
+        raise DfspError(f"parameter {', '.join(sorted(twice))} is given twice; give it once")
     run = run_notebook(
-        notebook, dict(parameters), folder=folder, progress=not no_progress, draws=draws,
+        notebook, values, folder=folder, progress=not no_progress, draws=draws,
         kernel=kernel,
     )  # fmt: skip
     bad = failed_checks(run)

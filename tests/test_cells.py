@@ -8,6 +8,7 @@ from dfsp.evidence.cells import (
     count_fault,
     events_of_total,
     is_missing,
+    lacks_number,
     meant,
     number_fault,
     typed,
@@ -66,6 +67,16 @@ def test_which_texts_are_whole_numbers(cell, number):
         ("none", "can mean nobody or not known"),
         ("1\u00a0234", "write 1234 if the sign separates thousands"),
         ("1e400", "'1e400' is not a number"),
+        ("７", "'７' is not a number in the digits 0 to 9; write 7"),
+        ("٣", "'٣' is not a number in the digits 0 to 9; write 3"),
+        ("²", "'²' is not a number"),
+        ("7ᵃ", "is not a number alone; write 7"),
+        ("7 ‖", "is not a number alone; write 7"),
+        ('="7"', "is not a number alone; write 7"),
+        ("'7", "is not a number alone; write 7"),
+        ("+7", "is not a number alone; write 7"),
+        ("(7)", "is not a number alone; write 7"),
+        ("−3", "−3 is negative"),
     ],
 )
 def test_what_is_said_of_a_text_that_is_no_count(cell, says):
@@ -95,7 +106,8 @@ def test_seven_of_fifteen(cell):
         ("46.7%", "'46.7%' is a percentage"),
         ("7/15/2008", "is a date"),
         ("<5/15", "is a bound"),
-        ("1,234/5,000", "is not a number; write events and total"),
+        ("1,234/5,000", "write 1234/5000 if the signs separate thousands"),
+        ("1.234 of 12", "write 1234/12 if the signs separate thousands"),
         ("", "the cell is empty"),
         ("NR", "'NR' is not a number"),
         (f"1/{10**10}", "more than any study can have"),
@@ -110,6 +122,16 @@ def test_what_is_no_fraction(cell, says):
 )
 def test_what_says_that_there_is_no_number(cell):
     assert is_missing(cell)
+
+
+@pytest.mark.parametrize("cell", ["NR/20", "3/NR", "NA of 20", "/20", "7 /", "n/a / 20", "NR", ""])
+def test_a_fraction_without_one_of_its_numbers_is_missing(cell):
+    assert lacks_number(cell)
+
+
+@pytest.mark.parametrize("cell", ["7/15", "-/20", "x/20", "7", "7/15 (NR)", "</15"])
+def test_a_fraction_with_something_else_is_not(cell):
+    assert not lacks_number(cell)
 
 
 @pytest.mark.parametrize("cell", ["0", "-", "–", "none", "Null", "nil", "A"])

@@ -94,6 +94,10 @@ def test_every_prior_of_tau(dfsp, options, tau):
         (["run", "notebooks/02_response.ipynb", "-p", "outcome", "cure"], "objective_response"),
         (["run", "notebooks/02_response.ipynb", "-p", "tau_family", "gamma"], "half-normal"),
         (["run", "notebooks/02_response.ipynb", "-p", "seed", "1", "-p", "seed", "2"], "twice"),
+        (
+            ["run", "notebooks/02_response.ipynb", "-p", "drop", "X, 1", "-p", "drop", "Y, 2"],
+            "'X, 1' is not known; 'Y, 2' is not known",
+        ),
     ],
 )
 def test_input_that_cannot_be_used(dfsp, tmp_path, words, says):

@@ -1,6 +1,9 @@
 """Files as people have them: encodings, separators, titles, quotes, workbooks."""
 
+import io
 import sys
+import unicodedata
+import zipfile
 
 import pytest
 from workbooks import ods, xlsx
@@ -126,6 +129,7 @@ def test_a_note_below_the_table_is_named():
     [
         (b"%PDF-1.7\n", "this is a PDF, not a table"),
         (b"<html><table><tr><td>study</td></tr></table></html>", "a web page or XML"),
+        (rb"{\rtf1 study events total}", "this is a document of a word processor"),
         (b"\xff\xfes\x00t", "it begins as UTF-16 and is not"),
         (b"\xff\xfe\x00\xd8\x00\x00a", "it begins as UTF-16 and is not"),
         (GOOD.encode().replace(b"K", b"\x07"), "this is not a text file"),
@@ -133,6 +137,41 @@ def test_a_note_below_the_table_is_named():
 )
 def test_what_is_no_table(content, says):
     assert says in refusal(content)
+
+
+def test_letters_in_two_parts_are_those_in_one():
+    """As macOS writes them; a name typed at the command line is in one."""
+    parts = unicodedata.normalize("NFD", "Étude;Réponses;N\nKérob;7;15\n")
+    sheet = read(parts, wanted=("Réponses", "N"))
+    assert sheet.header == ["Étude", "Réponses", "N"]
+
+
+def test_marks_that_nobody_sees_are_no_part_of_a_cell():
+    sheet = read("\u200bstudy,events\u2060,total\nKérob 2010\u200e,9\u200f,25\nChen 2008,4,22\n")
+    assert (sheet.header, sheet.rows) == (HEADER, ROWS)
+    sheet = read(xlsx({"A": [["study", "events", "total\u200b"], ["Kérob 2010", "9\u200e", 25]]}))
+    assert (sheet.header, sheet.rows) == (HEADER, {2: ROWS[2]})
+
+
+@pytest.mark.parametrize("cells", ["“Becker, 2008”,4,22", "'Becker, 2008',4,22", "‘B, 2008’,4,22"])
+def test_other_quotes_hold_no_cell_together(cells):
+    (fault,) = read(f"{GOOD}{cells}\n").faults.values()
+    assert 'only straight double quotes (") hold a cell together' in fault
+
+
+@pytest.mark.parametrize(
+    ("member", "says"),
+    [
+        ("word/document.xml", "this is a document of a word processor"),
+        ("Index/Document.iwa", "this is a document of Numbers or Pages; export it as Excel or CSV"),
+        ("mine.csv", "this is a packed folder (zip); unpack it"),
+    ],
+)
+def test_what_is_packed_and_no_workbook(member, says):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, "x")
+    assert says in refusal(buffer.getvalue())
 
 
 TABLE = [
@@ -176,6 +215,7 @@ def test_a_workbook_without_the_package(monkeypatch):
 @pytest.mark.parametrize("data", [b"PK\x03\x04 and so on", b"\xd0\xcf\x11\xe0" + bytes(600)])
 def test_a_damaged_workbook(data):
     assert "this workbook cannot be read" in refusal(data)
+    assert ("a password" in refusal(data)) == (data[:2] != b"PK")
 
 
 def test_tables_whose_columns_are_all_meant():

@@ -148,6 +148,42 @@ def test_sharing_with_nobody_is_refused(written, named):
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ORR (%)", "response_rate", "Ansprechrate", "Remissionsrate [%]", "Ansprechquote", "ORRpct",
+     "taux de réponse", "缓解率", "有效率（％）", "доля ответов"],
+)  # fmt: skip
+@pytest.mark.parametrize("cells", [("47", "18"), ("47", "18.5"), ("47 %", "18")])
+def test_a_column_headed_like_a_percentage_is_questioned(written, name, cells):
+    """Also if only some of its numbers could be counts: the others would be mended alone."""
+    file = written(f"study,{name},n\nA,{cells[0]},150\nB,{cells[1]},220\n")
+    message = refusal(read_table, file, events=name, total="n")
+    assert f"the column {name!r} (events) is headed like a percentage" in message
+
+
+@pytest.mark.parametrize("name", ["moderate", "separate", "corporate", "n (%)", "No. (rate)"])
+def test_a_column_that_is_not_headed_so_is_not(written, name):
+    file = written(f"study,{name},n\nA,47,150\nB,18,220\n")
+    assert read_table(file, events=name, total="n").table["events"].to_list() == [47, 18]
+
+
+@pytest.mark.parametrize(
+    ("cells", "hint"),
+    [
+        (["0.467", "1", "0", "2"], "the 1 in row 3 may be a proportion too"),
+        (["46.7 %", "50", "0", "18.2"], "the 50 in row 3 may be a percentage too"),
+        (["46.7", "50", "18.2", "18"], "the whole numbers in rows 3 and 5 may be percentages too"),
+        (["46.7", "120", "18.2", "0"], None),
+        (["x", "50", "18", "0"], None),
+    ],
+)
+def test_counts_among_shares_may_be_shares(written, cells, hint):
+    """Whoever mends the rows that are refused would leave them, and they would be read."""
+    rows = "".join(f"S{i},{cell},150\n" for i, cell in enumerate(cells))
+    message = refusal(read_table, written("study,events,total\n" + rows))
+    assert hint in message if hint else "too" not in message
+
+
 def test_large_counts_work_up_to_the_limit(written):
     table = read_table(written(f"study,events,total\nA,99999,100000\nB,0,{MAX_COUNT}\n")).table
     assert table["total"].to_list() == [100_000, MAX_COUNT]
@@ -217,6 +253,7 @@ def test_all_faults_are_listed_by_row(written):
             "in --study, and --cluster study says that they do; outcomes of the same patients "
             "need a fit each"
         ),
+        "  each row needs the name of its study, also where cells are merged",
         "  rows without counts are left out with --missing drop (missing='drop')",
     ]
 
@@ -261,6 +298,49 @@ def test_wrong_columns_name_what_was_found_and_the_options(written):
     assert "the column 'events' (events) is missing\n" in message
     assert "found: Study, responders, total" in message
     assert "--study, --events, --total" in message
+
+
+def test_a_refusal_says_what_was_done_to_read_the_file(written):
+    """Names in another encoding are not those that were asked for."""
+    content = "研究,事件,总数\n王 2002,7,15\n".encode("gbk")
+    message = refusal(read_table, written(content), study="研究", events="事件", total="总数")
+    assert "\n  note: the text is read as Windows-1252, since row 1 is not UTF-8" in message
+    with pytest.raises(DfspError) as found:
+        read_table(written("Title\nstudy,events,total\nA,x,2\n"))
+    assert found.value.faults[-1].startswith("note: row 1 is passed over as a title: 'Title'")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["study|events|total\nA|7|15\n", "study   events   total\nA   7   15\n",
+     "study，events，total\nA，7，15\n", '[{"study": "A"}]\n'],
+)  # fmt: skip
+def test_a_table_that_is_not_separated_is_not_one_column(written, content):
+    message = refusal(read_table, written(content))
+    assert "only one column is found; commas, semicolons or tabs must separate columns" in message
+    assert "is it" not in message
+
+
+def test_fractions_without_a_number_are_left_out(written):
+    file = written("study,ORR\nA,7/15\nB,NR/20\nC,\nD,4/22\n")
+    assert "left out with --missing drop" in refusal(read_table, file, counts="ORR")
+    counts = read_table(file, counts="ORR", missing="drop")
+    assert counts.table["study"].to_list() == ["A", "D"]
+    assert counts.dropped["reason"].to_list() == ["row 3: ORR is NR/20", "row 4: ORR is empty"]
+
+
+def test_rows_that_have_nothing_but_a_name_may_be_no_studies(written):
+    content = "study,events,total\nPhase I,,\nA,7,15\nB,NR,20\n* at 12 weeks,,\n"
+    message = refusal(read_table, written(content))
+    assert "\n  rows 2 and 5 have nothing but a name: remove headings and notes\n" in message
+    message = refusal(read_table, written("study,events,total\nA,7,15\nB,,20\n"))
+    assert "nothing but a name" not in message
+
+
+def test_a_name_that_stands_for_several_rows_is_asked_for_in_each(written):
+    """As a merged cell does: only its first row has the name."""
+    message = refusal(read_table, written("study,arm,events,total\nA,x,7,15\n,y,4,22\n"))
+    assert message.endswith("each row needs the name of its study, also where cells are merged")
 
 
 def test_the_column_asked_for_wins_over_one_of_that_name(written):

@@ -10,9 +10,13 @@ RE Model|Random effects model|Phase II total|Subtotal: phase II|Total, n
 Gesamt|Summe|Insgesamt|Zwischensumme|Alle Studien|Total général|Sous-total|Ensemble|Toutes les études
 Suma|Subtotal|Todos los estudios|Global|Totale|Somma|Tutti gli studi|Total geral|Soma|Todos os estudos
 Totaal|Subtotaal|Totalt|Summa|Sum|I alt|Razem|Suma|Ogółem|Итого|Всего|Общий итог
-合计|总计|小计|合計|総計|计|総計（3試験）"""
+合计|总计|小计|合計|総計|计|総計（3試験）|合并|汇总|소계|합계|총계|Toplam|Celkem|Összesen|Yhteensä|Σύνολο
+Gesamtergebnis|Gesamt Ergebnis|Phase I Ergebnis|Teilergebnis|Teilsumme|Gesamtzahl|Zusammen
+Zusammengefasst|Eindtotaal|Sub-totals|Σ|∑|Pooled analysis|Pooled ORR|Overall ORR|Overall: 20/55
+Total=55|Total 55|total_all|All 3 studies|Overall, DL (I² = 40%)|D+L Overall|I-V Overall|Sum of above
+Random-effects model|Common effect model|Total no. of patients|Total events|Ensemble des études"""
 STUDIES = """Totaro 2001|Total care 2010|Allen 2001|All et al. 2001|Alle 2002|Sum 2004|Pool 2009
-Overall survival 2011|Somma et al. 2012|Razemon 2003|Phase II|Study 1|Ensemble-2 2019|Summers 2001"""
+Overall survival 2011|Somma et al. 2012|Razemon 2003|Phase II|Study 1|Ensemble-2 2019|All 2019|Overall 2010|DL Jones 2001|Summers 2001"""
 
 
 @pytest.mark.parametrize("name", dict.fromkeys("|".join(TOTALS.split("\n")).split("|")))

@@ -52,12 +52,30 @@ _FRACTION = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LEVEL = re.compile(r"\d+(?:[.,]\d+)? *%[- ]*(?:CI|CrI|HDI|KI|IC|BI)\b.*", re.ASCII)
-_AND_MORE = re.compile(r"(\d+) *(?![eExX][\d+-])[a-zA-Z(\[*†‡§#^¹²³].*", re.ASCII)
+_AND_MORE = re.compile(
+    r"(\d+) *(?![eExX][\d+-])[a-zA-Z(\[*†‡§#^¹²³‖¶&\u2070-\u207f\u02b0-\u02ff\u1d2c-\u1d9f].*|"
+    r"[=+'\"’(\[]+(\d+)[)\]'\"’]*",
+    re.ASCII,
+)
+_IN_THOUSANDS = re.compile(r"(\d[\d.,'’]*\d|\d) *(?:/|of) *(\d[\d.,'’]*\d|\d)", re.ASCII)
 
 
 def is_missing(cell: str) -> bool:
     """Say whether a cell says that there is no number, as an empty one does."""
     return cell.lower() in _MISSING or cell == "NULL"
+
+
+def lacks_number(cell: str) -> bool:
+    """Say whether a cell of events and total says that one of them is not known, as `NR/20`."""
+    if is_missing(cell):
+        return True
+    parts = re.split(r" *(?:/(?![aArR]\b)| of ) *", f"{cell} " if cell.endswith(" of") else cell)
+    known = [whole(part) is not None for part in parts]
+    return (
+        len(parts) == 2
+        and all(number or is_missing(part) for number, part in zip(known, parts, strict=True))
+        and not all(known)
+    )
 
 
 def whole(cell: str) -> int | None:
@@ -87,7 +105,7 @@ def count_fault(cell: str) -> str:
         return f"{cell!r} may have been rounded by a spreadsheet; write the number in full"
     if _PROPORTION.fullmatch(plain):
         return f"{cell} is a proportion; give the number of patients"
-    if _NUMBER.fullmatch(point := plain.replace(",", ".")):
+    if _NUMBER.fullmatch(point := plain.replace(",", ".").replace("−", "-")):
         if float(point) < 0:
             return f"{cell} is negative"
         return f"{cell} is not a whole number; give the number of patients"
@@ -116,7 +134,10 @@ def _words_fault(cell: str, plain: str) -> str:
         events = match["events"] or match["k"]
         return f"{cell!r} is events of a total; name the column with --counts, or write {events}"
     if match := _AND_MORE.fullmatch(plain):
-        return f"{cell!r} is not a number alone; write {match[1]}, and the rest in another column"
+        number = match[1] or match[2]
+        return f"{cell!r} is not a number alone; write {number}, and the rest in another column"
+    if re.fullmatch(r"\d{1,15}", plain):
+        return f"{cell!r} is not a number in the digits 0 to 9; write {int(plain)}"
     return f"{cell!r} is not a number"
 
 
@@ -129,6 +150,10 @@ def events_of_total(cell: str) -> tuple[int, int] | str:
     match = _FRACTION.fullmatch(plain)
     if match is None:
         fault = count_fault(cell) or f"{cell} has no total"
+        thousands = _IN_THOUSANDS.fullmatch(plain)
+        if thousands and all(_THOUSANDS.fullmatch(n) or n.isdecimal() for n in thousands.groups()):
+            digits = "/".join(re.sub(r"\D", "", number) for number in thousands.groups())
+            return f"{cell!r} is not a fraction; write {digits} if the signs separate thousands"
         return fault if is_missing(cell) else f"{fault}; write events and total as 7/15 or 7 of 15"
     events, total = match["events"] or match["k"], match["total"] or match["n"]
     if fault := count_fault(events) or count_fault(total):
@@ -142,6 +167,17 @@ def events_of_total(cell: str) -> tuple[int, int] | str:
         if distance > 10.0 ** -len(beside[1] or "") * (1 + 1e-9):
             return f"{cell!r}: {k} of {n} is {100 * k / n:.1f} %, which the number beside it is not"
     return k, n
+
+
+def share(cell: str) -> str:
+    """Say whether a cell is a `percentage` or a `proportion` and no count; `""` if neither."""
+    plain = _SPACES.sub(" ", cell)
+    if whole(plain) is not None:
+        return ""
+    if _PROPORTION.fullmatch(plain):
+        return "proportion"
+    decimal = _NUMBER.fullmatch(point := plain.replace(",", ".")) and 1 < float(point) <= 100
+    return "percentage" if decimal or _PERCENTAGE.fullmatch(plain) else ""
 
 
 def meant(cell: str, total: int) -> str:

@@ -7,6 +7,7 @@ package python-calamine is there.
 import csv
 import io
 import re
+import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?\s*', re.IGNORECASE)  # for Excel, as its first line
+_UNSEEN = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")  # marks that come along when copied
 _NUMBER = re.compile(r"\d+([.,]\d+)?\s*%?")
+
+_WORDS = "this is a document of a word processor; copy the table into a spreadsheet"
+_OTHER_QUOTES = tuple("“”„«‘’'")
 
 Records = dict[int, list[str]]
 """Stripped cells by line as an editor shows it, or row as a spreadsheet does; no empty rows."""
@@ -50,8 +55,8 @@ class Sheet:
 
 
 def plain(name: str) -> str:
-    """Return a name with every line break and run of spaces as one space."""
-    return " ".join(name.split())
+    """Return a name with every line break and run of spaces as one space, and letters in one."""
+    return " ".join(unicodedata.normalize("NFC", _UNSEEN.sub("", name)).split())
 
 
 def read_sheet(data: bytes, *, wanted: Collection[str] = (), sheet: str = "") -> Sheet:
@@ -142,9 +147,11 @@ def _decoded(data: bytes) -> tuple[str, list[str]]:
     text = text.rstrip("\x1a")  # the end of a file in MS-DOS
     if re.search("[\x00-\x08\x0e-\x1f]", text):
         raise DfspError("this is not a text file; save the table as 'CSV UTF-8'")
+    if text.startswith("{\\rtf"):
+        raise DfspError(_WORDS)
     if text.lstrip()[:1] == "<":
         raise DfspError("this is a web page or XML; open it in a spreadsheet and save it as CSV")
-    return text, notes
+    return _UNSEEN.sub("", text), notes
 
 
 def _utf_16(data: bytes) -> str:
@@ -265,7 +272,9 @@ def _rectangle(header: list[str], records: Records) -> tuple[Records, dict[int, 
         if len(record) < named or any(record[width:]):
             cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
             hint = "put quotes around a cell that contains the separator"
-            if len(record) < named:
+            if any(cell.startswith(_OTHER_QUOTES) for cell in record):
+                hint = 'only straight double quotes (") hold a cell together'
+            elif len(record) < named:
                 hint = "each column needs a cell, if an empty one"
             if len(record) == 1:
                 hint = f"is {record[0][:40]!r} a note? remove it from the table"
@@ -276,6 +285,8 @@ def _rectangle(header: list[str], records: Records) -> tuple[Records, dict[int, 
 
 
 def _of_workbook(data: bytes, sheet: str, names: set[str]) -> tuple[Records, list[str]]:
+    if data[:2] == b"PK":
+        _refuse_other_packed(data)
     try:
         from python_calamine import CalamineWorkbook
     except ImportError:
@@ -288,7 +299,8 @@ def _of_workbook(data: bytes, sheet: str, names: set[str]) -> tuple[Records, lis
         found = {name: dict(_of_sheet(workbook, name)) for name in workbook.sheet_names}
     except Exception as error:  # the package raises errors of many kinds
         message = f"this workbook cannot be read ({str(error).splitlines()[0][:80]})"
-        raise DfspError(f"{message}; save the sheet as 'CSV UTF-8'") from None
+        locked = "" if data[:2] == b"PK" else "; if a password opens it, save it without one"
+        raise DfspError(f"{message}{locked}; save the sheet as 'CSV UTF-8'") from None
     known = ", ".join(map(repr, found))
     if sheet:
         if sheet not in found:
@@ -301,6 +313,23 @@ def _of_workbook(data: bytes, sheet: str, names: set[str]) -> tuple[Records, lis
     if len(fitting) == 1:
         return found[fitting[0]], [f"read from the sheet {fitting[0]!r} of {known}"]
     raise DfspError(f"the workbook has several sheets; say which with --sheet (sheet=): {known}")
+
+
+def _refuse_other_packed(data: bytes) -> None:
+    """Say what a packed file is that is no workbook."""
+    import zipfile
+
+    try:
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    except (zipfile.BadZipFile, ValueError):
+        return  # damaged, which is said of it as of a workbook
+    starts = {name.partition("/")[0] for name in names}
+    if "word" in starts:
+        raise DfspError(_WORDS)
+    if any(name.endswith(".iwa") for name in names):
+        raise DfspError("this is a document of Numbers or Pages; export it as Excel or CSV")
+    if not starts & {"xl", "content.xml"}:
+        raise DfspError("this is a packed folder (zip); unpack it and give the table in it")
 
 
 def _of_sheet(workbook: "CalamineWorkbook", name: str) -> Iterator[tuple[int, list[str]]]:
@@ -317,4 +346,4 @@ def _text(value: object) -> str:
         return str(int(value))
     if isinstance(value, float):
         return f"{value:.15g}"
-    return str(value).strip()
+    return _UNSEEN.sub("", str(value)).strip()

@@ -16,7 +16,16 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 
 from dfsp.errors import DfspError, listed, nearest, unknown
-from dfsp.evidence.cells import count_fault, events_of_total, is_missing, meant, typed, whole
+from dfsp.evidence.cells import (
+    count_fault,
+    events_of_total,
+    is_missing,
+    lacks_number,
+    meant,
+    share,
+    typed,
+    whole,
+)
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
@@ -28,13 +37,18 @@ SHARES = "shares_patients_with"
 _OWN = ("study", "events", "total", "cluster")
 """Columns that `Counts` makes; those of a file by these names count only where asked for."""
 
+_SHOWN = 20
+"""Rows that a message names before it counts the others."""
+
 _NAMES = re.compile(
     r"(?<![a-z])(stud|author|autor|trial|cohort|name|paper|publi|refer|label|étude|estudio|source)",
     re.IGNORECASE,
 )
 _PERCENTAGES = re.compile(
-    r"%|(?<![a-z])(percent(age)?s?|pct|rates?|prop(ortion)?s?|share|prozent|anteil|rate|taux|"
-    r"pourcentage|tasa|porcentaje|tasso|percentuale|taxa|porcentagem)(?![a-z])",
+    r"[%％率]|百分比|比例|割合|percent|pct|prozent|процент|доля|quoten?(?![a-z])|"
+    r"(ansprech|kontroll|response|responder|s)raten?(?![a-z])|"
+    r"(?<![a-z])(rates?|prop(ortion)?s?|share|anteil|taux|pourcentage|tasa|porcentaje|tasso|"
+    r"taxa|porcentagem|aandeel)(?![a-z])",
     re.IGNORECASE,
 )
 _NUMBERS = re.compile(r"(?<![a-z])(n|no|nr|num|number|count|anzahl)(?![a-z])", re.IGNORECASE)
@@ -203,7 +217,14 @@ def read_table(
     columns = range(len(found.header))
     cells = pd.DataFrame(list(found.rows.values()), list(found.rows), columns, dtype="str")
     files = {where: hashlib.sha256(data).hexdigest()}
-    built = _counts(where, found.header, cells, cells, found.faults, asked)
+    try:
+        built = _counts(where, found.header, cells, cells, found.faults, asked)
+    except DfspError as error:
+        if not (found.notes and error.faults):
+            raise
+        what = str(error).partition("\n")[0].removeprefix(f"{where}: ")
+        said = [f"note: {note}" for note in found.notes]
+        raise listed(where, what, [*error.faults, *said]) from None
     table = built.table
     covariates = table.columns.difference([*_OWN, SHARES])
     table = table.assign(**{str(name): typed(table[name]) for name in covariates})
@@ -360,7 +381,7 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
     others = {i for i, name in enumerate(header) if name in map(plain, asked.of_counts.values())}
     if asked.study != "study" or "study" in header:
         study = place("study", asked.study)
-    elif candidates := _like_names(header, cells, others):
+    elif len(header) > 1 and (candidates := _like_names(header, cells, others)):
         near = next((i for i in candidates if header[i].casefold() == "study"), candidates[0])
         hint = f"; is it {header[near]!r}? give {_option('study', header[near])}"
         if header[near].casefold() == "study":
@@ -384,6 +405,10 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
     if faults:
         columns = ", ".join(name or "(no name)" for name in header)
         faults.append(f"found: {columns}")
+        if len(header) == 1:
+            faults.append(
+                "only one column is found; commas, semicolons or tabs must separate columns"
+            )
         if sum(whole(name) is not None for name in header) > 1:
             faults.append("the first row looks like counts; it must name the columns")
         faults.append("say which column is which with --study, --events, --total or --counts")
@@ -401,7 +426,8 @@ def _near(role: str, name: str, header: list[str]) -> str:
     for column in header:
         if column.casefold() == name.casefold():
             return f"; {column!r} differs in case: give {_option(role, column)}"
-    close = nearest(name, [column for column in header if column])
+    named = [column for column in header if column]
+    close = nearest(name, named) if len(named) > 1 else []
     return f"; is it {close[0]!r}? give {_option(role, close[0])}" if close else ""
 
 
@@ -426,13 +452,30 @@ def _percentages(name: str, cells: "pd.Series[str]") -> list[str]:
     """Question whole numbers under a heading such as `ORR (%)`."""
     if not _PERCENTAGES.search(name) or _NUMBERS.search(name):
         return []
-    numbers = [whole(cell) for cell in cells if not is_missing(cell)]
-    if not numbers or any(number is None or number > 100 for number in numbers):
+    numbers = [number for cell in cells if (number := whole(cell)) is not None]
+    if not numbers or max(numbers) > 100:
         return []
     return [
         f"the column {name!r} (events) is headed like a percentage, and no number in it is above "
         "100; give the numbers of patients, or rename the column if these are"
     ]
+
+
+def _among_shares(cells: Mapping[int, str]) -> str:
+    """Say which counts of patients stand among shares, and may be shares themselves.
+
+    Whoever mends the rows that are refused would leave these as they are.
+    """
+    kinds = {row: kind for row, cell in cells.items() if (kind := share(cell))}
+    counts = {row: number for row, cell in cells.items() if (number := whole(cell))}
+    most = 100 if "percentage" in kinds.values() else 1
+    if not kinds or max(counts.values(), default=0) > 100:
+        return ""
+    rows = [row for row, number in counts.items() if number <= most]
+    kind = "percentage" if most == 100 else "proportion"
+    if len(rows) < 2:
+        return f"the {cells[rows[0]]} in row {rows[0]} may be a {kind} too" if rows else ""
+    return f"the whole numbers in {_some(rows)} may be {kind}s too"
 
 
 def _further(
@@ -547,7 +590,7 @@ def _without_counts(
     gone: dict[int, list[str]] = {}
     for role, cells in texts.items():
         for row, cell in cells.items():
-            if is_missing(cell):
+            if lacks_number(cell) if role == "counts" else is_missing(cell):
                 gone.setdefault(row, []).append(f"{called[role]} is {cell or 'empty'}")
     return {row: ", ".join(gone[row]) for row in sorted(gone)}
 
@@ -620,7 +663,9 @@ def _total_faults(
 def _some(rows: list[int]) -> str:
     if rows == list(range(rows[0], rows[-1] + 1)):
         return f"rows {rows[0]} to {rows[-1]}"
-    return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
+    shown = rows[:_SHOWN] if len(rows) > _SHOWN + 1 else rows[:-1]
+    last = str(rows[-1]) if len(rows) == len(shown) + 1 else f"{len(rows) - len(shown)} more"
+    return f"rows {', '.join(map(str, shown))} and {last}"
 
 
 def _hints(
@@ -651,7 +696,15 @@ def _hints(
             f"{_option('cluster', ','.join(study))} says that they do; outcomes of the same "
             "patients need a fit each"
         )
-    if any(is_missing(text[row]) for text in texts.values() for row in kept):
+    if faults and "events" in texts and (says := _among_shares(texts["events"])):
+        hints.append(says)
+    if "the study has no name" in said:
+        hints.append("each row needs the name of its study, also where cells are merged")
+    filled = (cells[[i for i in cells if i not in columns.study]] != "").any(axis="columns")
+    if columns.study and (alone := [row for row in kept if not filled[row]]):
+        have = f"row {alone[0]} has" if len(alone) == 1 else f"{_some(alone)} have"
+        hints.append(f"{have} nothing but a name: remove headings and notes")
+    if not _without_counts(texts, dict.fromkeys(texts, "")).keys().isdisjoint(kept):
         hints.append("rows without counts are left out with --missing drop (missing='drop')")
     if any(says == "it is called a total" or " is the sum of " in says for says in said):
         hints.append(

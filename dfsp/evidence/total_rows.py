@@ -16,33 +16,37 @@ def _words(text: str) -> frozenset[str]:
 # Chinese. A name that starts with one of the first, or ends with one of the second, is a total's;
 # one that starts with any of these is, if it goes on with them or with `_OF` alone.
 _SUBTOTAL = _words("""
-    subtotal subtotals sub-total zwischensumme sous-total subtotale subtotaal delsumma delsum
-    подытог
+    subtotal subtotals sub-total sub-totals zwischensumme teilsumme teilergebnis
+    sous-total subtotale subtotaal delsumma delsum подытог
 """)
 _TOTAL = _SUBTOTAL | _words("""
-    total totals gesamt gesamtsumme insgesamt totaux totales totale totali totais totaal totalt
-    ogółem razem łącznie итого всего итог
+    total totals gesamt gesamtsumme gesamtergebnis gesamtzahl ergebnis insgesamt totaux totales
+    totale totali totais totaal eindtotaal totalt ogółem razem łącznie celkem összesen yhteensä
+    toplam σύνολο итого всего итог
 """)
 _ALL = _words("""
     overall pooled sum summary combined all summe alle alles allen gepoolt ensemble somme tous
     toutes suma conjunto todos todas general global somma tutti tutte complessivo globale soma geral
-    som gezamenlijk summa samlet samtliga alla wszystkie сумма все 总和 全部 总体 计 計 全体
+    som gezamenlijk summa samlet samtliga alla wszystkie сумма все σ zusammen
+    zusammengefasst 合并 汇总 总和 全部 总体 计 計 全体
 """)
 _OF = _words("""
-    of for the in and n grand study studies trial trials cohort cohorts patient patients subjects
+    of for the in and n no number above events orr analysis analyses dl reml grand
+    study studies trial trials cohort cohorts patient patients subjects
     participants arm arms group groups data result results rate rates response estimate estimates
     effect effects model random fixed population prevalence proportion phase i ii iii iv
-    studien patienten études essais les général générale estudios pacientes los studi pazienti gli
-    estudos os patiënten studier patienter badania pacjenci исследования общий
+    des studien patienten études essais les général générale estudios pacientes los studi pazienti
+    gli estudos os patiënten studier patienter badania pacjenci исследования общий
 """)
 _PHRASES = frozenset(
     (
-        "re model", "fe model", "random effects model", "fixed effect model",
-        "fixed effects model", "i alt", "ialt", "i allt", "suma częściowa",
+        "d l overall", "i v overall", "m h overall", "re model", "fe model", "common effect model",
+        "random effects model", "fixed effect model", "fixed effects model",
+        "i alt", "ialt", "i allt", "suma częściowa",
     )
 )  # fmt: skip
-_SIGNS = ("合计", "总计", "小计", "总数", "合計", "総計", "小計", "總計")
-"""Chinese and Japanese, which put no space around them."""
+_SIGNS = ("合计", "总计", "小计", "总数", "合計", "総計", "小計", "總計", "합계", "총계", "소계")
+"""Chinese, Japanese and Korean, which put no space around them."""
 
 
 def called_total(name: str) -> bool:
@@ -56,10 +60,13 @@ def called_total(name: str) -> bool:
     if any(sign in name for sign in _SIGNS):
         return True
     plain = re.sub(r"[(\[（【].*", "", name.casefold())
-    words = re.sub(r"[^\w-]+", " ", plain).strip(" -_").split()
+    plain = re.sub(r"[^\w-]+|_", " ", plain.replace("∑", " σ "))
+    # Numbers beside a total are counts or studies; those of four digits are years.
+    words = re.sub(r"(?<!\S)\d{1,3}(?!\S)", " ", plain).strip(" -").split()
     if not words:
         return False
-    if words[0] in _SUBTOTAL or words[-1] in _TOTAL or " ".join(words) in _PHRASES:
+    phrase = " ".join(words).replace("-", " ")
+    if words[0] in _SUBTOTAL or words[-1] in _TOTAL or phrase in _PHRASES:
         return True
     return words[0] in _TOTAL | _ALL and _OF.union(_TOTAL, _ALL).issuperset(words)
 
