@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dfsp
+from dfsp.engine.predictive import prior_of
 from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer
 from dfsp.model.effects import FAMILIES
 from dfsp.parameters import EXPLORER_START
-from dfsp.predictions import prior_of
 
 STATE = EXPLORER_START | {
     "not_evaluable": "excluded",

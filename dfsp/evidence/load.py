@@ -21,6 +21,7 @@ from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.once import once
 from dfsp.project import PROJECT_VARIABLE, data_folder
+from dfsp.text import show_frames
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -135,6 +136,9 @@ class Evidence:
     references: pd.DataFrame
     files: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        show_frames(self)
 
     def __repr__(self) -> str:
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()

@@ -120,18 +120,26 @@ def _certainty(record: Record) -> str:
 _CHECKING = r"dfsp\.\w+_analysis\("
 
 _COUNTS = (
-    r"print\((counts|evidence)\)"
-    r"|dfsp\.(count|load_evidence|read_table|observed|informed|total_of)\("
+    r"(?m:^(print\()?(counts|evidence)\)?$)"
+    r"|dfsp\.(count|load_evidence|read_table|totals\.total_of)\(|\.(observed|question_counts)\(\)"
 )
 _POSTERIOR = (
-    r"fit\.(summary|studies)|\.(rates|coefficients)\b"
-    r"|dfsp\.(category_rates|contrasts|describe_(regression|average|totals)|conclude)\("
+    r"fit\.(summary|studies|describe)\b|\.(rates|coefficients)\b|\.contrasts\("
+    r"|\b(slope|average|any_event|severe)\.describe\("
 )
-_FIGURE = r"dfsp\.(forest|plot_(?!prior\b)\w+)\("
-_PRIORS = r"dfsp\.(tau_sensitivity|(describe_)?multiverse|prior_grid|power_scaling)\("
-_MODELS = r"dfsp\.(average|bayes_factors)\("
-_OTHERS = rf"{_PRIORS}|dfsp\.(leave_one_out|leave_two_out|all_subsets|scenarios)\("
-_COVARIATES = r"dfsp\.(regress|contrasts|describe_(regression|confounding)|plot_dose)\("
+_FIGURE = r"dfsp\.plots\.(?!prior\b)\w+\("
+_PRIORS = (
+    r"dfsp\.(categories\.tau_sensitivity|multiverse\.fit|sensitivity\.(prior_grid|power_scaling))\("
+    r"|\beverything\.describe\("
+)
+_MODELS = r"dfsp\.(sensitivity\.average|regression\.bayes_factors)\("
+_OTHERS = (
+    rf"{_PRIORS}|\.leave_one_out\(\)"
+    r"|dfsp\.(sensitivity\.(leave_two_out|all_subsets)|totals\.scenarios)\("
+)
+_COVARIATES = (
+    r"dfsp\.(regression\.(regress|confounding)|plots\.dose)\(|\.contrasts\(|\bslope\.describe\("
+)
 _BINOMIAL = r"\\mathrm\{Binomial\}"
 
 ITEMS = (
@@ -144,7 +152,7 @@ ITEMS = (
         "Step 1 C",
         "prior distribution",
         "the model as computed",
-        r"print\(model\)|dfsp\.question_priors\(",
+        r"(?m:^(print\()?model\)?$)|\.priors\(\)",
     ),
     Item(
         "BARG",
@@ -159,7 +167,7 @@ ITEMS = (
         "Step 1 E",
         "prior predictive check",
         "a new study's rate under the prior",
-        r"dfsp\.(plot_prior|question_priors|prior_grid)\(",
+        r"dfsp\.(plots\.prior|sensitivity\.prior_grid)\(|\.priors\(\)",
     ),
     Item("BARG", "Step 2 A", "software", recorded=_software),
     Item("BARG", "Step 2 B", "convergence of the chains", recorded=_chains("R-hat", "divergen")),
@@ -170,7 +178,7 @@ ITEMS = (
         "Step 3 A",
         "posterior predictive check",
         "replicated beside observed counts",
-        r"dfsp\.(plot_predictive|predictive_check|proportional_odds)\(",
+        r"dfsp\.(plots\.predictive|ordinal\.proportional_odds)\(|\.predictive_check\(\)",
     ),
     Item("BARG", "Step 3 B", "summary of the posterior", "estimates with intervals", _POSTERIOR),
     Item(
@@ -185,7 +193,7 @@ ITEMS = (
         "Step 4 A",
         "why decisions are made, and by which criteria",
         "when a planned trial succeeds",
-        r"dfsp\.plan\(",
+        r"dfsp\.planning\.plan\(",
     ),
     Item("BARG", "Step 4 B", "loss function"),
     Item(
@@ -193,7 +201,7 @@ ITEMS = (
         "Step 4 C",
         "limits of a region of practical equivalence",
         "the margin within which rates are practically equal",
-        r"dfsp\.contrasts\(",
+        r"\.contrasts\(",
     ),
     Item("BARG", "Step 4 D", "thresholds of Bayes factors"),
     Item(
@@ -211,14 +219,14 @@ ITEMS = (
         "Step 5 D",
         "sensitivity: Bayes factors and model probabilities",
         "a grid of priors of the coefficient",
-        r"dfsp\.bayes_factors\(",
+        r"dfsp\.regression\.bayes_factors\(",
     ),
     Item(
         "BARG",
         "Step 5 E",
         "sensitivity: decisions",
         "the share of analyses that support a threshold",
-        r"dfsp\.(describe_multiverse|share_above)\(",
+        r"\beverything\.describe\(|\.share_above\(",
     ),
     Item("BARG", "Step 6", "software and installation", recorded=_software),
     Item("BARG", "Step 6", "scripts that people can read", recorded=_script),
@@ -240,7 +248,7 @@ ITEMS = (
         "13b",
         "preparing the data: missing and conflicting counts",
         "the rule for patients not evaluable, cohorts left out, sources that differ",
-        r"print\(counts\)|evidence\.conflicts|\.informs\b|dfsp\.missing_outcomes\(",
+        r"(?m:^(print\()?counts\)?$)|evidence\.conflicts|\.uninformed\(\)|\.missing_outcomes\(",
     ),
     Item(
         "PRISMA 2020",
@@ -279,7 +287,7 @@ ITEMS = (
         "20a",
         "studies of each synthesis: characteristics and risk of bias",
         "counts",
-        rf"fit\.studies|dfsp\.forest\(|{_COUNTS}",
+        rf"fit\.studies|dfsp\.plots\.forest\(|{_COUNTS}",
         beside=_bias_beside,
     ),
     Item(
@@ -287,7 +295,7 @@ ITEMS = (
         "20b",
         "results of the synthesis, and heterogeneity",
         "rates with intervals, and how much studies differ",
-        r"describe_heterogeneity\(|fit\.summary|dfsp\.(category_rates|conclude|describe_regression)\(",
+        r"\.heterogeneity\(|fit\.(summary|describe)\b|\.rates\(\)|\bslope\.describe\(",
     ),
     Item(
         "PRISMA 2020",
