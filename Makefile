@@ -56,10 +56,11 @@ lint: $(VENV)/dfsp.stamp
 		$(BIN)/lint-imports --no-logo --no-cache'
 	@.ci/timed types $(BIN)/mypy
 
-# Files of tests go to two processes. The notebooks' kernels warn about matters of their own, so
+# Files of tests go to two processes, and so do the package's examples. The notebooks' kernels warn about matters of their own, so
 # warnings are no errors there.
 test: lint
-	@.ci/timed "fast tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	@.ci/timed "fast tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" \
+		--doctest-modules tests dfsp
 	@.ci/timed notebooks $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax \
 		--nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
 
@@ -72,7 +73,7 @@ stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kill tests/test_batches.py tests/test_clusters.py
 
 calibrate: $(VENV)/dfsp.stamp
-	$(BIN)/python -c "from dfsp.analyses.calibration_store import remake, stored_checks; remake(); print(stored_checks())"
+	$(BIN)/python -c "from dfsp.analyses.calibration.store import remake, stored_checks; remake(); print(stored_checks())"
 
 notebooks: $(VENV)/dfsp.stamp
 	$(BIN)/python tests/remake.py

@@ -14,7 +14,7 @@ from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence.tables import Missing, read_table
-from dfsp.fitting import Engine, Fit
+from dfsp.fitting import Engine
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
@@ -195,15 +195,9 @@ def fit_command(
     if as_json:
         click.echo(json.dumps(result.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
     else:
-        click.echo(_page(result))
+        click.echo(result.page())
     if failed(result.checks):
         sys.exit(1)
-
-
-def _page(fit: Fit) -> str:
-    from dfsp.summaries import report
-
-    return report(fit)
 
 
 @cli.command("run")

@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from dfsp.engine.distributions import NOTHING, Distribution, interpolate
 from dfsp.engine.posterior import FARTHEST, Posterior
+from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
@@ -30,10 +31,8 @@ from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
-from dfsp.plots import BLUE, DARK, FONT, ORANGE
-from dfsp.predictions import prior_of
+from dfsp.plots.style import BLUE, DARK, FONT, ORANGE
 from dfsp.project import project_folder
-from dfsp.summaries import describe_heterogeneity
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -466,7 +465,7 @@ def explorer(
         picture.show(result, prior)
         png = picture.png()
         watch.lap("picture")
-        said = escape(describe_heterogeneity(result))
+        said = escape(result.heterogeneity().describe())
         if len(every.dropped):
             reasons = "; ".join(f"{row.study}: {row.reason}" for row in every.dropped.itertuples())
             said += f"<br>Not counted: {escape(reasons)}."

@@ -1,4 +1,4 @@
-"""Fit counts with one engine or both."""
+"""Fit counts with one engine or both; what people ask a fit, the fit answers."""
 
 import math
 from collections.abc import Mapping
@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dfsp.checks import Check, failed
-from dfsp.constants import DRAWS, SEED, STATISTICS
+from dfsp.constants import CI_PROB, DRAWS, MEDIAN_AND_ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
+from dfsp.engine import predictive
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts
+from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
+from dfsp.text import Result, Sentences, Table, interval, percent, table_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,21 +31,90 @@ of them, and may have others too, such as the concentration of beta-binomial one
 
 EXCHANGEABLE = "exchangeable"
 GRID_ERROR = 1e-5
+DIGITS = 6  # of exact numbers, which are the same wherever they are computed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Heterogeneity(Result):
+    """How much studies differ.
+
+    Attributes
+    ----------
+    by : float
+        A difference of rates.
+    probability : float
+        That the true rates of two new studies differ by more.
+    spread : pandas.Series
+        `STATISTICS` of the quantity that says how studies scatter.
+    model : Model
+    """
+
+    by: float
+    probability: float
+    spread: "pd.Series[float]"
+    model: Model
+
+    def describe(self) -> Sentences:
+        """Say in plain words how much studies differ."""
+        effects, row = self.model.effects, self.spread
+        where = f" {effects.spread_scale}" if effects.spread_scale else ""
+        found = f"is fixed at {row['q50']:g}{where}"
+        if self.model.spread_prior.known is None:
+            ends = f"{CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f}"
+            found = f"is {row['q50']:.2f}{where} ({ends})"
+        return Sentences(
+            f"Two new studies would have true rates more than {100 * self.by:.0f} points apart "
+            f"with probability {self.probability:.2f}. The {effects.spread_words} {found}."
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NewStudy(Result):
+    """What a new study should expect: its true rate, and what is seen among its patients.
+
+    Attributes
+    ----------
+    n : int
+        Its patients.
+    rate : pandas.Series
+        `STATISTICS` of its true rate.
+    events : array, shape (n + 1,)
+        The probability of each number of patients with the outcome.
+    low, high : int
+        The central interval (`CI_PROB`) of that number.
+    """
+
+    n: int
+    rate: "pd.Series[float]"
+    events: npt.NDArray[np.float64]
+    low: int
+    high: int
+
+    def describe(self) -> Sentences:
+        """Say what the true rate is expected to be, and the observed count."""
+        return Sentences(
+            f"The true rate of a new study has mean {percent(self.rate['mean'])} "
+            f"({interval(self.rate['q2.5'], self.rate['q97.5'])}). Among {self.n} patients of such "
+            f"a study, {self.low} to {self.high} are expected to have the outcome, an observed "
+            f"proportion of {percent(self.low / self.n)} to {percent(self.high / self.n)} (at "
+            f"least {CI_PROB:.0%} probability): the second interval adds the chance of sampling "
+            "patients to the first."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a model says about counts.
+    """What a model says about counts; its methods answer what people ask.
 
     Attributes
     ----------
     counts : Counts
     model : Model
     engine : {"exact", "nuts", "both"}
-    summary : pandas.DataFrame
+    summary : Table
         One row a quantity (`QUANTITIES`, then others of the effects), columns `STATISTICS`; NaN
         where it does not exist. From the exact engine unless `engine` is `"nuts"`.
-    studies : pandas.DataFrame
+    studies : Table
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
         `leave_one_out_lpd` (NaN without the exact engine); with EXNEX effects `exchangeable`, the
         posterior probability that the study is.
@@ -56,8 +128,8 @@ class Fit:
     counts: Counts
     model: Model
     engine: Engine
-    summary: pd.DataFrame
-    studies: pd.DataFrame
+    summary: Table
+    studies: Table
     checks: tuple[Check, ...]
     posterior: Posterior | None
     sampled: sampling.Sampled | None
@@ -75,24 +147,217 @@ class Fit:
             raise DfspError("this fit has no exact posterior; fit with engine='exact' or 'both'")
         return self.posterior
 
-    @property
-    def draws(self) -> "xr.DataTree":
-        """The NUTS engine's draws.
+    def describe(self) -> Sentences:
+        """Say what the studies together find: typical, mean and new-study rate.
+
+        See Also
+        --------
+        heterogeneity : How much studies differ.
+        new_study : What the next one should expect.
+        """
+        typical, mean, new = (
+            self.summary.T[name] for name in ("typical_rate", "mean_rate", "new_study_rate")
+        )
+        first = (
+            f"the rate of a typical study is {percent(typical['q50'])} "
+            f"({interval(typical['q2.5'], typical['q97.5'])}), "
+        )
+        if "typical_rate" not in self.model.quantities:
+            first = ""
+        counts = self.counts
+        source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
+        return Sentences(
+            f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
+            f"{int(counts.table['total'].sum())} patients in {len(counts.table)} "
+            f"{'study' if len(counts.table) == 1 else 'studies'}: {first}the mean "
+            f"over studies {percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])}); the "
+            f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
+            f"{percent(new['q97.5'])}."
+        )
+
+    def agreement(self) -> Sentences:
+        """Say in one line whether the checks hold; no digit of a sampler is in it."""
+        bad = failed(self.checks)
+        if bad:
+            return Sentences("checks failed: " + "; ".join(check.name for check in bad))
+        if self.engine != "both":
+            return Sentences(f"all checks passed ({self.engine} engine)")
+        unsure = [check.name for check in self.checks if check.passed is None]
+        rest = f"; cannot tell: {'; '.join(unsure)}" if unsure else ""
+        return Sentences(f"exact and NUTS engines agree within Monte Carlo error: True{rest}")
+
+    def heterogeneity(self, by: float = 0.2) -> Heterogeneity:
+        """Return how much studies differ, from the exact engine.
+
+        Parameters
+        ----------
+        by : float
+            Difference of two new studies' true rates, between 0 and 1; both share mu and tau.
 
         Raises
         ------
         DfspError
-            The fit was made with `engine="exact"`; `dfsp.draws` gives independent draws.
-        """
-        if self.sampled is None:
-            raise DfspError("this fit has no NUTS draws; fit with engine='nuts' or 'both'")
-        return self.sampled.draws
+            `by` lies outside (0, 1), or the fit has no exact posterior.
 
-    @property
-    def agrees(self) -> bool | None:
-        """Whether every check passed; None if none failed and some cannot tell."""
-        verdicts = [check.passed for check in self.checks]
-        return False if False in verdicts else None if None in verdicts else True
+        Examples
+        --------
+        >>> import dfsp
+        >>> counts = dfsp.count(dfsp.load_evidence("review"), "objective_response")
+        >>> round(dfsp.fit(counts).heterogeneity(by=0.2).probability, 2)
+        0.38
+        """
+        probability = predictive.prob_rates_differ(self.exact, by)
+        spread = self.summary.T[self.model.effects.spread]
+        return Heterogeneity(by, probability, spread, self.model)
+
+    def new_study(self, n: int = 20) -> NewStudy:
+        """Return what a new study of n patients should expect, from the exact engine.
+
+        Raises
+        ------
+        DfspError
+            `n` is not a whole number above 0, or the fit has no exact posterior.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 20]})
+        >>> new = dfsp.fit(table).new_study(n=10)
+        >>> new.low, new.high, round(float(new.events.sum()), 6)
+        (0, 9, 1.0)
+        """
+        events = predictive.probability_of_events(self.exact.new_study_rate, n)
+        ends = predictive.interval_of_events(events)
+        return NewStudy(n, self.summary.T["new_study_rate"], events, *ends)
+
+    def predictive_check(self) -> Table:
+        """Compare each study's events with what the model predicts for a new study of its size.
+
+        Replicates draw a new study effect each: replicates that keep the fitted effect always look
+        good.
+
+        Returns
+        -------
+        Table
+            One row a study: `study`, `events`, `total`, `low`, `high` (central interval of
+            replicated events, probability `CI_PROB`), `mid_p` (P(replicate > events) +
+            P(replicate = events) / 2).
+
+        Raises
+        ------
+        DfspError
+            The fit has no exact posterior.
+        """
+        rate = self.exact.new_study_rate
+        rows = []
+        for row in self.studies[["study", "events", "total"]].to_dict("records"):
+            probability = predictive.probability_of_events(rate, row["total"])
+            low, high = predictive.interval_of_events(probability)
+            mid_p = predictive.mid_p(probability, row["events"])
+            rows.append({**row, "low": low, "high": high, "mid_p": mid_p})
+        return table_of(rows, digits=DIGITS)
+
+    def leave_one_out(self) -> Table:
+        """Fit again without each study in turn, and without those that share its patients.
+
+        Returns
+        -------
+        Table
+            Indexed by `left_out`; `with_it` (studies that leave too), and median, `low` and `high`
+            (`CI_PROB`) of the typical rate and the median of tau; with beta-binomial effects, of
+            the mean rate and the concentration.
+
+        Raises
+        ------
+        DfspError
+            Fewer than two studies.
+        """
+        if len(self.studies) < 2:
+            raise DfspError("leaving a study out needs two studies or more")
+        table = self.counts.table
+        centre, spread = self.model.effects.centre, self.model.effects.spread
+        rows = []
+        for study, shared in zip(table["study"], partners(table), strict=True):
+            rest = table[~table["study"].isin([study, *shared])]
+            posterior = solve(rest["events"], rest["total"], self.model)
+            rates = getattr(posterior, centre).quantile(MEDIAN_AND_ENDS)
+            median = float(getattr(posterior, spread).quantile(0.5)[0])
+            rows.append((study, "; ".join(shared) or "-", *rates, median))
+        columns = ["left_out", "with_it", centre, "low", "high", spread]
+        return table_of(pd.DataFrame(rows, columns=columns).set_index("left_out"))
+
+    def draws(self, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":
+        """Return independent draws from the exact posterior; `sampled.draws` are those of NUTS.
+
+        Parameters
+        ----------
+        number : int
+            Draws in all, a multiple of 4; they come as 4 chains, as ArviZ reads them.
+        seed : int
+
+        Returns
+        -------
+        xarray.DataTree
+            Group `posterior`: `mu`, `tau`, `theta` (study) on the logit scale, `typical_rate`,
+            `rate` (study), `new_study_rate`; dims chain, draw.
+
+        Raises
+        ------
+        DfspError
+            `number` is not a multiple of 4 above 0, or the fit has no exact posterior.
+        """
+        return predictive.draw(self.exact, number, seed)
+
+    def prior(self) -> Posterior:
+        """Return what the model says before any study is seen, as a posterior of no studies.
+
+        Its `new_study_rate` is the prior predictive distribution of a rate.
+        """
+        return predictive.prior_of(self.model)
+
+    def patient_weighted_rate(
+        self, *, number: int = 20_000, seed: int = SEED
+    ) -> "pd.Series[float]":
+        """Summarise sum(n_i p_i) / sum(n_i): what adding patients up estimates.
+
+        Parameters
+        ----------
+        number : int
+            Independent draws behind the standard deviation and the quantiles; the mean is exact.
+        seed : int
+
+        Returns
+        -------
+        pandas.Series
+            Indexed by `STATISTICS`, on the rate scale.
+        """
+        share = self.exact.total / self.exact.total.sum()
+        rate = self.draws(number, seed=seed)["posterior"]["rate"].to_numpy().reshape(number, -1)
+        weighted = rate @ share
+        mean = share @ self.exact.studies[:, 0]
+        values = [mean, weighted.std(), *np.quantile(weighted, QUANTILES)]
+        return pd.Series(values, index=list(STATISTICS), name="patient_weighted_rate")
+
+    def page(self) -> str:
+        """Return the plain-text page that `dfsp fit` prints."""
+        names = {
+            "typical_rate": "typical rate", "mean_rate": "mean rate",
+            "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
+        }  # fmt: skip
+        names |= {name: name.replace("_", " ") for name in self.summary.index if name not in names}
+        rates = self.summary.reindex(list(names)).dropna(how="all")
+        columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
+        summary = rates[columns].rename(index=names).rename_axis(index=None)
+        studies = self.studies.set_index("study")
+        studies.insert(2, "observed", studies["events"] / studies["total"])
+        kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
+        studies = studies[kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)]
+        lines = [f"{len(studies)} studies; {self.model}; {self.engine} engine", ""]
+        lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
+        if self.posterior is not None:
+            lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
+        lines += [str(check) for check in self.checks if check.passed is not True]
+        return "\n".join([*lines, self.describe()])
 
     def __repr__(self) -> str:
         name = self.model.effects.centre
@@ -103,6 +368,12 @@ class Fit:
             f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether every check passed; None if none failed and some cannot tell."""
+        verdicts = [check.passed for check in self.checks]
+        return False if False in verdicts else None if None in verdicts else True
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fit as the object of schema `dfsp.fit/1`."""
@@ -175,6 +446,22 @@ def fit(
         Counts or an option that cannot be used.
     NotConverged
         The gate refused and `gate` is `"raise"`, or there is no exact result beside it.
+
+    See Also
+    --------
+    dfsp.count, dfsp.read_table : Where counts come from.
+    Fit : What can be asked of the result.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = fit(table, dfsp.Model(tau=dfsp.HalfNormal(0.5)))
+    >>> result.summary.loc[["typical_rate", "new_study_rate"], ["q2.5", "q50", "q97.5"]]
+                        q2.5       q50     q97.5
+    quantity
+    typical_rate    0.183641  0.326478  0.502742
+    new_study_rate  0.134738  0.326445  0.595823
     """
     model = model or Model()
     for name, value, allowed in (
@@ -200,7 +487,8 @@ def fit(
         if gate == "raise" or posterior is None:
             sampling.require_converged(sampled)
         if posterior is None:
-            summary = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
+            drawn = sampling.summary(sampled.draws)[list(STATISTICS)]
+            summary = table_of(drawn.reindex(_rows_of(model)), digits=DIGITS)
             columns = table["events"].to_numpy(), table["total"].to_numpy()
             exist = model.effects.spread_moments(*columns, model.tau)
             # Draws always have a mean, also where the distribution has none.
@@ -218,10 +506,9 @@ def fit(
 def _together(table: pd.DataFrame) -> list[list[int]]:
     """For each study, the rows that leave with it: itself and those that share its patients."""
     row = {study: index for index, study in enumerate(table["study"])}
-    partners = table.get("shares_patients_with", pd.Series("", index=table.index))
     return [
-        [index, *(row[name] for name in shared.split("; ") if name in row)]
-        for index, shared in enumerate(partners)
+        [index, *(row[name] for name in shared if name in row)]
+        for index, shared in enumerate(partners(table))
     ]
 
 
@@ -238,10 +525,11 @@ def resolved(posterior: Posterior) -> Check:
     )
 
 
-def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[Table, Table]:
     names = _rows_of(posterior.model)
     rows = [getattr(posterior, name).summary() for name in names]
-    summary = pd.DataFrame(rows, index=pd.Index(names, name="quantity"), columns=STATISTICS)
+    index = pd.Index(names, name="quantity")
+    summary = table_of(rows, digits=DIGITS, index=index, columns=STATISTICS)
     rates = dict(zip(STATISTICS, posterior.studies.T, strict=True))
     studies = _with_counts(table, rates, posterior.leave_one_out_lpd)
     if posterior.exchangeable is not None:
@@ -253,11 +541,11 @@ def _rows_of(model: Model) -> list[str]:
     return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
 
 
-def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> pd.DataFrame:
+def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> Table:
     """Put counts, `rates` by `STATISTICS` and leave-one-out densities side by side."""
     columns = {name: table[name].array for name in ("study", "events", "total")}
     columns |= {name: np.asarray(rates[name]) for name in STATISTICS}
-    return pd.DataFrame(columns | {"leave_one_out_lpd": lpd})
+    return table_of(columns | {"leave_one_out_lpd": lpd}, digits=DIGITS)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -75,4 +75,4 @@ def own_folder(tmp_path):
 @pytest.fixture(scope="session")
 def make():
     """Counts from rows of study, events, total."""
-    return lambda rows: dfsp.check_table(pd.DataFrame(rows, columns=["study", "events", "total"]))
+    return lambda rows: dfsp.Counts.of(pd.DataFrame(rows, columns=["study", "events", "total"]))

@@ -5,11 +5,13 @@
 
 from typing import get_args
 
-import pandas as pd
 from frozen import freeze
 
 import dfsp
 from dfsp.evidence.outcomes import NotEvaluable
+
+NAMES = {"critical_events": "least_events", "share_of_variance": "share of variance"}
+"""How the file has always called these columns."""
 
 
 def results(quick=False):
@@ -18,7 +20,7 @@ def results(quick=False):
     found = {}
 
     def keep(name, table):
-        frame = table.to_frame() if isinstance(table, pd.Series) else table
+        frame = table.rename(columns=NAMES)
         for row, values in frame.select_dtypes("number").to_dict("index").items():
             key = "/".join(map(str, row if isinstance(row, tuple) else (row,)))
             found.update({f"{name}/{key}/{column}": float(v) for column, v in values.items()})
@@ -36,56 +38,63 @@ def results(quick=False):
         keep(f"effects/{effects}", other.summary)
         found[f"evidence/{effects}"] = other.exact.log_marginal_likelihood
     evidence = dfsp.load_evidence("reconciled")
-    categories = dfsp.fit_categories(evidence)
-    keep("categories", dfsp.category_rates(categories))
-    keep("question priors", dfsp.question_priors(categories))
-    keep("tau of categories", dfsp.tau_sensitivity(evidence, categories))
-    other_order = dfsp.fit_categories(evidence, order="progression first")
-    keep("categories, progression first", dfsp.category_rates(other_order))
-    keep("pooled", dfsp.pooled(counts))
-    keep("influence", dfsp.influence(fit))
-    keep("left out", dfsp.leave_one_out(fit))
-    keep("predictive", dfsp.predictive_check(fit).set_index("study"))
+    categories = dfsp.categories.fit(evidence)
+    keep("categories", categories.rates())
+    keep("question priors", categories.priors())
+    keep("tau of categories", dfsp.categories.tau_sensitivity(evidence, categories))
+    other_order = dfsp.categories.fit(evidence, order="progression first")
+    keep("categories, progression first", other_order.rates())
+    keep("pooled", counts.pooled().T.set_axis(["pooled"], axis="columns"))
+    keep("influence", dfsp.sensitivity.influence(fit).table)
+    keep("left out", fit.leave_one_out())
+    keep("predictive", fit.predictive_check().set_index("study"))
     if quick:
         return found
-    keep("claims", dfsp.compare_claims())
-    keep("later", dfsp.later_series().set_index(["study", "reading"]))
-    keep("prior", dfsp.prior_grid(counts))
-    keep("missing", dfsp.missing_outcomes(dfsp.load_evidence("reconciled"), steps=3))
-    keep("subsets", dfsp.all_subsets(counts)[["typical_rate", "low", "high", "tau"]].describe())
-    doses, x = dfsp.log2_of(
+    keep("claims", dfsp.review.compare_claims().table)
+    keep("later", dfsp.review.later_series().table)
+    keep("prior", dfsp.sensitivity.prior_grid(counts))
+    missing = dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("reconciled"), steps=3)
+    keep("missing", missing.table)
+    subsets = dfsp.sensitivity.all_subsets(counts).table
+    keep("subsets", subsets[["typical_rate", "low", "high", "tau"]].describe())
+    doses, x = dfsp.regression.log2_of(
         dfsp.count(dfsp.load_evidence("reconciled_by_dose"), "objective_response"), "dose_mg", 800
     )
-    regression = dfsp.regress(doses, x)
+    regression = dfsp.regression.regress(doses, x)
     keep("dose", regression.rates)
-    keep("contrasts", dfsp.contrasts(regression, 0.1))
+    keep("contrasts", regression.contrasts(0.1))
     keep("coefficients", regression.coefficients)
-    keep("bayes factors", dfsp.bayes_factors(doses, x))
+    keep("bayes factors", dfsp.regression.bayes_factors(doses, x))
     subgroups = dfsp.read_table(dfsp.DATA / "subgroups.csv")
-    keep("subgroups", dfsp.observed(subgroups).set_index("study"))
-    mixture = dfsp.fit_mixture(fit.exact).mixture
-    sizes = dfsp.plan(fit.exact, mixture.robustify(0.2), n=[20, 40], p0=0.2)
-    keep("plan", sizes.set_index("n"))
-    keep("sample sizes", dfsp.sample_sizes(fit.exact, mixture))
+    keep("subgroups", subgroups.observed().set_index("study"))
+    mixture = dfsp.planning.fit_mixture(fit).mixture
+    plan = dfsp.planning.plan(fit, mixture.robustify(0.2), n=[20, 40], p0=0.2)
+    keep("plan", plan.table.set_index("n"))
+    keep("sample sizes", dfsp.planning.sample_sizes(fit, mixture).table)
     robust = mixture.robustify(0.2)
-    keep("operating", dfsp.operating_characteristics(robust, n=[20, 40], p0=0.2, rates=[0.2, 0.4]))
-    keep("published", dfsp.compare_published(dfsp.load_evidence("review")))
-    everything = dfsp.multiverse("objective_response")
+    keep(
+        "operating",
+        dfsp.planning.operating_characteristics(robust, n=[20, 40], p0=0.2, rates=[0.2, 0.4]),
+    )
+    keep("published", dfsp.review.compare_published(dfsp.load_evidence("review")).table)
+    everything = dfsp.multiverse.fit("objective_response")
     keep("multiverse", everything.table.describe())
-    keep("choices", dfsp.which_choice_matters(everything))
-    others = {name: dfsp.fit(counts, dfsp.Model(effects=e)) for name, e in dfsp.EFFECTS.items()}
-    average = dfsp.average(others)
+    keep("choices", everything.choices_that_matter())
+    others = {
+        name: dfsp.fit(counts, dfsp.Model(effects=e)) for name, e in dfsp.multiverse.EFFECTS.items()
+    }
+    average = dfsp.sensitivity.average(others)
     keep("models", average.models)
     keep("average", average.summary)
-    keep("left out two", dfsp.leave_two_out(counts).describe())
+    keep("left out two", dfsp.sensitivity.leave_two_out(counts).describe())
     totals = dfsp.load_evidence("review")
     for measure in ("any_adverse_event", "severe_adverse_event"):
-        keep(measure, dfsp.scenarios(dfsp.total_of(totals, measure)))
-    keep("surgery", dfsp.surgery(dfsp.load_evidence("reconciled")))
-    keep("references", dfsp.compare_references())
-    done = dfsp.calibrate(counts, number=500)
+        keep(measure, dfsp.totals.scenarios(dfsp.totals.total_of(totals, measure)).table)
+    keep("surgery", dfsp.totals.surgery(dfsp.load_evidence("reconciled")))
+    keep("references", dfsp.references.compare().table.reset_index())
+    done = dfsp.calibration.calibrate(counts, number=500)
     found.update({check.name: check.value for check in done.checks})
     keep("calibration", done.pit.describe())
-    covered = dfsp.coverage(counts, rates=[0.3, 0.85], taus=[0.0, 1.0], number=50)
+    covered = dfsp.calibration.coverage(counts, rates=[0.3, 0.85], taus=[0.0, 1.0], number=50).table
     keep("coverage", covered.drop(columns=["typical_rate", "tau"]))
     return found

@@ -13,7 +13,7 @@ from dfsp.project import data_folder
 
 EVIDENCE = Path(__file__).parent / "evidence"
 REAL = data_folder()
-STAY = ("dfsp.project", "dfsp.analyses.calibration_store", "dfsp.analyses.references")
+STAY = ("dfsp.project", "dfsp.analyses.calibration.store", "dfsp.analyses.references")
 
 
 def freeze() -> None:

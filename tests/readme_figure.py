@@ -23,7 +23,7 @@ KEY = "drawn"
 def draw():
     """Draw the forest plot of the primary analysis."""
     evidence = dfsp.load_evidence("reconciled", folder=REAL)
-    return dfsp.forest(dfsp.fit(dfsp.count(evidence, "objective_response")))
+    return dfsp.plots.forest(dfsp.fit(dfsp.count(evidence, "objective_response")))
 
 
 def drawn(ax):
@@ -50,7 +50,7 @@ def remake():
     """Write the figure."""
     ax = draw()
     with tempfile.TemporaryDirectory() as folder:
-        (file,) = dfsp.save(ax, Path(folder) / "forest", formats=["png"])
+        (file,) = dfsp.plots.save(ax, Path(folder) / "forest", formats=["png"])
         data = PngInfo()
         data.add_text(KEY, json.dumps(drawn(ax)))
         with Image.open(file) as image:

@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import dfsp
-from dfsp.analyses import calibration_store
+from dfsp.analyses.calibration import store
 from dfsp.engine import VERSION
 
 ROOT = Path(__file__).parents[1]
@@ -106,15 +106,13 @@ def say(name, changes):
 
 def remake_calibration():
     """Make `data/calibration.json` anew where the engine or the studies' sizes are others."""
-    counts = dfsp.count(
-        dfsp.load_evidence(calibration_store.EVIDENCE, folder=dfsp.DATA), "objective_response"
-    )
-    kept = calibration_store.stored()
+    counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE, folder=dfsp.DATA), "objective_response")
+    kept = store.stored()
     same = (kept["engine_version"], kept["totals"]) == (VERSION, counts.table["total"].to_list())
     if not same:
         print("data/calibration.json is made anew (some minutes)", flush=True)
-        calibration_store.remake()
-    say("data/calibration.json", [] if same else [calibration_store.describe_store()])
+        store.remake()
+    say("data/calibration.json", [] if same else [store.kept()])
 
 
 def remake_figure():

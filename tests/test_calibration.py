@@ -6,7 +6,7 @@ import pytest
 from scipy import special, stats
 
 import dfsp
-from dfsp.analyses.calibration import (
+from dfsp.analyses.calibration.simulation import (
     METHODS,
     DataSets,
     _fitted,
@@ -14,7 +14,6 @@ from dfsp.analyses.calibration import (
     coverage,
     draw_counts,
     judged,
-    narrower,
     on_one_grid,
     simulate,
 )
@@ -83,7 +82,7 @@ def test_right_priors_pass_and_wrong_ones_fail(small, family):
 def test_other_effects_pass_and_fail_too(small, effects):
     model = dfsp.Model(effects=effects)
     assert all(c.passed for c in calibrate(small, model, number=1500).checks)
-    control = calibrate(small, model, number=1500, fitted=narrower(model))
+    control = calibrate(small, model, number=1500, fitted=model.narrowed())
     assert False in [check.passed for check in control.checks]
 
 
@@ -112,7 +111,7 @@ def test_the_public_fit_is_what_is_called(small, monkeypatch):
         calls.append(arguments)
         return dfsp.fit(*arguments, **options)
 
-    monkeypatch.setattr("dfsp.analyses.calibration.fit", counted)
+    monkeypatch.setattr("dfsp.analyses.calibration.simulation.fit", counted)
     calibrate(small, number=100, engine="fit")
     assert len(calls) == 100
 
@@ -137,13 +136,13 @@ def test_equal_seeds_give_equal_positions(small):
 
 
 def test_narrower_halves_the_prior():
-    assert narrower(dfsp.Model()).tau == dfsp.HalfNormal(0.5)
-    halved = narrower(dfsp.Model(tau=dfsp.LogNormal(-1, 1))).tau
+    assert dfsp.Model().narrowed().tau == dfsp.HalfNormal(0.5)
+    halved = dfsp.Model(tau=dfsp.LogNormal(-1, 1)).narrowed().tau
     assert float(halved.ppf(0.5)) == pytest.approx(np.exp(-1) / 2)
-    shares = narrower(dfsp.Model(effects=dfsp.BetaBinomial(concentration=dfsp.HalfCauchy(5))))
+    shares = dfsp.Model(effects=dfsp.BetaBinomial(concentration=dfsp.HalfCauchy(5))).narrowed()
     assert shares.effects.concentration == dfsp.HalfCauchy(20)
     with pytest.raises(dfsp.DfspError, match="fixed tau has no narrower prior"):
-        narrower(dfsp.Model(tau=dfsp.Fixed(1)))
+        dfsp.Model(tau=dfsp.Fixed(1)).narrowed()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def design(make):
 
 @pytest.fixture(scope="module")
 def table(design):
-    return coverage(design, rates=[0.3], taus=[0.0, 1.5], number=400)
+    return coverage(design, rates=[0.3], taus=[0.0, 1.5], number=400).table
 
 
 def of(table, tau, method, quantity, column="coverage"):
@@ -213,7 +212,7 @@ def test_maximum_likelihood_has_the_likelihoods_curvature(make):
     """One large study without heterogeneity: the variance of a logit is 1/(n p (1 - p))."""
     design = make([("A", 1, 400)])
     model = dfsp.Model(mu=dfsp.Normal(0, 2), tau=dfsp.HalfNormal(0.01))
-    found = coverage(design, model, rates=[0.5], taus=[0.0], number=50)
+    found = coverage(design, model, rates=[0.5], taus=[0.0], number=50).table
     width = of(found, 0.0, "maximum likelihood", "typical_rate", "width")
     assert width == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.02)
 
@@ -236,7 +235,7 @@ def test_numbers_that_are_not_possible(design, number):
 
 def test_a_method_without_any_interval_has_no_width(design):
     """At a rate of a millionth no study has an event, and the likelihood has no maximum."""
-    found = coverage(design, rates=[1e-6], taus=[0.0], number=20)
+    found = coverage(design, rates=[1e-6], taus=[0.0], number=20).table
     rows = found[found["method"] == "maximum likelihood"]
     assert (rows["without"] == 20).all() and (rows["coverage"] == 0).all()
     assert rows["width"].isna().all()
@@ -262,7 +261,7 @@ def test_maximum_likelihood_on_the_table_is_that_found_directly():
     found = METHODS["maximum likelihood"](DataSets(events, total, dfsp.Model()))
     for i, row in enumerate(events):
         frame = pd.DataFrame({"study": list("abcdefghij"), "events": row, "total": total})
-        direct = _maximum_likelihood(dfsp.check_table(frame))
+        direct = _maximum_likelihood(dfsp.Counts.of(frame))
         for name in ("typical_rate", "new_study_rate"):
             ends = [direct[name, "low"], direct[name, "high"]]
             assert special.expit(found[name][i]) == pytest.approx(ends, abs=0.003)

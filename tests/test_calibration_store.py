@@ -7,8 +7,8 @@ import pytest
 from frozen import REAL
 
 import dfsp
-from dfsp.analyses import calibration_store as store
-from dfsp.analyses.calibration import RATES, TAUS
+from dfsp.analyses.calibration import store
+from dfsp.analyses.calibration.simulation import RATES, TAUS
 from dfsp.engine import VERSION
 
 
@@ -16,7 +16,7 @@ def test_the_engine_still_gives_the_numbers_that_are_kept():
     assert store.stored()["engine_version"] == VERSION, "run `make calibrate`"
     kept = pd.DataFrame(store.stored()["results"]["coverage"])
     counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE, folder=REAL), "objective_response")
-    again = dfsp.coverage(counts, rates=RATES, taus=TAUS)
+    again = pd.DataFrame(dfsp.calibration.coverage(counts, rates=RATES, taus=TAUS).table)
     pd.testing.assert_frame_equal(again, kept, rtol=0, atol=1e-6)
     assert again["width"].count() >= 20
 
@@ -61,5 +61,5 @@ def test_a_changed_engine_is_said(tmp_path):
     content["sha256"] = store.checksum(content)
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps(content))
-    assert "HAS CHANGED" in store.describe_store(path)
-    assert "has not changed" in store.describe_store()
+    assert "HAS CHANGED" in store.kept(path)
+    assert "has not changed" in store.kept()

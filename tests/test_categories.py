@@ -9,6 +9,7 @@ import dfsp
 from dfsp.analyses.categories import CATEGORIES, ORDERS, SCALES, _answers
 from dfsp.engine.distributions import Distribution, product
 from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import prior_of
 
 RESPONSE, COMPLETE, EVALUABLE, PROGRESSION = ORDERS["response first"]["no event"]
 
@@ -52,13 +53,13 @@ def test_under_excluded_a_cell_with_ne_says_nothing_of_response():
 @pytest.mark.parametrize("rule", CATEGORIES)
 @pytest.mark.parametrize("name", ["review", "reconciled"])
 def test_the_response_rate_is_that_of_the_binary_model(evidence, name, rule):
-    result = dfsp.fit_categories(evidence[name], not_evaluable=rule)
+    result = dfsp.categories.fit(evidence[name], not_evaluable=rule)
     counts = dfsp.count(evidence[name], "objective_response", not_evaluable=rule)
     binary = dfsp.fit(counts).exact
     for quantity in SCALES:
         own = getattr(result.posteriors["response"], quantity).summary()
         assert own == pytest.approx(getattr(binary, quantity).summary(), abs=1e-6)
-    rates = dfsp.category_rates(result)["mean"]
+    rates = result.rates()["mean"]
     for quantity, label in SCALES.items():
         both = rates[label, "CR"] + rates[label, "PR"]
         assert both == pytest.approx(getattr(binary, quantity).mean, abs=1e-6)
@@ -67,24 +68,24 @@ def test_the_response_rate_is_that_of_the_binary_model(evidence, name, rule):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("rule", CATEGORIES)
 def test_rates_sum_to_one(evidence, rule, order):
-    result = dfsp.fit_categories(evidence["review"], not_evaluable=rule, order=order)
-    sums = dfsp.category_rates(result)["mean"].groupby("rate").sum()
+    result = dfsp.categories.fit(evidence["review"], not_evaluable=rule, order=order)
+    sums = result.rates()["mean"].groupby("rate").sum()
     assert sums.to_numpy() == pytest.approx(1, abs=1e-9)
-    table = dfsp.study_categories(result)
+    table = result.by_study()
     assert table.groupby("study")["rate"].sum().to_numpy() == pytest.approx(1, abs=1e-9)
     whole = table.groupby("study")["observed"].agg(lambda shares: shares.sum(skipna=False))
     assert whole.dropna().to_numpy() == pytest.approx(1, abs=1e-9)
     assert whole.count() >= 8
-    for drawn in dfsp.category_draws(result, 400).values():
+    for drawn in result.draws(400).values():
         assert drawn.sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.slow
 def test_rates_against_draws(evidence):
     """Independent draws: four standard errors of a mean, and of a quantile's level."""
-    result = dfsp.fit_categories(evidence["reconciled"])
-    rates = dfsp.category_rates(result)
-    for label, drawn in dfsp.category_draws(result, 40_000).items():
+    result = dfsp.categories.fit(evidence["reconciled"])
+    rates = result.rates()
+    for label, drawn in result.draws(40_000).items():
         for category in result.categories:
             row, values = rates.loc[(label, category)], drawn[category]
             assert values.mean() == pytest.approx(row["mean"], abs=4 * row["sd"] / 200)
@@ -112,7 +113,7 @@ def below_product(first, second, rate):
     ratio = np.minimum(rate / first.quantile(ndtr(score)), 1 - 1e-16)
     at = np.log(ratio) - np.log1p(-ratio)
     order = np.argsort(at)
-    return float(second.cdf_at(at[order]) @ weight[order] / weight.sum())
+    return float(second.cdf_of_points(at[order]) @ weight[order] / weight.sum())
 
 
 @pytest.mark.parametrize(
@@ -134,19 +135,19 @@ def test_products_where_a_factor_piles_up(pair, quantity):
 
 def test_a_low_quantile_of_partial_response(evidence):
     """By a convolution and by four million draws made outside the package: 0.1280 and 0.1855."""
-    excluded = dfsp.fit_categories(evidence["review"], not_evaluable="excluded")
-    other = dfsp.fit_categories(evidence["reconciled"], order="progression first")
+    excluded = dfsp.categories.fit(evidence["review"], not_evaluable="excluded")
+    other = dfsp.categories.fit(evidence["reconciled"], order="progression first")
     for result, expected in ((excluded, 0.1280), (other, 0.1855)):
-        found = dfsp.category_rates(result).loc[("new-study rate", "PR"), "q2.5"]
+        found = result.rates().loc[("new-study rate", "PR"), "q2.5"]
         assert found == pytest.approx(expected, abs=2e-4)
 
 
 def test_which_cohort_informs_what(evidence):
-    table = dfsp.informed(dfsp.fit_categories(evidence["reconciled"]))
+    table = dfsp.categories.fit(evidence["reconciled"]).question_counts()
     assert table.loc["Rutkowski 2010 (pooled)"].to_list() == ["11/24", "0/11", "-", "-"]
     assert table.loc["Han 2009"].to_list() == ["4/4", "0/4", "0/0", "0/0"]
     # The review's row is of evaluable patients: it cannot say how many were not.
-    review = dfsp.informed(dfsp.fit_categories(evidence["review"]))
+    review = dfsp.categories.fit(evidence["review"]).question_counts()
     assert review.loc["Ugurel 2014", "evaluable given no response"] == "-"
 
 
@@ -154,7 +155,7 @@ def test_a_total_over_unknown_cohorts_informs_nothing(evidence):
     cohorts = evidence["review"].cohorts
     kind = cohorts["kind"].mask(cohorts["cohort"] == "wang-2015", "aggregate")
     changed = dfsp.Evidence(**vars(evidence["review"]) | {"cohorts": cohorts.assign(kind=kind)})
-    result = dfsp.fit_categories(changed)
+    result = dfsp.categories.fit(changed)
     own = result.informs[result.informs["study"] == "Wang 2015"]
     assert own["total"].isna().all()
     assert set(own["reason"]) == {"a total over unknown cohorts"}
@@ -174,77 +175,78 @@ def change(evidence, cells):
 def test_a_category_never_observed(evidence):
     cells = [("wang-2015", c, n) for c, n in (("CR", 0), ("PR", 15), ("SD", 6), ("PD", 1))]
     cells += [("han-2009", c, n) for c, n in (("CR", 0), ("PR", 4), ("SD", 0), ("PD", 0))]
-    result = dfsp.fit_categories(change(evidence["review"], cells))
-    means = dfsp.category_rates(result).loc["mean rate", "mean"]
+    result = dfsp.categories.fit(change(evidence["review"], cells))
+    means = result.rates().loc["mean rate", "mean"]
     assert 0 < means["CR"] < 0.2
     assert 0 < means["NE"] < 0.2
 
 
 def test_all_patients_in_one_cell(evidence):
     cells = [("wang-2015", c, n) for c, n in (("CR", 0), ("PR", 22), ("SD", 0), ("PD", 0))]
-    result = dfsp.fit_categories(change(evidence["review"], cells))
+    result = dfsp.categories.fit(change(evidence["review"], cells))
     nobody = result.posteriors["progression given evaluable without response"]
-    prior = dfsp.prior_of(dfsp.Model())
+    prior = prior_of(dfsp.Model())
     assert nobody.new_study_rate.summary() == pytest.approx(prior.new_study_rate.summary())
-    rates = dfsp.category_rates(result)["mean"]
+    rates = result.rates()["mean"]
     assert rates["mean rate", "PR"] > 0.6
     assert rates.groupby("rate").sum().to_numpy() == pytest.approx(1)
 
 
 def test_other_scales_of_tau(evidence):
-    result = dfsp.fit_categories(evidence["reconciled"])
-    table = dfsp.tau_sensitivity(evidence["reconciled"], result, (0.5, 1.0))
-    means = dfsp.category_rates(result).loc["mean rate", "mean"]
+    result = dfsp.categories.fit(evidence["reconciled"])
+    table = dfsp.categories.tau_sensitivity(evidence["reconciled"], result, (0.5, 1.0))
+    means = result.rates().loc["mean rate", "mean"]
     assert table["mean, tau scale 1"].to_numpy() == pytest.approx(means.to_numpy())
     assert table.loc["CR", "97.5 %, tau scale 0.5"] < table.loc["CR", "97.5 %, tau scale 1"]
 
 
 def test_another_order_on_identical_cohorts(evidence):
     """Kérob 2010 informs one order only: what it changes is not the order's doing."""
-    result = dfsp.fit_categories(evidence["reconciled"])
-    table = dfsp.compare_orders(evidence["reconciled"], result)
-    assert table.attrs["left_out"] == ["Kérob 2010"]
+    result = dfsp.categories.fit(evidence["reconciled"])
+    found = dfsp.categories.compare_orders(evidence["reconciled"], result)
+    table = found.table
+    assert found.left_out == ["Kérob 2010"]
     rows = evidence["reconciled"].rows
     rest = dfsp.Evidence(
         **vars(evidence["reconciled"]) | {"rows": rows[rows["label"] != "Kérob 2010"]}
     )
     for column, order in (
-        ("progression first", "progression first"),
-        ("response first, same cohorts", "response first"),
+        ("other", "progression first"),
+        ("own", "response first"),
     ):
-        again = dfsp.category_rates(dfsp.fit_categories(rest, order=order))
+        again = dfsp.categories.fit(rest, order=order).rates()
         expected = again.loc["mean rate", "mean"]
         assert table[column].to_numpy() == pytest.approx(expected.to_numpy())
-    text = dfsp.describe_orders(table)
-    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
+    text = found.describe()
+    shift = 100 * (table["other"] - table["own"])
     assert f"by more than {shift.abs().max():.1f} points ({shift.abs().idxmax()}:" in text
     assert "hears nothing from Kérob 2010" in text
-    review = dfsp.fit_categories(evidence["review"])
-    all_fine = dfsp.describe_orders(dfsp.compare_orders(evidence["review"], review))
+    review = dfsp.categories.fit(evidence["review"])
+    all_fine = dfsp.categories.compare_orders(evidence["review"], review).describe()
     assert "hears nothing" not in all_fine
 
 
 def test_refusals(evidence):
     with pytest.raises(dfsp.DfspError, match="not_evaluable 'event' cannot be used for categories"):
-        dfsp.fit_categories(evidence["review"], not_evaluable="event")
+        dfsp.categories.fit(evidence["review"], not_evaluable="event")
     with pytest.raises(dfsp.DfspError, match="order 'last' is not known"):
-        dfsp.fit_categories(evidence["review"], order="last")
+        dfsp.categories.fit(evidence["review"], order="last")
     none = evidence["review"].rows.query("measure != 'response'")
     bare = dfsp.Evidence(**vars(evidence["review"]) | {"rows": none})
     with pytest.raises(dfsp.DfspError, match="has no response counts"):
-        dfsp.fit_categories(bare)
+        dfsp.categories.fit(bare)
 
 
 def test_the_headline_names_every_category(evidence):
-    sentence = dfsp.describe_categories(dfsp.fit_categories(evidence["review"]))
+    sentence = dfsp.categories.fit(evidence["review"]).describe()
     for name in ("complete response", "partial", "stable", "progression", "not evaluable"):
         assert name in sentence
 
 
 def test_the_figure_holds_every_rate(evidence):
-    result = dfsp.fit_categories(evidence["reconciled"])
-    ax = dfsp.plot_categories(result)
-    table = dfsp.study_categories(result)
+    result = dfsp.categories.fit(evidence["reconciled"])
+    ax = dfsp.plots.categories(result)
+    table = result.by_study()
     cells = [n for own in result.cells.values() for n in own.values() if n]
     assert len(ax.patches) == (table["rate"] > 0).sum() + len(cells)
     # Every bar is full, and the counts that a source does not split are hatched.

@@ -134,7 +134,7 @@ def test_of_many_studies_twenty_are_named():
 
 
 def test_what_the_code_of_a_cell_calls_is_no_answer():
-    code = new_code_cell("dfsp.leave_one_out(fit); dfsp.plot_predictive(fit, check)")
+    code = new_code_cell("fit.leave_one_out(); dfsp.plots.predictive(fit)")
     assert answers([code]) == answers()
 
 

@@ -9,10 +9,7 @@ from dfsp.analyses.ordinal import (
     PARAMETERS,
     Cells,
     cells_of,
-    compare_response,
-    cumulative_rates,
-    describe_cumulative,
-    fit_cumulative,
+    fit,
     probabilities,
     proportional_odds,
 )
@@ -25,7 +22,7 @@ def review():
 
 @pytest.fixture(scope="module")
 def fitted(review):
-    return fit_cumulative(review, draws=1000)
+    return fit(review, draws=1000)
 
 
 def test_coarse_cells_are_sums_and_hidden_ones_drop_the_cohort():
@@ -67,14 +64,15 @@ def test_the_model_has_the_likelihood_of_its_cells():
 def test_the_review_under_proportional_odds(fitted):
     """Independent fits of both models to these counts gave about 0.70 and 0.66."""
     assert not fitted.refused
-    table = compare_response(fitted)
+    table = fitted.response()
     assert table.loc["binary (exact)", "q50"] == pytest.approx(0.66, abs=0.005)
     assert table.loc["cumulative (NUTS)", "q50"] == pytest.approx(0.70, abs=0.015)
-    rates = cumulative_rates(fitted)
+    rates = fitted.rates()
     assert rates["mean"].iloc[:4].sum() == pytest.approx(1)
-    checks = proportional_odds(fitted)
+    odds = proportional_odds(fitted)
+    checks = odds.checks
     assert [check.passed for check in checks] == [True] * 4
-    assert "nothing speaks against" in describe_cumulative(fitted, checks)
+    assert "nothing speaks against" in odds.describe()
 
 
 def test_effects_that_differ_between_steps_are_noticed():
@@ -87,9 +85,10 @@ def test_effects_that_differ_between_steps_are_noticed():
     )  # fmt: skip
     tree = dfsp.engine.nuts.run(dfsp.analyses.ordinal.build(cells, dfsp.Model()), 500, 1)
     result = dfsp.analyses.ordinal.Cumulative(cells, dfsp.Model(), tree, ())
-    checks = proportional_odds(result)
+    odds = proportional_odds(result)
+    checks = odds.checks
     assert checks[0].passed is False
-    assert "doubtful: spread of categories" in describe_cumulative(result, checks)
+    assert "doubtful: spread of categories" in odds.describe()
 
 
 def sampled(patients):
@@ -108,17 +107,18 @@ def test_studies_that_cross_are_noticed():
     """Where more respond, more progress too: no single effect moves a study so."""
     high, low = [[0, 16, 0, 4], [0, 15, 0, 5]], [[0, 4, 16, 0], [0, 5, 15, 0]]
     result = sampled([high[0], low[0], high[1], low[1]] * 2)
-    check = proportional_odds(result)[2]
+    odds = proportional_odds(result)
+    check = odds.checks[2]
     assert check.name == "proportional odds: response and progression"
     assert check.passed is False
-    assert "doubtful" in describe_cumulative(result, proportional_odds(result))
+    assert "doubtful" in odds.describe()
 
 
 @pytest.mark.slow
 def test_studies_of_proportional_odds_do_not_cross():
     rng = np.random.default_rng(20190303)
     shares = probabilities(0.3 + 1.0 * rng.standard_normal(8), 2.0, 1.2)
-    assert proportional_odds(sampled(rng.multinomial(20, shares)))[2].passed is True
+    assert proportional_odds(sampled(rng.multinomial(20, shares))).checks[2].passed is True
 
 
 def test_response_rates_that_contradict_each_other_are_noticed(fitted):
@@ -126,10 +126,11 @@ def test_response_rates_that_contradict_each_other_are_noticed(fitted):
     moved = fitted.draws.copy(deep=True)
     moved["posterior"]["typical_rate"] -= 0.2
     bent = dfsp.analyses.ordinal.Cumulative(fitted.cells, fitted.model, moved, fitted.checks)
-    checks = proportional_odds(bent)
+    odds = proportional_odds(bent)
+    checks = odds.checks
     assert checks[3].passed is False
     assert checks[3].value > 1
-    assert "doubtful: response rate" in describe_cumulative(bent, checks)
+    assert "doubtful: response rate" in odds.describe()
 
 
 def test_coarse_counts_alone_cannot_tell(fitted):
@@ -140,20 +141,21 @@ def test_coarse_counts_alone_cannot_tell(fitted):
         np.array([7, 3, 6, 4, 7, 3, 8, 2]), fitted.cells.dropped,
     )  # fmt: skip
     coarse = dfsp.analyses.ordinal.Cumulative(cells, fitted.model, fitted.draws, ())
-    checks = proportional_odds(coarse)
+    odds = proportional_odds(coarse)
+    checks = odds.checks
     assert [check.passed for check in checks[:3]] == [None] * 3
-    assert "cannot tell" in describe_cumulative(coarse, checks)
+    assert "cannot tell" in odds.describe()
 
 
 def test_a_fixed_tau_is_not_judged(review):
-    fixed = fit_cumulative(review, model=dfsp.Model(tau=dfsp.Fixed(0.7)), draws=500)
+    fixed = fit(review, model=dfsp.Model(tau=dfsp.Fixed(0.7)), draws=500)
     assert not fixed.refused
 
 
 def test_refused_draws_say_nothing(fitted):
     bad = dfsp.checks.Check("R-hat", False, 2.0, 1.01, "chains disagree")
     refused = dfsp.analyses.ordinal.Cumulative(fitted.cells, fitted.model, fitted.draws, (bad,))
-    assert "did not converge" in describe_cumulative(refused, ())
+    assert "did not converge" in proportional_odds(refused).describe()
     assert "refused" in repr(refused)
 
 

@@ -12,7 +12,9 @@ from scipy import integrate, special, stats
 
 import dfsp
 from dfsp.analyses.references import Pareto
+from dfsp.constants import SEED
 from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import draw, prior_of, prob_rates_differ
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
 
@@ -26,9 +28,7 @@ RATES = ("typical_rate", "mean_rate", "new_study_rate")
 
 @pytest.fixture(scope="module")
 def table():
-    return dfsp.check_table(
-        pd.DataFrame({"study": list("abcdef"), "events": EVENTS, "total": TOTAL})
-    )
+    return dfsp.Counts.of(pd.DataFrame({"study": list("abcdef"), "events": EVENTS, "total": TOTAL}))
 
 
 def summary(posterior, names=RATES):
@@ -212,7 +212,7 @@ def test_both_engines_agree(table, family):
     assert result.agrees, [str(check) for check in result.checks if check.passed is not True]
     # Within five Monte Carlo standard errors, which allow for the draws' autocorrelation
     wanted = {"rate": "mean"} | ({"exchangeable": "exchangeable"} if family == "exnex" else {})
-    sampled = result.draws["posterior"].to_dataset()[list(wanted)]
+    sampled = result.sampled.draws["posterior"].to_dataset()[list(wanted)]
     error = az.mcse(sampled)
     for name, column in wanted.items():
         off = sampled[name].mean(("chain", "draw")) - result.studies[column].to_numpy()
@@ -227,25 +227,25 @@ def test_both_engines_agree(table, family):
 def test_draws_follow_the_exact_posterior(effects):
     """Means of 20,000 independent draws, within five standard errors."""
     found = solve(EVENTS, TOTAL, Model(effects=effects))
-    drawn = dfsp.draws(found, 20_000)["posterior"].to_dataset()
+    drawn = draw(found, 20_000, SEED)["posterior"].to_dataset()
     flat = drawn["rate"].to_numpy().reshape(-1, 6)
     error = flat.std(0) / np.sqrt(20_000)
     assert (np.abs(flat.mean(0) - found.studies[:, 0]) < 5 * error + 1e-4).all()
     new = drawn["new_study_rate"].to_numpy().ravel()
     assert new.mean() == pytest.approx(found.new_study_rate.mean, abs=5 * new.std() / 141 + 1e-4)
     apart = np.abs(new[::2] - new[1::2])  # two studies that do not share mu and tau differ more
-    assert 0 < dfsp.rates_differ(found, 0.2) < (apart > 0.2).mean() + 0.02
+    assert 0 < prob_rates_differ(found, 0.2) < (apart > 0.2).mean() + 0.02
 
 
 def test_two_new_studies_of_a_beta_binomial():
     """By simulation from the posterior of mean and concentration, within five standard errors."""
     found = solve(EVENTS, TOTAL, Model(effects=ROUND))
-    drawn = dfsp.draws(found, 40_000)["posterior"].to_dataset()
+    drawn = draw(found, 40_000, SEED)["posterior"].to_dataset()
     mean, size = (drawn[name].to_numpy().ravel() for name in ("mean_rate", "concentration"))
     rng = np.random.default_rng(1)
     one, two = (rng.beta(mean * size, (1 - mean) * size) for _ in range(2))
     share = (np.abs(one - two) > 0.2).mean()
-    assert dfsp.rates_differ(found, 0.2) == pytest.approx(share, abs=5 * 0.5 / 200)
+    assert prob_rates_differ(found, 0.2) == pytest.approx(share, abs=5 * 0.5 / 200)
 
 
 def test_rat_tumours_by_brute_force():
@@ -301,7 +301,7 @@ def test_the_likelihood_under_heavy_tails_by_adaptive_quadrature(df, counts, tau
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_without_any_study_the_prior_stands(family):
-    found = dfsp.prior_of(Model(effects=family))
+    found = prior_of(Model(effects=family))
     assert found.log_marginal_likelihood == pytest.approx(0, abs=1e-7)
     assert found.mean_rate.mean == pytest.approx(0.5, abs=1e-6)  # by symmetry
     assert found.new_study_rate.quantile(0.5)[0] == pytest.approx(0.5, abs=1e-6)
@@ -340,15 +340,15 @@ def test_faults(make, says):
 
 def test_what_needs_mu_or_normal_effects_says_so(table):
     result = dfsp.fit(table, Model(effects="beta-binomial"))
-    for function in (dfsp.influence, dfsp.power_scaling):
+    for function in (dfsp.sensitivity.influence, dfsp.sensitivity.power_scaling):
         with pytest.raises(dfsp.DfspError, match="beta-binomial effects do not have"):
             function(result)
     with pytest.raises(dfsp.DfspError, match="student-t effects: "):
-        dfsp.coverage(table, model=Model(effects="student-t"))
-    without = dfsp.leave_one_out(result)
+        dfsp.calibration.coverage(table, model=Model(effects="student-t"))
+    without = result.leave_one_out()
     assert list(without.columns) == ["with_it", "mean_rate", "low", "high", "concentration"]
     assert without["mean_rate"].between(0, 1).all()
-    size = dfsp.effective_sample_size(result.exact)
+    size = dfsp.planning.effective_sample_size(result)
     assert size.value is None
 
 
@@ -357,7 +357,6 @@ def test_results_as_data_and_text(table, family):
     import jsonschema
 
     from dfsp.schemas import schema
-    from dfsp.summaries import report
 
     result = dfsp.fit(table, Model(effects=family))
     found = json.loads(json.dumps(result.as_dict(), allow_nan=False))
@@ -366,11 +365,11 @@ def test_results_as_data_and_text(table, family):
     assert ("concentration" in found) == (family == "beta-binomial")
     assert (found["typical_rate"]["q50"] is None) == (family == "beta-binomial")
     assert ("exchangeable" in found["studies"][0]) == (family == "exnex")
-    text = report(result)
+    text = result.page()
     assert "nan" not in text.lower()
     assert ("rate of a typical study" in text) == (family != "beta-binomial")
     assert f"{found['mean_rate']['mean']:.4f}" in text
-    assert "nan" not in dfsp.describe_heterogeneity(result)
+    assert "nan" not in result.heterogeneity().describe()
     assert family in repr(result)
 
 

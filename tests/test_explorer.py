@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import dfsp
+from dfsp.engine.predictive import prior_of
 from dfsp.explorer import Picture, answer, before, code_line, command_line, explorer, start
 from dfsp.model.effects import FAMILIES
 from dfsp.parameters import Parameters, check
-from dfsp.predictions import prior_of
 
 START = start(Parameters())
 STATE = START | {

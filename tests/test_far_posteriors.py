@@ -6,6 +6,7 @@ from scipy import stats
 
 import dfsp
 from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import prior_of
 
 
 def brute_force(events, total, model, mu, tau):
@@ -71,7 +72,7 @@ def test_moments_of_the_prior_predictive(mean, sd, scale):
     density /= density.sum()
     p = 1 / (1 + np.exp(-(mean + np.sqrt(sd**2 + tau[:, None] ** 2) * z)))
     first, second = density @ (p @ phi), density @ (p**2 @ phi)
-    prior = dfsp.prior_of(dfsp.Model(dfsp.Normal(mean, sd), dfsp.HalfNormal(scale)))
+    prior = prior_of(dfsp.Model(dfsp.Normal(mean, sd), dfsp.HalfNormal(scale)))
     assert prior.new_study_rate.mean == pytest.approx(first, abs=1e-5)
     assert prior.new_study_rate.sd == pytest.approx(np.sqrt(second - first**2), abs=1e-5)
     assert prior.mean_rate.mean == pytest.approx(first, abs=1e-5)

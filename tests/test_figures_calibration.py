@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from dfsp.analyses.calibration import Calibration
-from dfsp.plots_calibration import LABELS, POINTS, plot_coverage, plot_positions
+import dfsp
+from dfsp.analyses.calibration import Calibration, Coverage
+from dfsp.plots.calibration import LABELS, POINTS
 
 
 def test_positions_are_drawn_as_differences_from_uniform():
     even = (np.arange(1000) + 0.5) / 1000
     names = ["mu", "tau", "mean_rate", "new_study_rate"]
     frame = pd.DataFrame(dict.fromkeys(names, even) | {"tau": even**2})
-    axes = plot_positions(Calibration(frame, (), "table")).figure.axes
+    axes = dfsp.plots.pit(Calibration(frame, (), "table")).figure.axes
     assert len(axes) == len(names)
     curves = {ax.get_title(): ax.lines[1].get_ydata() for ax in axes}
     assert np.abs(curves["mean rate"]).max() < 0.002
@@ -23,7 +24,7 @@ def test_the_band_holds_uniform_samples_as_a_whole():
     """Simultaneously: about 95 % of samples stay inside everywhere."""
     rng = np.random.default_rng(7)
     frame = pd.DataFrame({name: rng.uniform(size=1000) for name in map(str, range(4))})
-    figure = plot_positions(
+    figure = dfsp.plots.pit(
         Calibration(frame.set_axis(list(LABELS)[:4], axis=1), (), "table")
     ).figure
     edge = figure.axes[0].collections[0].get_paths()[0].vertices
@@ -49,7 +50,7 @@ def test_coverage_has_a_panel_for_each_rate_and_a_line_for_each_method():
         )
     ]
     columns = ["typical_rate", "tau", "method", "quantity", "coverage", "width"]
-    figure = plot_coverage(pd.DataFrame(rows, columns=columns)).figure
+    figure = dfsp.plots.coverage(Coverage(pd.DataFrame(rows, columns=columns))).figure
     titles = ["typical rate 20 %", "typical rate 50 %"]
     assert [ax.get_title() for ax in figure.axes] == [*titles, "", ""]
     assert [len(ax.lines) for ax in figure.axes] == [5, 5, 4, 4]

@@ -68,11 +68,6 @@ def test_unknown_options_are_refused(option, review):
         dfsp.fit(review, **{option: "x"})
 
 
-def test_a_result_of_the_other_engine_is_refused(review_fit):
-    with pytest.raises(dfsp.DfspError, match="no NUTS draws"):
-        _ = review_fit.draws
-
-
 def test_a_refused_gate_hides_the_draws_only(monkeypatch, ankylosing):
     bad = Check("divergences", False, 7.0, 0.0, "7 divergent transitions.")
 

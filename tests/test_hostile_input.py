@@ -207,7 +207,10 @@ def test_pooled_and_stratified_rates_rise_with_events(make, number):
             events -= 1
         tables = [make([("A", e, total), ("B", 1, 3)]) for e in (events, events + 1)]
         for column in ("rate", "low", "high"):
-            for describe in (dfsp.pooled, lambda table: dfsp.observed(table).loc[0]):
+            for describe in (
+                lambda table: table.pooled().iloc[0],
+                lambda table: table.observed().iloc[0],
+            ):
                 less, more = (describe(table)[column] for table in tables)
                 assert 0 <= less <= more <= 1
                 assert less < more or (column == "high" and less == more == 1)

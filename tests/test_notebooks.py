@@ -43,6 +43,14 @@ def test_one_title_and_no_definitions(path):
 
 
 @each
+def test_cells_are_short_and_results_show_themselves(path):
+    for cell in cells(path):
+        assert not re.search(r"\b(describe_\w+|shown|wrapped)\b", cell.source), cell.source
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 12, cell.source
+
+
+@each
 def test_parameters_are_literals_that_papermill_sees(path):
     (cell,) = cells(path, "parameters")
     tree = ast.parse(cell.source)
@@ -76,7 +84,7 @@ def test_outputs_hold_no_error_no_warning_and_are_small(path):
 def checked(notebook):
     """What the cells show whose outputs are promised to stay; pictures are no text."""
     tagged = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])]
-    pictures = ("image/", "text/html")
+    pictures = "image/"
     return [[x for x in remake.lines_of(c) if not x.startswith(pictures)] for c in tagged]
 
 

@@ -169,8 +169,8 @@ def test_the_reason_says_what_each_part_counts_as(reconciled):
     ],
 )
 def test_extreme_allocations_of_sd_or_ne_9(reconciled, outcome, not_evaluable, low, high):
-    for straddling, expected in (("low", low), ("high", high)):
-        counts = count(reconciled, outcome, not_evaluable=not_evaluable, straddling=straddling)
+    for ambiguous, expected in (("low", low), ("high", high)):
+        counts = count(reconciled, outcome, not_evaluable=not_evaluable, ambiguous=ambiguous)
         pooled = counts.table.set_index("study").loc["Rutkowski 2010 (pooled)"]
         assert (pooled["events"], pooled["total"]) == expected
         assert len(counts.table) == 8 and counts.dropped.empty
@@ -187,8 +187,8 @@ def test_no_other_allocation_goes_beyond_the_extremes(tmp_path, outcome, not_eva
         kept = [p for p in patients if p != "NE" or not_evaluable != "excluded"]
         happened = [p in events or (p == "NE" and not_evaluable == "event") for p in kept]
         rates.add(sum(happened) / len(kept))
-    for straddling, extreme in (("low", min(rates)), ("high", max(rates))):
-        counts = count(evidence, outcome, not_evaluable=not_evaluable, straddling=straddling)
+    for ambiguous, extreme in (("low", min(rates)), ("high", max(rates))):
+        counts = count(evidence, outcome, not_evaluable=not_evaluable, ambiguous=ambiguous)
         assert counts.table.at[0, "events"] / counts.table.at[0, "total"] == extreme
 
 
@@ -243,7 +243,7 @@ def test_an_unknown_cohort_to_leave_out(review):
     [
         ({"outcome": "cure"}, "outcome 'cure' is not known; use one of objective_response, comp"),
         ({"not_evaluable": "NE"}, "'NE' is not known; use one of no event, excluded, event"),
-        ({"straddling": "half"}, "straddling 'half' is not known; use one of drop, low, high"),
+        ({"ambiguous": "half"}, "ambiguous 'half' is not known; use one of drop, low, high"),
     ],
 )
 def test_unknown_options_list_the_known_ones(review, options, says):

@@ -13,6 +13,7 @@ from scipy.special import expit, gammaincinv
 
 import dfsp
 from dfsp.cli import cli
+from dfsp.engine.predictive import prior_of
 from dfsp.explorer import before
 from dfsp.model.effects import FAMILIES, Effects, NormalEffects
 from dfsp.model.priors import TAU_FAMILIES, Prior
@@ -94,7 +95,7 @@ def model(own):
 @pytest.fixture(scope="module")
 def table():
     rows = {"study": list("abcdef"), "events": EVENTS, "total": TOTAL}
-    return dfsp.check_table(pd.DataFrame(rows))
+    return dfsp.Counts.of(pd.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")
@@ -159,44 +160,44 @@ def test_both_engines_agree(both):
 
 
 def test_words_and_pictures(both, model):
-    assert "The scale of the differences between studies is 0." in dfsp.describe_heterogeneity(both)
-    assert list(dfsp.leave_one_out(both).columns)[1:] == ["typical_rate", "low", "high", "tau"]
-    assert dfsp.forest(both) and dfsp.plot_prior(dfsp.prior_of(model), both)
-    quick, exact = before(model).new_study_rate, dfsp.prior_of(model).new_study_rate
+    assert "The scale of the differences between studies is 0." in both.heterogeneity().describe()
+    assert list(both.leave_one_out().columns)[1:] == ["typical_rate", "low", "high", "tau"]
+    assert dfsp.plots.forest(both) and dfsp.plots.prior(both)
+    quick, exact = before(model).new_study_rate, prior_of(model).new_study_rate
     for rate in (0.1, 0.5, 0.8):
         assert quick.prob_above(rate) == pytest.approx(exact.prob_above(rate), abs=1e-3)
 
 
 def test_two_new_studies_apart(both):
     """By simulation from independent draws of the posterior."""
-    draws = dfsp.draws(both.exact, 100_000)["posterior"]
+    draws = both.draws(100_000)["posterior"]
     mu, tau = draws["mu"].to_numpy().ravel(), draws["tau"].to_numpy().ravel()
     rng = np.random.default_rng(3)
     first, second = (expit(rng.laplace(mu, tau)) for _ in range(2))
     share = np.mean(np.abs(first - second) > 0.2)
-    assert dfsp.rates_differ(both.exact, 0.2) == pytest.approx(share, abs=0.008)
+    assert both.heterogeneity(0.2).probability == pytest.approx(share, abs=0.008)
 
 
 def test_draws_given_counts(both):
-    drawn = dfsp.draws(both.exact, 40_000)["posterior"]["rate"].mean(("chain", "draw"))
+    drawn = both.draws(40_000)["posterior"]["rate"].mean(("chain", "draw"))
     assert drawn.to_numpy() == pytest.approx(both.studies["mean"].to_numpy(), abs=0.004)
 
 
 def test_no_sample_size_is_claimed(both):
     """What a family does not say of its tails is not taken from normal effects."""
-    found = dfsp.effective_sample_size(both)
+    found = dfsp.planning.effective_sample_size(both)
     assert (found.value, found.says) == (None, "not computed for laplace effects")
     assert both.model.tau.tail_sd == np.inf
 
 
 def test_what_needs_normal_effects_refuses(table, model):
     with pytest.raises(dfsp.DfspError, match="laplace effects: a meta-regression has"):
-        dfsp.regress(table, "dose_mg", model=model)
+        dfsp.regression.regress(table, "dose_mg", model=model)
 
 
 def test_many_analyses(table, own, both):
     effects, prior = own
-    result = dfsp.multiverse(
+    result = dfsp.multiverse.fit(
         table,
         effects={"normal": NormalEffects(), "laplace": effects()},
         taus={"hump": prior(SCALE), "half-normal": dfsp.HalfNormal(1)},
@@ -213,9 +214,9 @@ def test_many_analyses(table, own, both):
 
 def test_an_average(table, own, both):
     named = {"normal": NormalEffects(), "own": own[0]()}
-    fits = dfsp.fit_with_effects(table, dfsp.Model(tau=both.model.tau), named)
+    fits = dfsp.sensitivity.fit_with_effects(table, dfsp.Model(tau=both.model.tau), named)
     assert fits["own"].summary.equals(both.summary)
-    assert dfsp.average(fits).models["probability"].sum() == pytest.approx(1)
+    assert dfsp.sensitivity.average(fits).models["probability"].sum() == pytest.approx(1)
 
 
 def test_the_command_line(own, table, tmp_path, both):

@@ -348,7 +348,7 @@ def test_extreme_tables_stay_in_their_domain(case, prior):
 PRINT = """
 import dfsp
 fit = dfsp.fit(dfsp.count(dfsp.load_evidence("review"), "objective_response"))
-print(dfsp.shown(fit.summary)); print(dfsp.shown(fit.studies))
+print(repr(fit.summary)); print(repr(fit.studies))
 """
 
 

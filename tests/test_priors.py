@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 import dfsp
+from dfsp.engine.predictive import prior_of
 
 SAME = [
     (dfsp.Normal(0.3, 1.7), stats.norm(0.3, 1.7)),
@@ -60,7 +61,7 @@ def test_a_vague_prior_of_which_the_counts_make_nothing(make):
         ):
             dfsp.fit(empty, dfsp.Model(tau=vague), engine=engine)
     with pytest.raises(dfsp.DfspError, match=r"the prior reaches beyond 1e100: .* HalfNormal\(1\)"):
-        dfsp.prior_of(dfsp.Model(tau=vague))
+        prior_of(dfsp.Model(tau=vague))
     # One study with events and non-events is enough for a posterior, though not for a mean of tau.
     one = dfsp.fit(make([("A", 3, 12), ("B", 0, 9)]), dfsp.Model(tau=vague))
     assert one.checks[0].passed
@@ -72,16 +73,15 @@ def test_a_vague_prior_of_which_the_counts_make_nothing(make):
 
 def test_what_an_inverse_gamma_refuses(make):
     model = dfsp.Model(tau=dfsp.InverseGamma(2, 1))
-    prior = dfsp.prior_of(model)
     with pytest.raises(dfsp.DfspError, match=r"the prior cannot be drawn under tau ~ InverseGamma"):
-        dfsp.plot_prior(prior)
+        dfsp.plots.prior(model)
     counts = make([("A", 3, 12), ("B", 5, 9), ("C", 4, 7)])
     fits = {"inverse": dfsp.fit(counts, model), "normal": dfsp.fit(counts)}
     said = (
         r"'inverse': log marginal likelihoods cannot be compared under tau ~ InverseGamma\(shape 2"
     )
     with pytest.raises(dfsp.DfspError, match=said):
-        dfsp.average(fits)
+        dfsp.sensitivity.average(fits)
     with pytest.raises(dfsp.DfspError, match="give a prior of a positive number"):
         dfsp.BetaBinomial(concentration=dfsp.InverseGamma())
 

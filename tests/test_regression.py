@@ -6,19 +6,19 @@ import pytest
 from scipy.special import gammaln
 
 import dfsp
-from dfsp.analyses.regression import weak_partners
-from dfsp.analyses.regression_design import levels_of
+from dfsp.analyses.regression.design import levels_of
+from dfsp.analyses.regression.fitting import weak_partners
 from dfsp.engine.linear import LinearPosterior, _nodes, _taylor
 
 
 @pytest.fixture(scope="module")
 def dosed(review):
-    return dfsp.log2_of(review, "dose_mg", 800)
+    return dfsp.regression.log2_of(review, "dose_mg", 800)
 
 
 @pytest.fixture(scope="module")
 def both(dosed):
-    return dfsp.regress(*dosed, engine="both")
+    return dfsp.regression.regress(*dosed, engine="both")
 
 
 def brute_force(events, total, x):
@@ -77,14 +77,14 @@ def test_nuts_agrees(both):
 
 
 def test_a_finer_lattice_changes_little(dosed, monkeypatch):
-    rough = dfsp.regress(*dosed)
-    apart = dfsp.contrasts(rough)  # computed when asked for, so before the change
+    rough = dfsp.regression.regress(*dosed)
+    apart = rough.contrasts()  # computed when asked for, so before the change
     for name, value in (("STEP", 0.5), ("BALL", 8.0), ("CELLS", 1024), ("ROWS", (56, 80, 128))):
         monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
     _taylor.cache_clear()
-    fine = dfsp.regress(*dosed)
+    fine = dfsp.regression.regress(*dosed)
     assert np.abs(rough.rates - fine.rates).max().max() < 1e-5
-    assert np.abs(apart - dfsp.contrasts(fine)).max().max() < 1e-5
+    assert np.abs(apart - fine.contrasts()).max().max() < 1e-5
     _taylor.cache_clear()
 
 
@@ -95,18 +95,18 @@ def test_a_difference_against_brute_force(dosed, both):
     mu, b, _, p, _ = brute_force(table["events"], table["total"], table[name])
     weight = p.sum(0)
     apart = 1 / (1 + np.exp(-mu[:, None])) - 1 / (1 + np.exp(-(mu[:, None] - b)))
-    row = dfsp.contrast(both, *[n for n in both.levels if not n.endswith("-0.415")])
+    row = both.contrast(*[n for n in both.levels if not n.endswith("-0.415")])
     assert row["mean"] == pytest.approx((weight * apart).sum(), abs=1e-5)
     square = (weight * apart**2).sum() - (weight * apart).sum() ** 2
     assert row["sd"] == pytest.approx(np.sqrt(square), abs=1e-5)
     assert row["equal"] == pytest.approx(weight[np.abs(apart) < 0.1].sum(), abs=0.01)
-    turned = dfsp.contrast(both, row.name.split(" minus ")[0], row.name.split(" minus ")[1])
+    turned = both.contrast(row.name.split(" minus ")[0], row.name.split(" minus ")[1])
     assert turned["q2.5"] == pytest.approx(-row["q97.5"], abs=1e-6)
     assert turned["above"] == pytest.approx(1 - row["above"], abs=1e-6)
 
 
 def test_no_effect_is_the_plain_hierarchy(dosed, review):
-    tiny = dfsp.regress(*dosed, coefficient=dfsp.Normal(0, 1e-4))
+    tiny = dfsp.regression.regress(*dosed, coefficient=dfsp.Normal(0, 1e-4))
     plain = dfsp.fit(review)
     assert tiny.log_marginal_likelihood == pytest.approx(
         plain.exact.log_marginal_likelihood, abs=1e-5
@@ -119,7 +119,7 @@ def test_no_effect_is_the_plain_hierarchy(dosed, review):
     ):
         own = tiny.rates.loc[(at, kind)].to_numpy(float)
         assert own == pytest.approx(plain.summary.loc[quantity].to_numpy(float), abs=3e-4)
-    factors = dfsp.bayes_factors(*dosed, sds=(1e-4, 1.0))
+    factors = dfsp.regression.bayes_factors(*dosed, sds=(1e-4, 1.0))
     assert factors.loc[1e-4, "bayes_factor"] == pytest.approx(1, abs=1e-5)
     assert factors.loc[1.0, "bayes_factor"] < 1
 
@@ -137,9 +137,9 @@ def test_a_coefficient_without_room_leaves_the_single_fit(case, make):
     """A prior of sd 1e-6: every quantile and moment is that of `fit`, whose own tests are dense."""
     events, total, tau = NO_EFFECT[case]
     rows = [(f"S{i}", r, n) for i, (r, n) in enumerate(zip(events, total, strict=True))]
-    counts = dfsp.check_table(make(rows).table.assign(x=np.arange(len(events)) % 2 - 0.5))
+    counts = dfsp.Counts.of(make(rows).table.assign(x=np.arange(len(events)) % 2 - 0.5))
     model = dfsp.Model(tau=tau)
-    found = dfsp.regress(counts, "x", model=model, coefficient=dfsp.Normal(0, 1e-6))
+    found = dfsp.regression.regress(counts, "x", model=model, coefficient=dfsp.Normal(0, 1e-6))
     plain = dfsp.fit(counts, model).exact
     assert found.log_marginal_likelihood == pytest.approx(plain.log_marginal_likelihood, abs=2e-5)
     for (_, rate), row in found.rates.iterrows():
@@ -165,8 +165,8 @@ def by_dose():
 
 @pytest.fixture(scope="module")
 def beside(by_dose):
-    groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
-    return dfsp.regress(groups, ["dose_mg", "setting"], engine="both", draws=1000)
+    groups = dfsp.regression.as_groups(by_dose, "dose_mg", " mg")
+    return dfsp.regression.regress(groups, ["dose_mg", "setting"], engine="both", draws=1000)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def crossed(by_dose):
         high=(table["dose_mg"] == 600).astype(float),
         before=(table["setting"] == "neoadjuvant").astype(float),
     )
-    return dfsp.regress(dfsp.check_table(table), ["high", "before"])
+    return dfsp.regression.regress(dfsp.Counts.of(table), ["high", "before"])
 
 
 def test_two_coefficients_against_brute_force(crossed):
@@ -245,16 +245,18 @@ def test_confounded_coefficients_are_known_only_together(beside):
         second: [first],
     }
     assert beside.partners[first][second] == pytest.approx(0.911, abs=0.002)
-    for text in (dfsp.describe_regression(beside), dfsp.describe_identification(beside)):
+    for text in (beside.describe(), beside.identification()):
         assert (
             f"{first} and {second} cannot be told apart: only Han 2009 (4 patients) separates them;"
         ) in text
-    assert f"{first}: -0." in dfsp.describe_regression(beside)
+    assert f"{first}: -0." in beside.describe()
 
 
 def test_identifiability_is_the_same_whatever_the_seed(by_dose, beside):
-    groups = dfsp.as_groups(by_dose, "dose_mg", " mg")
-    again = dfsp.regress(groups, ["dose_mg", "setting"], engine="nuts", draws=1000, seed=7)
+    groups = dfsp.regression.as_groups(by_dose, "dose_mg", " mg")
+    again = dfsp.regression.regress(
+        groups, ["dose_mg", "setting"], engine="nuts", draws=1000, seed=7
+    )
     same = ["sd_ratio", "identified"]
     pd.testing.assert_frame_equal(again.coefficients[same], beside.coefficients[same])
     sampled = again.coefficients["sd"].iloc[:-1] / [2, 1, 1, 1]
@@ -293,61 +295,63 @@ def test_partners_are_those_of_the_weak_direction():
 
 
 def test_confounding_is_said_from_the_counts(by_dose, make):
-    text = dfsp.describe_confounding(by_dose)
+    text = dfsp.regression.confounding(by_dose)
     assert "600 mg only neoadjuvant.\n" not in text and "\nConfounded: 400 mg only" in text
     assert "Only Han 2009 (4 patients, 800 mg, neoadjuvant) tells dose and setting apart." in text
     assert "800 mg, neoadjuvant: 1 cohort, 4 of 4" in text
     pooled = dfsp.count(dfsp.load_evidence("reconciled"), "objective_response")
-    assert "No dose: Rutkowski 2010 (pooled), 11 of 24 patients." in dfsp.describe_confounding(
+    assert "No dose: Rutkowski 2010 (pooled), 11 of 24 patients." in dfsp.regression.confounding(
         pooled
     )
     rows = [(name, 3, 9) for name in "ABCD"]
     table = make(rows).table.assign(
         dose_mg=[400, 400, 800, 800], setting="advanced", treatment_months_median=np.nan
     )
-    same = dfsp.describe_confounding(dfsp.check_table(table))
+    same = dfsp.regression.confounding(dfsp.Counts.of(table))
     assert "The setting does not vary: advanced." in same and "Confounded" not in same
     crossed = table.assign(setting=["advanced", "neoadjuvant"] * 2)
-    assert "more than one setting" in dfsp.describe_confounding(dfsp.check_table(crossed))
+    assert "more than one setting" in dfsp.regression.confounding(dfsp.Counts.of(crossed))
     nested = table.assign(setting=["advanced", "advanced", "neoadjuvant", "neoadjuvant"])
-    assert "No cohort tells" in dfsp.describe_confounding(dfsp.check_table(nested))
+    assert "No cohort tells" in dfsp.regression.confounding(dfsp.Counts.of(nested))
 
 
 @pytest.fixture(scope="module")
 def years(make):
     rows = [("A", 8, 40), ("B", 12, 40), ("C", 16, 40), ("D", 20, 40), ("E", 24, 40), ("F", 28, 40)]
-    return dfsp.check_table(make(rows).table.assign(year=range(2010, 2016), far=np.arange(6) - 2))
+    return dfsp.Counts.of(make(rows).table.assign(year=range(2010, 2016), far=np.arange(6) - 2))
 
 
 def test_numbers_far_from_0_are_centred(years):
     """The prior of mu must not fix the slope; a covariate that holds 0 stays as it is."""
-    result = dfsp.regress(years, "year")
-    assert list(result.design) == ["year - 2012"]
+    result = dfsp.regression.regress(years, "year")
+    assert list(result.design) == ["year"] and result.columns["year"].centre == 2012
     table = years.table.assign(by_hand=years.table["year"] - 2012)
-    by_hand = dfsp.regress(dfsp.check_table(table), "by_hand")
+    by_hand = dfsp.regression.regress(dfsp.Counts.of(table), "by_hand")
     numbers = ["mean", "sd", "q2.5", "q97.5"]
     assert result.coefficients.iloc[1][numbers].to_list() == pytest.approx(
         by_hand.coefficients.iloc[1][numbers].to_list()
     )
-    assert result.coefficients.loc["year - 2012", "q2.5"] > 0.15
+    assert result.coefficients.loc["year", "q2.5"] > 0.15
     assert list(result.levels) == [f"year = {year}" for year in range(2010, 2016)]
-    assert list(dfsp.regress(years, "far").design) == ["far"]
-    assert "year - 2012: 0.4" in dfsp.describe_regression(result)
+    assert list(dfsp.regression.regress(years, "far").design) == ["far"]
+    assert "year from 2012: 0.4" in result.describe()
 
 
 def test_a_centre_is_near_the_mean_and_round(make):
     rows = [("A", 3, 10), ("B", 4, 10), ("C", 5, 20), ("D", 6, 20)]
-    for values, name in (
-        ([400, 400, 800, 800], "x - 670"),
-        ([-5.03, -5.02, -5.01, -5.0], "x + 5.012"),
-        ([1, 2, 3, 4], "x - 2.8"),
+    for values, centre in (
+        ([400, 400, 800, 800], 670),
+        ([-5.03, -5.02, -5.01, -5.0], -5.012),
+        ([1, 2, 3, 4], 2.8),
     ):
-        table = make(rows).table.assign(x=values)
-        assert list(dfsp.regress(dfsp.check_table(table), "x").design) == [name]
+        found = dfsp.regression.regress(make(rows).table.assign(x=values), "x")
+        assert found.columns["x"].centre == centre
+        assert found.coefficients.index.to_list() == ["intercept", "x", "tau"]
+        assert f"x from {centre:g}: " in found.describe()
 
 
 def test_small_slopes_have_digits(by_dose):
-    text = dfsp.describe_regression(dfsp.regress(by_dose, "dose_mg"))
+    text = dfsp.regression.regress(by_dose, "dose_mg").describe()
     assert "0.00 (-0.00 to 0.00" not in text
     assert "(-0.0040 to 0.0049" in text
 
@@ -356,14 +360,14 @@ def test_close_values_stay_apart(make):
     """Eight values that agree in three digits are eight rows."""
     rows = [(name, i + 1, 12) for i, name in enumerate("ABCDEFGH")]
     values = 0.001 * np.arange(8) - 0.002 + np.array([0, *[1.0] * 7])
-    result = dfsp.regress(dfsp.check_table(make(rows).table.assign(x=values)), "x")
+    result = dfsp.regression.regress(dfsp.Counts.of(make(rows).table.assign(x=values)), "x")
     assert len(result.rates.xs("typical rate", level="rate")) == 8
 
 
 def test_a_number_with_a_colon_in_its_name_is_no_group(make):
     table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9), ("D", 6, 9)]).table
     table = table.assign(**{"arm: b": [-1.0, 0.0, 1.0, 2.0]})
-    result = dfsp.regress(dfsp.check_table(table), "arm: b")
+    result = dfsp.regression.regress(dfsp.Counts.of(table), "arm: b")
     assert list(result.levels) == [f"arm: b = {x}" for x in (-1, 0, 1, 2)]
 
 
@@ -377,77 +381,79 @@ def test_rows_of_groups_are_named_by_their_levels(beside):
 def test_infinite_covariates_are_refused(make):
     table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9)]).table.assign(x=[0.0, np.inf, 1.0])
     with pytest.raises(dfsp.DfspError, match="x: not finite for B"):
-        dfsp.regress(dfsp.check_table(table), "x")
+        dfsp.regression.regress(dfsp.Counts.of(table), "x")
 
 
 @pytest.mark.parametrize("name", ["study", "events", "total", "shares_patients_with"])
 def test_counts_are_no_covariates(review, name):
     with pytest.raises(dfsp.DfspError, match=f"'{name}' is no covariate; known: cohort, dose_mg"):
-        dfsp.regress(review, name)
+        dfsp.regression.regress(review, name)
     with pytest.raises(dfsp.DfspError, match="no covariate is given; known: cohort, dose_mg"):
-        dfsp.regress(review, [])
+        dfsp.regression.regress(review, [])
 
 
 def test_the_share_of_metastatic_patients(review):
-    counts, name = dfsp.share_of(review, "metastatic", "enrolled")
+    counts, name = dfsp.regression.share_of(review, "metastatic", "enrolled")
     shares = counts.table.set_index("study")[name]
     assert shares["Wang 2015"] == pytest.approx(12 / 22)
-    result = dfsp.regress(counts, name)
+    result = dfsp.regression.regress(counts, name)
     assert set(result.design.index) == set(shares.dropna().index)
-    text = dfsp.describe_regression(result)
+    text = result.describe()
     assert "(5 left out: Kérob 2010, Heinrich 2008, Han 2009, " in text
     assert text.count("metastatic/enrolled is not known") == 1
-    assert dfsp.describe_covariate(counts, name) == dfsp.describe_regression(result)
+    assert dfsp.regression.covariate(counts, name) == result.describe()
     few = dfsp.without(counts, result.design.index[1:])
-    assert dfsp.describe_covariate(few, name).startswith(f"Nothing can be said of {name}: ")
+    assert dfsp.regression.covariate(few, name).startswith(f"Nothing can be said of {name}: ")
     with pytest.raises(dfsp.DfspError, match="'setting' holds something other than numbers"):
-        dfsp.share_of(review, "setting", "enrolled")
+        dfsp.regression.share_of(review, "setting", "enrolled")
 
 
 def test_two_doses_as_groups_are_exact(by_dose):
     """The review's own question: 400 mg against 800 mg is one coefficient."""
     both_doses = dfsp.without(by_dose, ["Ugurel 2014", "Kérob 2010"])
-    groups = dfsp.as_groups(both_doses, "dose_mg", " mg")
-    result = dfsp.regress(groups, "dose_mg")
+    groups = dfsp.regression.as_groups(both_doses, "dose_mg", " mg")
+    result = dfsp.regression.regress(groups, "dose_mg")
     assert result.engine == "exact"
-    (row,) = dfsp.contrasts(result, 0.1).itertuples()
+    (row,) = result.contrasts(0.1).itertuples()
     assert row.Index == "dose_mg: 400 mg minus dose_mg: 800 mg"
-    text = dfsp.describe_dose(result, 0.1)
+    text = result.difference(0.1).describe()
     assert "at 800 mg" in text and "at 400 mg" in text and "do not show" in text
-    wide = dfsp.describe_dose(result, 0.6)
+    wide = result.difference(0.6).describe()
     assert "practically equal (closer than 60 points)" in wide and "do not show" not in wide
-    factors = dfsp.bayes_factors(groups, "dose_mg")
+    factors = dfsp.regression.bayes_factors(groups, "dose_mg")
     assert (factors["bayes_factor"] < 1).all()
 
 
 def test_headlines_name_doses(dosed):
-    text = dfsp.describe_dose(dfsp.regress(*dosed))
+    text = dfsp.regression.regress(*dosed).difference().describe()
     assert "% at 400 mg and" in text and "% at 800 mg;" in text
 
 
 def test_a_coefficient_without_information_is_not_identifiable(make):
     table = make([("A", 1, 2), ("B", 1, 2), ("C", 1, 2)]).table.assign(x=[0.0, 0.0, 0.001])
-    result = dfsp.regress(dfsp.check_table(table), "x")
+    result = dfsp.regression.regress(dfsp.Counts.of(table), "x")
     assert result.coefficients.loc["x", "identified"] == "no"
-    text = dfsp.describe_regression(result)
+    text = result.describe()
     assert "not identifiable" in text and "x: 0.00 (-1.96 to 1.96" in text
-    assert dfsp.describe_identification(result).startswith("x is not identifiable")
+    assert result.identification().startswith("x is not identifiable")
 
 
 def test_missing_covariates_are_reported_and_not_imputed(make):
     table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9), ("D", 6, 9)]).table
     table = table.assign(x=[1.0, 2.0, np.nan, 3.0])
-    result = dfsp.regress(dfsp.check_table(table), "x")
+    result = dfsp.regression.regress(dfsp.Counts.of(table), "x")
     assert len(result.design) == 3
     assert result.counts.dropped.to_numpy().tolist() == [["C", "x is not known"]]
-    assert "1 left out: C, x is not known" in dfsp.describe_regression(result)
+    assert "1 left out: C, x is not known" in result.describe()
 
 
 def test_two_levels_are_one_coefficient(make):
     table = make([("A", 30, 90), ("B", 32, 90), ("C", 60, 90), ("D", 62, 90)]).table
-    result = dfsp.regress(dfsp.check_table(table.assign(arm=["old", "old", "new", "new"])), "arm")
+    result = dfsp.regression.regress(
+        dfsp.Counts.of(table.assign(arm=["old", "old", "new", "new"])), "arm"
+    )
     assert list(result.design) in (["arm: new"], ["arm: old"])
-    row = dfsp.contrasts(result).iloc[0]
+    row = result.contrasts().iloc[0]
     assert abs(row["q50"]) == pytest.approx(1 / 3, abs=0.05)
 
 
@@ -465,34 +471,34 @@ def test_two_levels_are_one_coefficient(make):
 )
 def test_what_cannot_be_used(review, covariates, options, message):
     with pytest.raises(dfsp.DfspError, match=message):
-        dfsp.regress(review, covariates, **options)
+        dfsp.regression.regress(review, covariates, **options)
 
 
 def test_levels_and_studies_must_suffice(make):
     table = make([("A", 3, 9), ("B", 4, 9), ("C", 5, 9)]).table
-    same = dfsp.check_table(table.assign(x=[1, 1, 1]))
+    same = dfsp.Counts.of(table.assign(x=[1, 1, 1]))
     with pytest.raises(dfsp.DfspError, match="only 1 is left; a covariate needs two"):
-        dfsp.regress(same, "x")
+        dfsp.regression.regress(same, "x")
     with pytest.raises(dfsp.DfspError, match="no value is left"):
-        dfsp.regress(dfsp.check_table(table.assign(x=["", "", ""])), "x")
-    many = dfsp.check_table(table.assign(x=["a", "b", "c"], y=[1, 2, 5]))
+        dfsp.regression.regress(dfsp.Counts.of(table.assign(x=["", "", ""])), "x")
+    many = dfsp.Counts.of(table.assign(x=["a", "b", "c"], y=[1, 2, 5]))
     with pytest.raises(dfsp.DfspError, match="3 coefficients for 3 studies"):
-        dfsp.regress(many, ["x", "y"])
+        dfsp.regression.regress(many, ["x", "y"])
 
 
 def test_contrasts_refuse_what_is_not_there(both):
     first, second = list(both.levels)[:2]
     with pytest.raises(dfsp.DfspError, match="no such row of the design; known"):
-        dfsp.contrast(both, first, "1200 mg")
+        both.contrast(first, "1200 mg")
     with pytest.raises(dfsp.DfspError, match="difference of rates between 0 and 1"):
-        dfsp.contrast(both, first, second, 1.5)
+        both.contrast(first, second, 1.5)
 
 
 def test_log2_of_refuses(review):
     with pytest.raises(dfsp.DfspError, match="is not a column"):
-        dfsp.log2_of(review, "dose", 800)
+        dfsp.regression.log2_of(review, "dose", 800)
     with pytest.raises(dfsp.DfspError, match="other than positive numbers"):
-        dfsp.log2_of(review, "setting", 800)
+        dfsp.regression.log2_of(review, "setting", 800)
 
 
 def test_without_forgets_the_others_partners(review):
@@ -513,7 +519,7 @@ def test_subgroups_add_up_to_their_study(review):
 
 
 def test_the_figure_shows_every_cohort(review, both):
-    ax = dfsp.plot_dose(review, both)
+    ax = dfsp.plots.dose(review, both)
     assert len(ax.collections) == len(review.table)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["400", "600", "800"]
 
@@ -537,14 +543,16 @@ def seeds():
     ]
     table = pd.DataFrame(rows, columns=["events", "total", "seed", "extract", "interaction"])
     table.insert(0, "study", [f"plate {i + 1}" for i in range(len(table))])
-    return dfsp.check_table(table)
+    return dfsp.Counts.of(table)
 
 
 def germination(seeds, tau, engine):
     model = dfsp.Model(dfsp.Normal(0, 1000**0.5), tau)
     names = ["seed", "extract", "interaction"]
     coefficient = dfsp.Normal(0, 1000**0.5)
-    return dfsp.regress(seeds, names, model=model, coefficient=coefficient, engine=engine)
+    return dfsp.regression.regress(
+        seeds, names, model=model, coefficient=coefficient, engine=engine
+    )
 
 
 def test_seeds_with_a_uniform_tau(seeds):

@@ -29,11 +29,11 @@ import matplotlib
 import pandas as pd, dfsp
 from IPython.display import HTML, Javascript, Latex, Markdown, display
 fit = dfsp.fit(pd.DataFrame({"study": [name or "A", "B"], "events": [3, 4], "total": [9, 10]}))
-print(dfsp.shown(fit.studies))
+fit.studies
 """),
     ("markdown", "## The forest"),
-    ("code", "forest = dfsp.forest(fit)"),
-    ("code", "dfsp.plot_prior(dfsp.prior_of(fit.model), fit);"),
+    ("code", "forest = dfsp.plots.forest(fit)"),
+    ("code", "dfsp.plots.prior(fit);"),
     ("code", """
 display(fit.studies)
 display(HTML("<img src=x onerror=alert(4)>" + name + "<style>body{display:none}</style>"))

@@ -1,5 +1,6 @@
 """What the review prints, and its claims read from the same functions as the notebooks."""
 
+import ast
 import shutil
 
 import nbformat
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 import dfsp
-from dfsp.analyses.review import SETS, claims_of, truncated
+from dfsp.analyses.review import SETS, Claims, LaterSeries, claims_of, truncated
 from dfsp.project import project_folder
 
 CLAIMS = claims_of(dfsp.load_evidence("review"))
@@ -25,7 +26,7 @@ def test_percentages_are_truncated_as_the_review_truncates(numerator, denominato
 def test_what_the_review_prints_beside_its_own_counts():
     """The verdicts of data/published.csv, recomputed: every traceable number must be reproduced."""
     evidence = dfsp.load_evidence("review")
-    table = dfsp.compare_published(evidence).set_index("quantity")
+    table = dfsp.review.compare_published(evidence).table.set_index("quantity")
     traceable = evidence.published.set_index("quantity")["traceable"] == "yes"
     assert (table.loc[traceable, "reproduced"] == "yes").all()
     assert table.loc["surgery after imatinib (%)", "reproduced"] == "no counts"
@@ -39,8 +40,8 @@ def test_which_numbers_are_about_which_outcome(tmp_path):
     printed = pd.read_csv(folder / "published.csv", dtype=str)
     printed["quantity"] = [f"number {i}" for i in range(len(printed))]
     printed.to_csv(folder / "published.csv", index=False)
-    named = dfsp.compare_published(dfsp.load_evidence("review", folder=folder))
-    theirs = dfsp.compare_published(dfsp.load_evidence("review"))
+    named = dfsp.review.compare_published(dfsp.load_evidence("review", folder=folder)).table
+    theirs = dfsp.review.compare_published(dfsp.load_evidence("review")).table
     columns = ["printed", "counts", "recomputed", "reproduced"]
     pd.testing.assert_frame_equal(named[columns], theirs[columns])
     assert CATEGORY == {
@@ -76,7 +77,7 @@ def test_a_folder_whose_printed_numbers_name_no_outcome(tmp_path):
     printed = pd.read_csv(folder / "published.csv", dtype=str)
     printed.drop(columns=["outcome", "dose_mg"]).to_csv(folder / "published.csv", index=False)
     evidence = dfsp.load_evidence("review", folder=folder)
-    assert (dfsp.compare_published(evidence)["reproduced"] == "no counts").all()
+    assert (dfsp.review.compare_published(evidence).table["reproduced"] == "no counts").all()
     assert claims_of(evidence) == []
 
 
@@ -86,16 +87,18 @@ def test_a_set_without_responses_is_refused(tmp_path):
         file.write("surgery_only,surgery,han-2009,primary,reason\n")
     evidence = dfsp.load_evidence("surgery_only", folder=tmp_path / "data")
     with pytest.raises(dfsp.DfspError, match="no response counts"):
-        dfsp.compare_published(evidence)
+        dfsp.review.compare_published(evidence)
 
 
 @pytest.fixture(scope="module")
 def claims():
-    return dfsp.compare_claims()
+    return dfsp.review.compare_claims().table
 
 
 def test_every_percentage_of_the_review_has_its_rows(claims):
-    published = dfsp.compare_published(dfsp.load_evidence("review")).set_index("quantity")
+    published = dfsp.review.compare_published(dfsp.load_evidence("review")).table.set_index(
+        "quantity"
+    )
     for claim in CLAIMS:
         for name in (SETS[0], claim.ours):
             key = claim.quantity, name
@@ -109,7 +112,7 @@ def test_rates_are_those_of_the_fit(claims):
     assert (row["events"], row["total"]) == (134, 152)
     assert row["typical"] == pytest.approx(100 * fit.summary.loc["typical_rate", "q50"])
     assert row["mean"] == pytest.approx(100 * fit.summary.loc["mean_rate", "mean"])
-    weighted = dfsp.patient_weighted_rate(fit, number=4000)
+    weighted = fit.patient_weighted_rate(number=4000)
     assert row["patient_weighted"] == pytest.approx(100 * weighted["mean"])
 
 
@@ -144,8 +147,8 @@ def test_surgery_is_listed_and_not_averaged(claims):
 @pytest.mark.parametrize("name", SETS)
 def test_categories_are_those_of_the_nested_questions(claims, name):
     """What 03 prints under the same rule; no cohort is left out."""
-    result = dfsp.fit_categories(dfsp.load_evidence(name))
-    rates = dfsp.category_rates(result)
+    result = dfsp.categories.fit(dfsp.load_evidence(name))
+    rates = result.rates()
     for claim, category in CATEGORY.items():
         row = claims.loc[(claim, name)]
         for column, scale, centre in (
@@ -166,11 +169,11 @@ def test_the_patient_weighted_rate_of_a_category(claims):
         assert claims.loc[(claim, "review"), "patient_weighted"] == pytest.approx(
             100 * printed, abs=2
         )
-    result = dfsp.fit_categories(dfsp.load_evidence("reconciled"))
-    table = dfsp.weighted_categories(result, number=4000)
+    result = dfsp.categories.fit(dfsp.load_evidence("reconciled"))
+    table = result.patient_weighted_rates(number=4000)
     assert table["mean"].sum() == pytest.approx(1)
     response = dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response"))
-    weighted = dfsp.patient_weighted_rate(response)
+    weighted = response.patient_weighted_rate()
     both = table.loc[["CR", "PR"], "mean"].sum()
     assert both == pytest.approx(weighted["mean"], abs=1e-6)
     assert (table["q2.5"] < table["mean"]).all() and (table["mean"] < table["q97.5"]).all()
@@ -179,11 +182,11 @@ def test_the_patient_weighted_rate_of_a_category(claims):
 def test_the_verdict_turns_and_cohorts_without_a_split_are_named(claims):
     key = "partial response (%)"
     rows = claims.loc[[key]]
-    inside = dfsp.describe_claims(rows)
+    inside = Claims(rows).describe()
     assert "lies inside" in inside and "at typical effects" in inside
     assert "(Kérob 2010 informs the other questions: CR+PR 9 cannot be divided)" in inside
-    assert "OUTSIDE" in dfsp.describe_claims(rows.assign(printed=rows["mean_high"] + 1))
-    benefit = dfsp.describe_claims(claims.loc[["clinical benefit (%)"]])
+    assert "OUTSIDE" in Claims(rows.assign(printed=rows["mean_high"] + 1)).describe()
+    benefit = Claims(claims.loc[["clinical benefit (%)"]]).describe()
     assert "Kérob 2010 is left out: SD+PD 16 cannot be divided" in benefit
     assert "; typical 88" in benefit
 
@@ -203,7 +206,7 @@ def test_the_verdict_turns_and_cohorts_without_a_split_are_named(claims):
     ],
 )
 def test_why_a_claim_changes(claims, claim, reason):
-    text = " ".join(dfsp.describe_claims(claims.loc[[claim]]).split())
+    text = " ".join(Claims(claims.loc[[claim]]).describe().split())
     assert reason in text
     assert "since the model allows" not in text
 
@@ -220,7 +223,7 @@ def test_a_reason_is_one_change_of_the_review(claims):
 
 
 def test_what_has_no_counts_says_so(claims):
-    text = dfsp.describe_claims(claims)
+    text = Claims(claims).describe()
     assert claims.loc[("any adverse event (%)", "review"), "note"] == "no per-cohort data"
     assert claims.loc[("severe adverse event (%)", "reconciled"), "note"] == (
         "a single cohort, Ugurel 2014: 4 of 16"
@@ -233,55 +236,58 @@ def test_what_has_no_counts_says_so(claims):
 
 def test_the_later_series_and_its_extremes():
     """10 of 26 with 3 patients on another drug: 7 to 10 responders among at least 23."""
-    table = dfsp.later_series()
+    found = dfsp.review.later_series()
+    table = found.table
     assert table[["events", "total"]].to_numpy().tolist() == [[10, 26], [7, 23], [10, 23]]
     evidence = dfsp.load_evidence("reconciled")
     counts = dfsp.count(evidence, "objective_response", not_evaluable="excluded")
-    probability = dfsp.events_in_new_study(dfsp.fit(counts).exact, 26)
+    probability = dfsp.fit(counts).new_study(26).events
     assert table["mid_p"].iloc[0] == pytest.approx(probability[11:].sum() + probability[10] / 2)
-    text = dfsp.describe_later_series(table)
+    text = found.describe()
     assert "30 to 43 % responded" in text and "inside what the earlier evidence" in text
     assert "has more responders with probability 0.86 to 0.94 (mid-p" in text
     far = table.assign(events=0)
-    assert "OUTSIDE" in dfsp.describe_later_series(far)
+    assert "OUTSIDE" in LaterSeries(far).describe()
 
 
 def test_a_folder_of_ones_own_has_no_claims_and_no_later_series(own_folder):
     evidence = dfsp.load_evidence("mine", folder=own_folder)
     assert evidence.sets == ("mine",) and evidence.folder == own_folder
-    for table, describe in (
-        (dfsp.compare_claims(evidence), dfsp.describe_claims),
-        (dfsp.later_series(evidence), dfsp.describe_later_series),
-    ):
-        assert table.empty and describe(table) == "none"
+    for found in (dfsp.review.compare_claims(evidence), dfsp.review.later_series(evidence)):
+        assert found.table.empty and found.describe() == "none"
 
 
 def test_a_later_series_of_ones_own_is_predicted_from_ones_own_set(own_folder):
     series = (dfsp.DATA / "later_series.csv").read_text("utf-8")
     (own_folder / "later_series.csv").write_text(series, "utf-8")
     evidence = dfsp.load_evidence("mine", folder=own_folder)
-    table = dfsp.later_series(evidence)
+    table = dfsp.review.later_series(evidence).table
     counts = dfsp.count(evidence, "objective_response", not_evaluable="excluded")
-    probability = dfsp.events_in_new_study(dfsp.fit(counts).exact, 26)
+    probability = dfsp.fit(counts).new_study(26).events
     assert table["mid_p"].iloc[0] == pytest.approx(probability[11:].sum() + probability[10] / 2)
 
 
 def test_a_copy_of_the_projects_folder_gives_the_same_claims(claims, tmp_path):
     folder = shutil.copytree(dfsp.DATA, tmp_path / "copy")
     for name in ("review", "reconciled"):
-        again = dfsp.compare_claims(dfsp.load_evidence(name, folder=folder))
+        again = dfsp.review.compare_claims(dfsp.load_evidence(name, folder=folder)).table
         pd.testing.assert_frame_equal(again, claims)
 
 
-def test_the_notebook_says_nothing_of_the_review_about_a_folder_of_ones_own(own_folder, capsys):
+def test_the_notebook_says_nothing_of_the_review_about_a_folder_of_ones_own(own_folder):
     notebook = nbformat.read(project_folder() / "notebooks" / "01_evidence.ipynb", 4)
     parameters, *others = (cell.source for cell in notebook.cells if cell.cell_type == "code")
     names: dict = {}
     exec(parameters, names)
     names |= {"folder": str(own_folder), "evidence_set": "mine"}
+    said = []
     for source in others:
-        exec(source, names)
-    said = capsys.readouterr().out
-    assert "41 patients" in said
+        tree = ast.parse(source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)
+        if last:
+            said.append(repr(eval(compile(ast.Expression(last.value), "cell", "eval"), names)))
+    text = "\n".join(said)
+    assert "41 patients" in text
     for word in ("imatinib", "review", "reconciled", "French", "Navarrete", "Ugurel"):
-        assert word not in said, word
+        assert word not in text, word

@@ -19,7 +19,7 @@ NORMAL = {"normal": dfsp.NormalEffects()}
 
 @pytest.fixture(scope="module")
 def everything():
-    return dfsp.multiverse(
+    return dfsp.multiverse.fit(
         taus={"HalfNormal(1)": dfsp.HalfNormal(1), "HalfNormal(0.5)": dfsp.HalfNormal(0.5)},
         mus={"Normal(0, 2)": dfsp.Normal(0, 2)},
         effects={name: EFFECTS[name] for name in ("normal", "beta-binomial")},
@@ -62,7 +62,7 @@ def test_a_pair_overlaps_only_where_the_outcome_is_counted():
     """No McArthur, Heinrich or Rutkowski 2010 reports surgery."""
     options, missing = overlap_options(dfsp.load_evidence("reconciled"), "surgery", {})
     assert [option.handled for option in options] == [{}] and not missing
-    result = dfsp.multiverse("surgery", effects=NORMAL, **ONE)
+    result = dfsp.multiverse.fit("surgery", effects=NORMAL, **ONE)
     assert len(result.table) == 1 and not result.pairs
     assert result.table.loc[0, ["events", "total"]].tolist() == [26, 55]
 
@@ -73,7 +73,7 @@ def test_a_swap_without_counts_is_named(tmp_path):
         if file.name == "evidence_sets.csv":
             lines = [line for line in lines if not line.startswith("review,")]
         (tmp_path / file.name).write_text("".join(lines), encoding="utf-8")
-    result = dfsp.multiverse(folder=tmp_path, effects=NORMAL, **ONE)
+    result = dfsp.multiverse.fit(folder=tmp_path, effects=NORMAL, **ONE)
     assert set(result.table["evidence_set"]) == {"reconciled", "reconciled_by_dose"}
     gone = result.left_out[result.left_out["choice"] == f"{MCARTHUR}: without Heinrich 2008"]
     assert len(gone) == 2
@@ -81,7 +81,7 @@ def test_a_swap_without_counts_is_named(tmp_path):
 
 
 def test_a_swap_needs_no_other_set_among_the_chosen():
-    result = dfsp.multiverse(evidence_sets="reconciled", effects=NORMAL, **ONE)
+    result = dfsp.multiverse.fit(evidence_sets="reconciled", effects=NORMAL, **ONE)
     assert set(result.table[MCARTHUR]) == {"without McArthur 2005", "without Heinrich 2008"}
 
 
@@ -106,14 +106,14 @@ def test_a_cohort_that_is_kept_is_counted(everything):
 
 def test_what_no_choice_keeps_may_be_dropped_and_is_named():
     """Kerob 2010 does not split CR and PR, and shares its patients with nobody."""
-    table = dfsp.multiverse(
+    table = dfsp.multiverse.fit(
         "complete_response", evidence_sets=["reconciled"], effects=NORMAL, **ONE
     ).table
     assert table["dropped"].str.contains("Kérob 2010").all()
 
 
 def test_rules_that_count_alike_are_one():
-    result = dfsp.multiverse("surgery", effects=NORMAL, **ONE)
+    result = dfsp.multiverse.fit("surgery", effects=NORMAL, **ONE)
     assert set(result.table["not_evaluable"]) == {"no event"}
     reasons = result.left_out.set_index(["evidence_set", "not_evaluable"])["reason"]
     for rule in ("excluded", "event"):
@@ -142,7 +142,9 @@ def test_every_analysis_is_the_fit_of_its_choices(effects, rng):
     taus = {"a": dfsp.HalfNormal(0.5), "b": dfsp.HalfCauchy(0.5), "c": dfsp.Uniform(2)}
     mus = {"d": dfsp.Normal(0, 1), "e": dfsp.Normal(0, 5)}
     kind = EFFECTS[effects]
-    result = dfsp.multiverse(evidence_sets=["review"], taus=taus, mus=mus, effects={effects: kind})
+    result = dfsp.multiverse.fit(
+        evidence_sets=["review"], taus=taus, mus=mus, effects={effects: kind}
+    )
     table = result.table
     kept = table.index[(table[list(result.pairs)].isin(["both kept", DOES_NOT_ARISE])).all(axis=1)]
     alike = 1 if effects == "beta-binomial" else 6
@@ -182,7 +184,7 @@ def test_the_review_as_printed_is_among_them(everything):
 
 def test_shares_of_variance_by_hand(everything):
     """What is left when the rule alone changes; sets by their means over the overlaps."""
-    shares = dfsp.which_choice_matters(everything)
+    shares = everything.choices_that_matter()["share_of_variance"]
     table = everything.table.dropna(subset="typical")
     whole = ((table["typical"] - table["typical"].mean()) ** 2).sum()
     left = 0.0
@@ -200,57 +202,57 @@ def test_shares_of_variance_by_hand(everything):
 
 def test_a_choice_that_changes_nothing_explains_nothing():
     """Counts that differ between the sets only: labels that go with a set are none of a pair's."""
-    result = dfsp.multiverse(
+    result = dfsp.multiverse.fit(
         evidence_sets=["review", "reconciled"], rules=["no event"], effects=NORMAL, **ONE
     )
     by_set = result.table.groupby("evidence_set")["typical"].transform("mean")
-    flat = dfsp.Multiverse(
+    flat = dfsp.multiverse.Multiverse(
         result.table.assign(typical=by_set), result.choices, result.pairs, result.left_out
     )
-    shares = dfsp.which_choice_matters(flat)
+    shares = flat.choices_that_matter()["share_of_variance"]
     assert shares["evidence_set"] == pytest.approx(1)
     assert shares.drop("evidence_set").to_numpy() == pytest.approx(0)
-    within = dfsp.which_choice_matters(result, within="reconciled")
+    within = result.choices_that_matter(within="reconciled").index
     assert "evidence_set" not in within and POOLED in within
     with pytest.raises(dfsp.DfspError, match="no analysis is of this evidence set"):
-        dfsp.which_choice_matters(result, within="mine")
+        result.choices_that_matter(within="mine")
 
 
 def test_a_share_is_no_probability(everything):
-    text = dfsp.describe_multiverse(everything, 0.4, within="reconciled")
+    text = everything.describe(0.4, within="reconciled")
     assert "a share of analyses, not a probability" in text
     assert "Of the analyses of 'reconciled' the choice that matters most is" in text
     number = everything.table["typical_low"].notna().sum()
     assert f"of the {number} analyses that have a typical rate" in text
-    share = dfsp.share_above(everything, 0.4)
+    share = everything.share_above(0.4)
     assert share == (everything.table["typical_low"].dropna() > 0.4).mean()
-    assert dfsp.share_above(everything, 0.999) == 0
+    assert everything.share_above(0.999) == 0
     with pytest.raises(dfsp.DfspError, match="give a rate between 0 and 1"):
-        dfsp.share_above(everything, 40)
+        everything.share_above(40)
     with pytest.raises(dfsp.DfspError, match="quantity = 'bogus'; use one of typical, mean, new"):
-        dfsp.share_above(everything, 0.4, "bogus")
+        everything.share_above(0.4, "bogus")
 
 
 def test_without_a_typical_rate_the_mean_rate_is_spoken_of():
-    result = dfsp.multiverse(effects={"beta-binomial": EFFECTS["beta-binomial"]}, **ONE)
-    text = dfsp.describe_multiverse(result)
+    result = dfsp.multiverse.fit(effects={"beta-binomial": EFFECTS["beta-binomial"]}, **ONE)
+    text = result.describe()
     assert "nan" not in text and "typical" not in text and "interval of the mean rate" in text
     assert "nan" not in repr(result)
-    assert dfsp.plot_specifications(result).get_ylabel().startswith("mean rate")
+    assert dfsp.plots.specifications(result).get_ylabel().startswith("mean rate")
 
 
 def test_what_cannot_be_combined_is_left_out_with_its_reason():
-    result = dfsp.multiverse(
+    result = dfsp.multiverse.fit(
         "surgery", evidence_sets=["review", "reconciled"], rules="no event", **ONE
     )
     assert set(result.table["evidence_set"]) == {"reconciled"}
     of_review = result.left_out[result.left_out["evidence_set"] == "review"]
     assert of_review["reason"].tolist() == ["no cohort has counts of surgery"]
-    assert "set review; every; not evaluable every: no cohort" in dfsp.describe_left_out(result)
+    assert "set review; every; not evaluable every: no cohort" in result.without_sense()
     with pytest.raises(dfsp.DfspError, match="no combination of choices"):
-        dfsp.multiverse("any_adverse_event", evidence_sets=["reconciled"])
+        dfsp.multiverse.fit("any_adverse_event", evidence_sets=["reconciled"])
     with pytest.raises(dfsp.DfspError, match="a total over unknown cohorts"):
-        dfsp.multiverse("any_adverse_event")
+        dfsp.multiverse.fit("any_adverse_event")
 
 
 @pytest.mark.parametrize(
@@ -273,11 +275,11 @@ def test_what_cannot_be_combined_is_left_out_with_its_reason():
 )
 def test_options_that_cannot_be_used_are_named(options, says):
     with pytest.raises(dfsp.DfspError, match=says):
-        dfsp.multiverse(**options)
+        dfsp.multiverse.fit(**options)
 
 
 def test_effects_may_be_named():
-    result = dfsp.multiverse(rules="event", effects={"t": "student-t"}, **ONE)
+    result = dfsp.multiverse.fit(rules="event", effects={"t": "student-t"}, **ONE)
     assert set(result.table["not_evaluable"]) == {"event"}
     assert set(result.table["effects"]) == {"t"}
 
@@ -297,7 +299,7 @@ def same(anything):
 
 
 def test_a_user_adds_a_dimension_by_adding_a_line():
-    result = dfsp.multiverse(
+    result = dfsp.multiverse.fit(
         evidence_sets=["reconciled"],
         rules=["no event"],
         effects={name: EFFECTS[name] for name in ("normal", "Student-t, df 4")},
@@ -314,7 +316,7 @@ def test_a_user_adds_a_dimension_by_adding_a_line():
     assert set(table.loc[of_t, "tails"]) == {"as they are", "heavier"}
     assert set(table.loc[~of_t, "tails"]) == {"as they are"}
     assert (table.loc[table["designs"] == "trials", "studies"] < 8).all()
-    assert {"designs", "tails"} <= set(dfsp.which_choice_matters(result).index)
+    assert {"designs", "tails"} <= set(result.choices_that_matter().index)
     with pytest.raises(dfsp.DfspError, match="level 'x': 3 is no function"):
         Dimension("mine", {"x": 3})
     with pytest.raises(dfsp.DfspError, match="of = 'evidence'; use counts or model"):
@@ -326,7 +328,7 @@ def nobody(counts):
 
 
 def test_a_level_that_leaves_nothing_is_left_out():
-    result = dfsp.multiverse(
+    result = dfsp.multiverse.fit(
         evidence_sets=["reconciled"], rules=["no event"], effects=NORMAL, **ONE,
         further=[Dimension("who", {"all": same, "nobody": nobody})],
     )  # fmt: skip
@@ -336,16 +338,16 @@ def test_a_level_that_leaves_nothing_is_left_out():
 
 def test_a_table_of_counts_differs_in_the_model_only(make):
     counts = make([("A", 1, 10), ("B", 5, 10), ("C", 9, 10)])
-    result = dfsp.multiverse(counts)
+    result = dfsp.multiverse.fit(counts)
     assert result.choices == ("effects", "tau", "mu") and len(result.table) == 55
     row = result.table.iloc[0]
     model = dfsp.Model(dfsp.Normal(0, 1), dfsp.HalfNormal(0.5))
     assert row[NUMBERS].to_numpy(float) == pytest.approx(fitted(counts, model), abs=1e-5)
-    assert set(dfsp.which_choice_matters(result).index) == {"effects", "tau", "mu"}
+    assert set(result.choices_that_matter().index) == {"effects", "tau", "mu"}
 
 
 def test_the_curve_marks_every_choice(everything):
-    ax = dfsp.plot_specifications(everything)
+    ax = dfsp.plots.specifications(everything)
     lower = ax.figure.axes[1]
     table = everything.table.dropna(subset="typical")
     varied = [c for c in everything.choices if table[c].nunique() > 1]

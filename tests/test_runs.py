@@ -24,7 +24,7 @@ import matplotlib
 matplotlib.use("Agg")
 import pandas as pd, dfsp
 fit = dfsp.fit(pd.DataFrame({"study": ["A"], "events": [events], "total": [total]}))
-dfsp.record(fit=fit, figures={"forest": dfsp.forest(fit)}, seed=4)
+dfsp.record(fit=fit, figures={"forest": dfsp.plots.forest(fit)}, seed=4)
 """
 
 

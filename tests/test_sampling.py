@@ -53,19 +53,22 @@ def test_both_engines_agree_on_published_data(both):
 
 
 def test_the_tree_holds_every_group_named(both):
-    groups = set(both.draws.children)
+    groups = set(both.sampled.draws.children)
     assert {
         "posterior", "sample_stats", "observed_data", "constant_data", "log_likelihood",
         "prior", "prior_predictive", "posterior_predictive",
     } <= groups  # fmt: skip
-    assert both.draws["posterior"]["rate"].dims == ("chain", "draw", "study")
-    assert both.draws["posterior"]["study"].to_numpy().tolist() == both.studies["study"].to_list()
+    assert both.sampled.draws["posterior"]["rate"].dims == ("chain", "draw", "study")
+    assert (
+        both.sampled.draws["posterior"]["study"].to_numpy().tolist()
+        == both.studies["study"].to_list()
+    )
 
 
 def test_replicates_draw_a_new_effect_each(both):
     """Their spread is that of new studies, wider than with the fitted effect kept."""
-    events = both.draws["posterior_predictive"]["events"]
-    share = (events / both.draws["constant_data"]["total"]).sel(study="Davis")
+    events = both.sampled.draws["posterior_predictive"]["events"]
+    share = (events / both.sampled.draws["constant_data"]["total"]).sel(study="Davis")
     new = both.summary.loc["new_study_rate"]
     expected = np.sqrt(new["sd"] ** 2 + (new["mean"] * (1 - new["mean"]) - new["sd"] ** 2) / 139)
     assert float(share.std()) == pytest.approx(expected, rel=0.1)
@@ -74,7 +77,7 @@ def test_replicates_draw_a_new_effect_each(both):
 
 
 def test_a_poor_sample_cannot_pass_as_agreement(both):
-    drawn = sampling.summary(both.draws)
+    drawn = sampling.summary(both.sampled.draws)
     moved = both.summary.copy()
     moved.loc["mu"] += 6 * drawn.loc["mu", "mcse_mean"]
     assert failed(sampling.agreement(drawn, moved))
@@ -84,7 +87,7 @@ def test_a_poor_sample_cannot_pass_as_agreement(both):
 
 
 def test_a_moment_that_does_not_exist_cannot_be_compared(both):
-    drawn, exact = sampling.summary(both.draws), both.summary.copy()
+    drawn, exact = sampling.summary(both.sampled.draws), both.summary.copy()
     exact.loc["tau", ["mean", "sd"]] = np.nan
     checks = sampling.agreement(drawn, exact)
     assert not failed(checks)

@@ -1,5 +1,7 @@
 """Priors, power-scaling and missing outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,13 +9,14 @@ from scipy.stats import binom
 
 import dfsp
 from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import prior_of
 
 
 def test_the_grid_holds_the_default_fit(review, review_fit):
-    table = dfsp.prior_grid(review)
+    table = dfsp.sensitivity.prior_grid(review)
     both = ["tau_prior", "mu_prior"]
     rows = table.xs(("HalfNormal(1)", "Normal(0, 2)"), level=both)
-    prior = dfsp.prior_of(dfsp.Model()).new_study_rate.quantile([0.025, 0.975])
+    prior = prior_of(dfsp.Model()).new_study_rate.quantile([0.025, 0.975])
     assert rows.index.tolist() == ["mu", "tau", "typical_rate", "mean_rate", "new_study_rate"]
     for quantity in rows.index:
         expected = review_fit.summary.loc[quantity, ["q2.5", "q50", "q97.5"]].to_numpy(float)
@@ -28,11 +31,11 @@ def test_the_grid_holds_the_default_fit(review, review_fit):
 
 
 def test_the_grid_has_the_effects_and_the_priors_of_the_model(make, monkeypatch):
-    monkeypatch.setattr("dfsp.analyses.sensitivity.PRIORS_OF_TAU", {"a": dfsp.HalfNormal(1)})
-    monkeypatch.setattr("dfsp.analyses.sensitivity.PRIORS_OF_MU", {"b": dfsp.Normal(0, 2)})
+    monkeypatch.setattr("dfsp.analyses.sensitivity.priors.PRIORS_OF_TAU", {"a": dfsp.HalfNormal(1)})
+    monkeypatch.setattr("dfsp.analyses.sensitivity.priors.PRIORS_OF_MU", {"b": dfsp.Normal(0, 2)})
     counts = make([("A", 18, 20), ("B", 9, 20), ("C", 28, 30)])
     model = dfsp.Model(dfsp.Normal(1, 0.5), dfsp.HalfNormal(0.3), dfsp.StudentT(4))
-    table = dfsp.prior_grid(counts, model)
+    table = dfsp.sensitivity.prior_grid(counts, model)
     own = dfsp.fit(counts, model).summary
     medians = table["median"].to_dict()
     found = medians["this analysis", "this analysis", "typical_rate"]
@@ -45,22 +48,23 @@ def test_the_grid_has_the_effects_and_the_priors_of_the_model(make, monkeypatch)
 
 def test_a_fixed_tau_cannot_be_scaled(make):
     counts = make([("A", 18, 20), ("B", 19, 20), ("C", 28, 30)])
-    table = dfsp.power_scaling(dfsp.fit(counts, dfsp.Model(tau=dfsp.Fixed(0.5))))
+    table = dfsp.sensitivity.power_scaling(dfsp.fit(counts, dfsp.Model(tau=dfsp.Fixed(0.5)))).table
     assert table.index.tolist() == ["mu"] and table.notna().all(axis=None)
 
 
 def test_a_prior_in_conflict_is_noticed(make):
     counts = make([("A", 18, 20), ("B", 19, 20), ("C", 28, 30)])
-    calm = dfsp.power_scaling(dfsp.fit(counts))
-    loud = dfsp.power_scaling(dfsp.fit(counts, dfsp.Model(mu=dfsp.Normal(-3, 0.7))))
-    assert loud.loc["mu", "prior"] > 3 * calm.loc["mu", "prior"]
-    assert "conflict" in dfsp.describe_power_scaling(loud)
+    calm = dfsp.sensitivity.power_scaling(dfsp.fit(counts))
+    loud = dfsp.sensitivity.power_scaling(dfsp.fit(counts, dfsp.Model(mu=dfsp.Normal(-3, 0.7))))
+    assert loud.table.loc["mu", "prior"] > 3 * calm.table.loc["mu", "prior"]
+    assert "conflict" in loud.describe()
 
 
 def test_missing_outcomes_end_at_the_rules():
     """Nobody of them responded: no event. All did: event."""
     evidence = dfsp.load_evidence("review")
-    sweep = dfsp.missing_outcomes(evidence, steps=3)
+    found = dfsp.sensitivity.missing_outcomes(evidence, steps=3)
+    sweep = found.table
     for p, rule in ((0.0, "no event"), (1.0, "event")):
         counts = dfsp.count(evidence, "objective_response", not_evaluable=rule)
         fit = dfsp.fit(counts).summary
@@ -70,7 +74,7 @@ def test_missing_outcomes_end_at_the_rules():
         )
         assert sweep.loc[p, "mean"] == pytest.approx(fit.loc["mean_rate", "mean"], abs=1e-6)
     assert sweep["typical"].is_monotonic_increasing
-    assert "34" not in dfsp.describe_missing(sweep.assign(typical=0.5))
+    assert "34" not in replace(found, table=sweep.assign(typical=0.5)).describe()
 
 
 def test_half_of_one_patient_is_the_mixture_of_both_answers():
@@ -80,7 +84,8 @@ def test_half_of_one_patient_is_the_mixture_of_both_answers():
         (rows["measure"] == "response") & rows["cohort"].isin(["heinrich-2008", "wang-2015"])
     ]
     small = dfsp.Evidence(**vars(evidence) | {"rows": one})
-    sweep = dfsp.missing_outcomes(small, steps=3)
+    found = dfsp.sensitivity.missing_outcomes(small, steps=3)
+    sweep = found.table
     ends = [
         dfsp.fit(dfsp.count(small, "objective_response", not_evaluable=rule))
         .summary.loc["mean_rate", "mean"] for rule in ("no event", "event")
@@ -91,37 +96,39 @@ def test_half_of_one_patient_is_the_mixture_of_both_answers():
 def test_the_sweep_begins_with_the_primary_analysis():
     """Rutkowski 2010 (11 of 24, SD+NE 9) is one of its cohorts."""
     evidence = dfsp.load_evidence("reconciled")
-    sweep = dfsp.missing_outcomes(evidence, steps=3)
+    found = dfsp.sensitivity.missing_outcomes(evidence, steps=3)
+    sweep = found.table
     fit = dfsp.fit(dfsp.count(evidence, "objective_response")).summary
     expected = fit.loc["typical_rate", ["q50", "q2.5", "q97.5"]].to_numpy(float)
     assert sweep.loc[0.0, ["typical", "low", "high"]].to_numpy(float) == pytest.approx(
         expected, abs=1e-6
     )
     assert sweep.loc[0.0, "typical_most"] == pytest.approx(expected[0], abs=1e-6)
-    assert sweep.attrs["missing"] == 3
-    assert sweep.attrs["coarse"] == {"Rutkowski 2010 (pooled)": 9}
+    assert found.missing == 3
+    assert found.coarse == {"Rutkowski 2010 (pooled)": 9}
     assert (sweep["typical_most"] >= sweep["typical"] - 1e-9).all()
-    text = dfsp.describe_missing(sweep)
+    text = found.describe()
     assert "had had the event (objective response)" in text
     assert "9 of Rutkowski 2010 (pooled)" in text
 
 
 def test_the_most_that_can_be_missing_ends_at_all_events():
     evidence = dfsp.load_evidence("reconciled")
-    sweep = dfsp.missing_outcomes(evidence, steps=2)
-    counts = dfsp.count(evidence, "objective_response", not_evaluable="event", straddling="high")
+    found = dfsp.sensitivity.missing_outcomes(evidence, steps=2)
+    sweep = found.table
+    counts = dfsp.count(evidence, "objective_response", not_evaluable="event", ambiguous="high")
     median = dfsp.fit(counts).summary.loc["typical_rate", "q50"]
     assert sweep.loc[1.0, "typical_most"] == pytest.approx(median, abs=1e-6)
 
 
 def test_without_missing_patients_it_says_so(make):
     counts = make([("A", 1, 10), ("B", 5, 10)])
-    for sweep in (
-        dfsp.missing_outcomes(counts, steps=3),
-        dfsp.missing_outcomes(dfsp.load_evidence("reconciled"), "surgery", steps=3),
+    for found in (
+        dfsp.sensitivity.missing_outcomes(counts, steps=3),
+        dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("reconciled"), "surgery", steps=3),
     ):
-        assert dfsp.describe_missing(sweep) == "No patient is known to be without an evaluation."
-        assert sweep["typical"].nunique() == 1
+        assert found.describe() == "No patient is known to be without an evaluation."
+        assert found.table["typical"].nunique() == 1
 
 
 def nine(missing):
@@ -136,8 +143,9 @@ def nine(missing):
 
 
 def test_nine_cohorts_with_one_missing_patient_each_are_gone_through():
-    sweep = dfsp.missing_outcomes(nine(1), steps=3)
-    assert sweep.attrs["exact"] and sweep.attrs["missing"] == 9
+    found = dfsp.sensitivity.missing_outcomes(nine(1), steps=3)
+    sweep = found.table
+    assert found.exact and found.missing == 9
     # How many of the nine: ten posteriors with binomial weights
     weight = binom.pmf(range(10), 9, 0.5)
     total = np.full(9, 10)
@@ -146,23 +154,28 @@ def test_nine_cohorts_with_one_missing_patient_each_are_gone_through():
 
 
 def test_more_ways_than_can_be_gone_through_are_drawn(monkeypatch):
-    exact = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
-    monkeypatch.setattr("dfsp.analyses.sensitivity.MOST_COMPLETIONS", 2)
-    drawn = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
-    assert exact.attrs["exact"] and not drawn.attrs["exact"]
+    exact = dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("review"), steps=3)
+    monkeypatch.setattr("dfsp.analyses.sensitivity.missing.MOST_COMPLETIONS", 2)
+    drawn = dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("review"), steps=3)
+    assert exact.exact and not drawn.exact
     for p in (0.0, 1.0):
-        assert drawn.loc[p].to_numpy() == pytest.approx(exact.loc[p].to_numpy(), abs=1e-6)
+        assert drawn.table.loc[p].to_numpy() == pytest.approx(
+            exact.table.loc[p].to_numpy(), abs=1e-6
+        )
     # Two patients out of four on average, 100 draws: a standard error of 0.1 patients of 152
-    assert drawn.loc[0.5].to_numpy() == pytest.approx(exact.loc[0.5].to_numpy(), abs=0.003)
-    assert "were drawn" in dfsp.describe_missing(drawn)
+    assert drawn.table.loc[0.5].to_numpy() == pytest.approx(
+        exact.table.loc[0.5].to_numpy(), abs=0.003
+    )
+    assert "were drawn" in drawn.describe()
 
 
 def test_steps_must_be_two_or_more():
     with pytest.raises(dfsp.DfspError, match="whole number of 2 or more"):
-        dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=1)
+        dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("review"), steps=1)
 
 
 def test_the_sweep_is_drawn():
-    sweep = dfsp.missing_outcomes(dfsp.load_evidence("review"), steps=3)
-    ax = dfsp.plot_missing(sweep)
+    found = dfsp.sensitivity.missing_outcomes(dfsp.load_evidence("review"), steps=3)
+    sweep = found.table
+    ax = dfsp.plots.missing(found)
     assert ax.lines[0].get_ydata().tolist() == (100 * sweep["typical"]).tolist()

@@ -39,7 +39,7 @@ def enumerated(total, mu, tau):
 
 
 def test_the_likelihood_is_that_of_enumeration():
-    total = Total(4, 7, np.array([1, 2, 3, 4, 5]))
+    total = Total("event", 4, 7, np.array([1, 2, 3, 4, 5]))
     mu, tau = np.array([-0.5, 0.8]), np.array([0.3, 1.4])
     own = log_likelihood_of_total(total, mu, tau)
     for i in range(2):
@@ -50,15 +50,15 @@ def test_the_likelihood_is_that_of_enumeration():
 
 def test_one_set_and_no_heterogeneity_is_a_binomial():
     """Two studies of 1 and 2 patients: 2 of 3 at a common rate."""
-    total = Total(2, 3, np.array([1, 2]))
+    total = Total("event", 2, 3, np.array([1, 2]))
     own = log_likelihood_of_total(total, np.array([0.4]), np.array([1e-4]))
     rate = 1 / (1 + np.exp(-0.4))
     assert own[0] == pytest.approx(stats.binom.logpmf(2, 3, rate), abs=1e-5)
 
 
 def test_the_reviews_totals(review_evidence):
-    any_event = dfsp.total_of(review_evidence, "any_adverse_event")
-    severe = dfsp.total_of(review_evidence, "severe_adverse_event")
+    any_event = dfsp.totals.total_of(review_evidence, "any_adverse_event")
+    severe = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
     assert (any_event.events, any_event.total) == (78, 106)
     assert (severe.events, severe.total) == (20, 132)
     assert sum(severe.sizes) == 152
@@ -67,14 +67,14 @@ def test_the_reviews_totals(review_evidence):
 
 
 def test_scenarios(review_evidence):
-    table = scenarios(dfsp.total_of(review_evidence, "severe_adverse_event"))
+    table = scenarios(dfsp.totals.total_of(review_evidence, "severe_adverse_event")).table
     pooled = table.loc[("complete pooling", "rate")]
     beta = stats.beta(21, 113)
     assert pooled["mean"] == pytest.approx(beta.mean())
     assert pooled["q97.5"] == pytest.approx(beta.ppf(0.975), abs=1e-6)
     assert pooled["above_20"] == pytest.approx(beta.sf(0.2))
     assert pooled["expected"] == pytest.approx(20 * beta.mean())
-    single = dfsp.fit(dfsp.check_table(one_study(20, 132)))
+    single = dfsp.fit(dfsp.Counts.of(one_study(20, 132)))
     assert table.loc[("one exchangeable study", "mean rate"), "mean"] == pytest.approx(
         single.summary.loc["mean_rate", "mean"]
     )
@@ -95,10 +95,10 @@ def one_study(events, total):
 @pytest.mark.parametrize("tau", [dfsp.Fixed(0.5), dfsp.HalfNormal(1.0)])
 def test_a_single_set_is_the_exact_engine(tau):
     """Cohorts of 9 and 40 patients, a total of 9: the set is known, so is the study."""
-    total = Total(3, 9, np.array([9, 40]))
+    total = Total("event", 3, 9, np.array([9, 40]))
     model = dfsp.Model(tau=tau)
-    own = scenarios(total, model).loc["sum over sets of cohorts"]
-    exact = dfsp.fit(dfsp.check_table(one_study(3, 9)), model).summary
+    own = scenarios(total, model).table.loc["sum over sets of cohorts"]
+    exact = dfsp.fit(dfsp.Counts.of(one_study(3, 9)), model).summary
     for rate, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
         assert own.loc[rate, "mean"] == pytest.approx(exact.loc[row, "mean"], abs=1e-4)
         assert own.loc[rate, "q97.5"] == pytest.approx(exact.loc[row, "q97.5"], abs=1e-3)
@@ -112,7 +112,7 @@ def test_the_reviews_totals_on_another_lattice(review_evidence):
         ("any_adverse_event", "mean rate", (0.7157, 0.5276, 0.8496)),
         ("any_adverse_event", "new-study rate", (0.7157, 0.2191, 0.9764)),
     ):
-        table = scenarios(dfsp.total_of(review_evidence, measure))
+        table = scenarios(dfsp.totals.total_of(review_evidence, measure)).table
         row = table.loc[("sum over sets of cohorts", rate)]
         assert row[["mean", "q2.5", "q97.5"]].to_list() == pytest.approx(expected, abs=2e-3)
 
@@ -147,16 +147,16 @@ def above_20(total):
 
 
 def test_above_20_against_brute_force(review_evidence):
-    total = dfsp.total_of(review_evidence, "severe_adverse_event")
-    own = scenarios(total).loc[("sum over sets of cohorts", "new-study rate"), "above_20"]
+    total = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
+    own = scenarios(total).table.loc[("sum over sets of cohorts", "new-study rate"), "above_20"]
     assert own == pytest.approx(above_20(total), abs=5e-4)
 
 
 def test_wide_priors_are_not_cut_off(review_evidence):
     """Reference: 0.058 by brute force on a lattice of mu from -60 to 60."""
-    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    total = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
     model = dfsp.Model(dfsp.Normal(0, 10), dfsp.HalfCauchy(2.5))
-    own = scenarios(total, model).loc[("sum over sets of cohorts", "new-study rate"), "q50"]
+    own = scenarios(total, model).table.loc[("sum over sets of cohorts", "new-study rate"), "q50"]
     assert own == pytest.approx(0.058, abs=1e-3)
 
 
@@ -167,7 +167,7 @@ def test_wide_priors_are_not_cut_off(review_evidence):
 def test_a_total_of_one_cohort_is_a_study(counts, tau):
     """If only one set of cohorts has so many patients, it is known who was counted."""
     model = dfsp.Model(tau=tau)
-    total = over_sets(Total(*counts, np.array([counts[1], 50, 51])), model)
+    total = over_sets(Total("event", *counts, np.array([counts[1], 50, 51])), model)
     study = solve([counts[0]], [counts[1]], model)
     assert total.log_marginal_likelihood == pytest.approx(study.log_marginal_likelihood, abs=1e-6)
     for name in ("mu", "typical_rate", "mean_rate", "new_study_rate"):
@@ -176,20 +176,20 @@ def test_a_total_of_one_cohort_is_a_study(counts, tau):
 
 
 def test_other_effects_are_refused(review_evidence):
-    total = dfsp.total_of(review_evidence, "severe_adverse_event")
+    total = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
     with pytest.raises(dfsp.DfspError, match="student-t effects: a sum over sets of cohorts has"):
         scenarios(total, dfsp.Model(effects="student-t"))
 
 
 def test_what_is_not_there(review_evidence):
     with pytest.raises(dfsp.DfspError, match="has no total of surgery"):
-        dfsp.total_of(review_evidence, "surgery")
+        dfsp.totals.total_of(review_evidence, "surgery")
     with pytest.raises(dfsp.DfspError, match="no set of cohorts of 2, 4 patients adds up to 5"):
-        scenarios(Total(1, 5, np.array([2, 4])))
+        scenarios(Total("event", 1, 5, np.array([2, 4])))
 
 
 def test_surgery_is_kept_apart():
-    table = dfsp.surgery(dfsp.load_evidence("reconciled"))
+    table = dfsp.totals.surgery(dfsp.load_evidence("reconciled"))
     assert table.loc["planned", "events"].to_list() == [4]
     salvage = table.loc["salvage"]
     assert salvage.loc["Wang 2015", ["events", "total"]].to_list() == [4, 10]
@@ -212,36 +212,36 @@ def with_events(evidence, counts):
 def test_severe_events_are_nested_in_any(review_evidence):
     counts = [("wang-2015", 15, 4, 22), ("han-2009", 0, 0, 4), ("kerob-2010", 20, 6, 25)]
     evidence = with_events(review_evidence, counts)
-    known = dfsp.both_known(evidence)
+    known = dfsp.totals.both_known(evidence)
     assert known.to_numpy().tolist() == [
         ["Wang 2015", 15, 4, 22], ["Han 2009", 0, 0, 4], ["Kérob 2010", 20, 6, 25],
     ]  # fmt: skip
-    table = dfsp.severe_in_any(known)
+    table = dfsp.totals.severe_in_any(known)
     of_any = dfsp.fit(dfsp.count(evidence, "any_adverse_event")).summary
     given = dfsp.fit(
-        dfsp.check_table(pd.DataFrame({"study": ["W", "K"], "events": [4, 6], "total": [15, 20]}))
+        dfsp.Counts.of(pd.DataFrame({"study": ["W", "K"], "events": [4, 6], "total": [15, 20]}))
     ).summary
     for scale, row in (("mean rate", "mean_rate"), ("new-study rate", "new_study_rate")):
         means = [table.loc[(scale, event), "mean"] for event in ("any", "severe given any")]
         assert means == pytest.approx([of_any.loc[row, "mean"], given.loc[row, "mean"]])
         assert table.loc[(scale, "severe"), "mean"] == pytest.approx(np.prod(means))
         assert table.loc[(scale, "severe"), "q97.5"] < table.loc[(scale, "any"), "q97.5"]
-    text = dfsp.describe_nested(evidence)
+    text = dfsp.totals.nested(evidence).describe()
     assert text.startswith("3 cohorts report both (Wang 2015, Han 2009, Kérob 2010)")
     impossible = with_events(review_evidence, [("wang-2015", 3, 4, 22)])
     with pytest.raises(dfsp.DfspError, match="Wang 2015: 4 of 22 severe, 3 of 22 any"):
-        dfsp.both_known(impossible)
+        dfsp.totals.both_known(impossible)
 
 
 def test_where_no_cohort_has_both_that_is_said():
-    text = dfsp.describe_nested(dfsp.load_evidence("reconciled"))
+    text = dfsp.totals.nested(dfsp.load_evidence("reconciled")).describe()
     assert text.startswith("No cohort of evidence set 'reconciled' reports both")
     assert "(nobody reports any events; Ugurel 2014 reports severe events)" in text
-    assert "nobody reports severe" in dfsp.describe_nested(dfsp.load_evidence("review"))
+    assert "nobody reports severe" in dfsp.totals.nested(dfsp.load_evidence("review")).describe()
 
 
 def test_the_later_series_stands_beside():
-    table = dfsp.later_safety().droplevel("study")
+    table = dfsp.totals.later_series().droplevel("study")
     assert table[["events", "total"]].to_numpy().tolist() == [[23, 27], [4, 27], [4, 23], [24, 27]]
     assert table.index.to_list() == [
         "any adverse event", "severe adverse event", "severe given any", "planned surgery",
@@ -249,8 +249,8 @@ def test_the_later_series_stands_beside():
 
 
 def test_the_figure_shows_every_reading(review_evidence):
-    total = dfsp.total_of(review_evidence, "severe_adverse_event")
-    table = scenarios(total)
-    ax = dfsp.plot_scenarios({"severe": table})
-    assert len(ax.get_yticks()) == len(table)
-    assert "20 of 132" in dfsp.describe_totals(total, table, "severe adverse event")
+    total = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
+    found = scenarios(total)
+    ax = dfsp.plots.scenarios(found)
+    assert len(ax.get_yticks()) == len(found.table)
+    assert found.describe().startswith("Severe adverse event: 20 of 132 patients")

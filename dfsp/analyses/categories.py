@@ -15,17 +15,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfsp.checks import Check
-from dfsp.constants import QUANTILES, SEED, STATISTICS
+from dfsp.constants import ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine.distributions import product
 from dfsp.engine.posterior import Posterior, solve
+from dfsp.engine.predictive import draw, prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.fitting import resolved
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
-from dfsp.predictions import draws
 from dfsp.seeds import generator
+from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -35,6 +36,13 @@ CATEGORIES = {
 }
 """The categories whose rates sum to one, by what a not-evaluable patient counts as."""
 
+NAMES = {
+    "CR": "complete response",
+    "PR": "partial response",
+    "SD": "stable disease",
+    "PD": "progression",
+    "NE": "not evaluable",
+}
 SCALES = {
     "typical_rate": "at typical effects",
     "mean_rate": "mean rate",
@@ -82,14 +90,14 @@ ORDERS: dict[str, dict[str, tuple[Question, ...]]] = {
 """By order and by rule for not-evaluable patients, the questions from first to last."""
 
 
-@dataclass(frozen=True, eq=False)
-class Categories:
+@dataclass(frozen=True, eq=False, repr=False)
+class Categories(Result):
     """What the nested questions say together.
 
     Attributes
     ----------
     questions : tuple of Question
-    informs : pandas.DataFrame
+    informs : Table
         One row a cohort and question: `study`, `question`, `events`, `total` (missing where the
         cohort does not inform it), `reason`.
     posteriors : dict of str to Posterior
@@ -106,7 +114,7 @@ class Categories:
     """
 
     questions: tuple[Question, ...]
-    informs: pd.DataFrame
+    informs: Table
     posteriors: dict[str, Posterior]
     studies: dict[str, list[str]]
     cells: dict[str, dict[str, int]]
@@ -120,12 +128,10 @@ class Categories:
         """The categories whose rates sum to one."""
         return CATEGORIES[self.not_evaluable]
 
-    def __repr__(self) -> str:
-        asked = "; ".join(
-            f"{name}: {int(p.events.sum())}/{int(p.total.sum())} in {len(p.events)} cohorts"
-            for name, p in self.posteriors.items()
-        )
-        return f"Categories('{self.evidence_set}', not evaluable {self.not_evaluable}: {asked})"
+    def uninformed(self) -> Table:
+        """Return why a cohort does not inform a question: `study`, `question`, `reason`."""
+        silent = self.informs[self.informs["reason"] != ""]
+        return silent[["study", "question", "reason"]].reset_index(drop=True)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -135,8 +141,214 @@ class Categories:
             for name, p in self.posteriors.items()
         )
 
+    def describe(self) -> Sentences:
+        """Return the headline: the mean rates, which sum to one."""
+        means = self.rates().loc["mean rate"]
+        parts = [
+            f"{NAMES[category]} {100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
+            for category, mean, low, high in zip(
+                self.categories, means["mean"], means["q2.5"], means["q97.5"], strict=True
+            )
+        ]
+        whom = "evaluable patients" if self.not_evaluable == "excluded" else "all patients"
+        return Sentences(
+            f"Mean rates over studies (evidence set '{self.evidence_set}', {whom}): "
+            f"{'; '.join(parts)}."
+        )
 
-def fit_categories(
+    def question_counts(self) -> Table:
+        """Return which cohort informs which question, as `events/total` or `-`.
+
+        Returns
+        -------
+        Table
+            One row a cohort, one column a question.
+        """
+        table = self.informs
+        text = table["events"].astype("string") + "/" + table["total"].astype("string")
+        wide = table.assign(text=text.fillna("-")).pivot_table(
+            index="study", columns="question", values="text", aggfunc="first", sort=False
+        )
+        return table_of(wide[[question.name for question in self.questions]])
+
+    def rates(self) -> Table:
+        """Return the rate of each category, which sum to one in their means.
+
+        A product of typical rates is called 'at typical effects': a study at the median of every
+        question. It is not the median study of the category, since medians do not multiply.
+
+        Returns
+        -------
+        Table
+            Indexed by `rate` (at typical effects, mean rate, new-study rate) and `category`;
+            columns `STATISTICS`, rate scale.
+        """
+        rows, index = [], []
+        for quantity, label in SCALES.items():
+            answers = {name: getattr(p, quantity) for name, p in self.posteriors.items()}
+            for category in self.categories:
+                path = [
+                    answers[q.name] if category in q.yes else answers[q.name].complement()
+                    for q in self.questions
+                    if category in q.yes + q.no
+                ]
+                distribution = path[0]
+                for factor in path[1:]:
+                    distribution = product(distribution, factor)
+                rows.append(distribution.summary())
+                index.append((label, category))
+        names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
+        return table_of(rows, digits=5, index=names, columns=list(STATISTICS))
+
+    def priors(self) -> Table:
+        """Return the prior predictive and the posterior new-study rate of each question.
+
+        Returns
+        -------
+        Table
+            Indexed by question: `prior_low`, `prior_high`, `low`, `median`, `high` (interval of a
+            new study's rate), and `tau` (posterior median, logit scale).
+        """
+        prior = prior_of(self.model).new_study_rate.quantile(ENDS)
+        rows = []
+        for posterior in self.posteriors.values():
+            low, median, high = posterior.new_study_rate.quantile((ENDS[0], 0.5, ENDS[1]))
+            rows.append([*prior, low, median, high, float(posterior.tau.quantile(0.5)[0])])
+        columns = ["prior_low", "prior_high", "low", "median", "high", "tau"]
+        index = pd.Index(self.posteriors, name="question")
+        return table_of(rows, index=index, columns=columns)
+
+    def by_study(self) -> Table:
+        """Return observed shares and rates under the model of every cohort, and of a new study.
+
+        Returns
+        -------
+        Table
+            `study`, `category`, `observed` (share of the cohort's patients; missing where its
+            source does not split that far), `rate` (posterior mean; a question that the
+            cohort does not inform is answered as for a new study). The last rows are of a
+            `new study`.
+        """
+        rows = []
+        counted = self.informs.dropna(subset="total")
+        keys = zip(counted["study"], counted["question"], strict=True)
+        pairs = zip(counted["events"].to_list(), counted["total"].to_list(), strict=True)
+        known = dict(zip(keys, pairs, strict=True))
+        for study in [*self.informs["study"].unique(), "new study"]:
+            for category in self.categories:
+                rate, share = 1.0, 1.0
+                for question in self.questions:
+                    if category not in question.yes + question.no:
+                        continue
+                    yes, seen = self._answer(question.name, study), np.nan
+                    if counts := known.get((study, question.name)):
+                        seen = counts[0] / counts[1] if counts[1] else 0.0
+                    rate *= yes if category in question.yes else 1 - yes
+                    share *= seen if category in question.yes else 1 - seen
+                rows.append([study, category, share, rate])
+        return table_of(rows, columns=["study", "category", "observed", "rate"])
+
+    def patient_weighted_rates(self, *, number: int = 4000, seed: int = SEED) -> Table:
+        """Return sum(n_i p_i) / sum(n_i) of each category: what adding patients up estimates.
+
+        A question that a cohort does not inform is answered as for a new study.
+
+        Parameters
+        ----------
+        number : int
+            Independent draws behind the standard deviation and the quantiles; the mean is exact.
+        seed : int
+
+        Returns
+        -------
+        Table
+            Indexed by category; columns `STATISTICS`, rate scale.
+        """
+        studies = list(self.cells)
+        patients = np.array(
+            [
+                sum(
+                    n
+                    for category, n in cells.items()
+                    if set(category.split("+")) & {*self.categories}
+                )
+                for cells in self.cells.values()
+            ]
+        )
+        share = patients / patients.sum()
+        effects = self.model.effects
+        answers = {}
+        for place, (name, posterior) in enumerate(self.posteriors.items()):
+            drawn = draw(posterior, number, seed + place)["posterior"]
+            flat = {
+                key: drawn[key].to_numpy().reshape(number, -1) for key in map(str, drawn.data_vars)
+            }
+            if "mu" in flat:
+                mu, tau = flat["mu"][:, 0], flat["tau"][:, 0]
+            else:
+                mean = flat["mean_rate"][:, 0]
+                mu, tau = np.log(mean / (1 - mean)), flat["concentration"][:, 0] ** -0.5
+            rng = generator(seed + place, "studies that a question does not ask")
+            answers[name] = np.stack([
+                flat["rate"][:, self.studies[name].index(study)]
+                if study in self.studies[name]
+                else sigmoid(effects.new.draw(mu, tau, rng))
+                for study in studies
+            ])  # fmt: skip
+        means = self.by_study().pivot_table(index="study", columns="category", values="rate")
+        rows = []
+        for category in self.categories:
+            rate = np.ones((len(studies), number))
+            for question in self.questions:
+                if category in question.yes + question.no:
+                    yes = answers[question.name]
+                    rate = rate * (yes if category in question.yes else 1 - yes)
+            weighted = share @ rate
+            mean = float(share @ means.loc[studies, category].to_numpy())
+            rows.append([mean, weighted.std(), *np.quantile(weighted, QUANTILES)])
+        index = pd.Index(self.categories, name="category")
+        return table_of(rows, index=index, columns=list(STATISTICS))
+
+    def draws(self, number: int = 4000, *, seed: int = SEED) -> dict[str, pd.DataFrame]:
+        """Return independent draws of the categories' rates; each row sums to one.
+
+        Parameters
+        ----------
+        number : int
+            A multiple of 4.
+        seed : int
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            `at typical effects` and `new-study rate`: one row a draw, one column a category.
+        """
+        # Each question has a seed of its own, since their posteriors are independent.
+        drawn = {
+            name: draw(posterior, number, seed + place)["posterior"]
+            for place, (name, posterior) in enumerate(self.posteriors.items())
+        }
+        found = {}
+        for quantity in ("typical_rate", "new_study_rate"):
+            columns = {}
+            for category in self.categories:
+                rate = np.ones(number)
+                for question in self.questions:
+                    if category in question.yes + question.no:
+                        yes = drawn[question.name][quantity].to_numpy().ravel()
+                        rate = rate * (yes if category in question.yes else 1 - yes)
+                columns[category] = rate
+            found[SCALES[quantity]] = pd.DataFrame(columns)
+        return found
+
+    def _answer(self, question: str, study: str) -> float:
+        posterior = self.posteriors[question]
+        if study in self.studies[question]:
+            return float(posterior.studies[self.studies[question].index(study), 0])
+        return posterior.new_study_rate.mean
+
+
+def fit(
     evidence: Evidence,
     *,
     not_evaluable: str = "no event",
@@ -165,6 +377,15 @@ def fit_categories(
     ------
     DfspError
         Another rule or order, or a set without response counts.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> result = fit(dfsp.load_evidence("reconciled"))
+    >>> result.question_counts().loc["Wang 2015", "response"]
+    '15/22'
+    >>> round(float(result.rates().loc["mean rate", "mean"].sum()), 6)
+    1.0
     """
     if not_evaluable not in CATEGORIES:
         raise DfspError(
@@ -186,7 +407,8 @@ def fit_categories(
         posteriors[question.name] = solve(events, total, model)
         studies[question.name] = list(names)
     columns = ["study", "question", "events", "total", "reason"]
-    informs = pd.DataFrame(found, columns=columns).astype({"events": "Int64", "total": "Int64"})
+    frame = pd.DataFrame(found, columns=columns).astype({"events": "Int64", "total": "Int64"})
+    informs = table_of(frame)
     return Categories(
         questions, informs, posteriors, studies, cells_of_cohorts(rows), model, not_evaluable,
         evidence.name, dict(evidence.files),
@@ -247,25 +469,9 @@ def _answers(cells: dict[str, int], question: Question) -> tuple[int | None, int
     return yes, yes + no, ""
 
 
-def informed(result: Categories) -> pd.DataFrame:
-    """Return which cohort informs which question, as `events/total` or `-`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a cohort, one column a question.
-    """
-    table = result.informs
-    text = table["events"].astype("string") + "/" + table["total"].astype("string")
-    wide = table.assign(text=text.fillna("-")).pivot_table(
-        index="study", columns="question", values="text", aggfunc="first", sort=False
-    )
-    return wide[[question.name for question in result.questions]]
-
-
 def tau_sensitivity(
     evidence: Evidence, result: Categories, scales: Sequence[float] = (0.5, 1.0, 2.0)
-) -> pd.DataFrame:
+) -> Table:
     """Answer the questions again with other scales of the half-normal prior of tau.
 
     Returns
@@ -273,40 +479,76 @@ def tau_sensitivity(
     pandas.DataFrame
         Indexed by `category`; for each scale its mean rate and the upper end of its interval.
     """
-    order = next(name for name, rules in ORDERS.items() if result.questions in rules.values())
+    order = _order_of(result)
     columns = {}
     for scale in scales:
         model = replace(result.model, tau=HalfNormal(scale))
-        again = fit_categories(
-            evidence, not_evaluable=result.not_evaluable, order=order, model=model
-        )
-        means = category_rates(again).loc["mean rate"]
+        again = fit(evidence, not_evaluable=result.not_evaluable, order=order, model=model)
+        means = again.rates().loc["mean rate"]
         columns[f"mean, tau scale {scale:g}"] = means["mean"]
         columns[f"97.5 %, tau scale {scale:g}"] = means["q97.5"]
-    return pd.DataFrame(columns)
+    return table_of(columns)
 
 
-def compare_orders(
-    evidence: Evidence, result: Categories, order: str = "progression first"
-) -> pd.DataFrame:
-    """Return mean rates in another order of asking, and in this one on the same cohorts.
+@dataclass(frozen=True, eq=False, repr=False)
+class Orders(Result):
+    """Mean rates in two orders of asking.
 
     A coarse count may inform one order and not the other. What a change of order does is seen on
     cohorts that inform both only; the rest is what those left out do.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by category: the mean rate in `order`, in the order of `result` on the cohorts
-        that inform both orders (`same cohorts`), and in that of `result` on all. `attrs` has the
-        `order` and the cohorts `left_out` of the comparison.
+    Attributes
+    ----------
+    order : str
+        The other order.
+    table : Table
+        Indexed by category, mean rates: `other` in that order, and `own` in the first one, of the
+        cohorts that inform both; `all` in the first one, of all cohorts.
+    left_out : list of str
+        Cohorts that do not inform both.
     """
-    own = next(name for name, rules in ORDERS.items() if result.questions in rules.values())
+
+    order: str
+    table: Table
+    left_out: list[str]
+
+    def describe(self) -> Sentences:
+        """Say how far another order moves a mean rate, on identical cohorts."""
+        shift = 100 * (self.table["other"] - self.table["own"])
+        most = str(shift.abs().idxmax())
+        text = (
+            f"On identical cohorts, asking {self.order} moves no mean rate by more than "
+            f"{abs(shift[most]):.1f} points ({most}: {shift[most]:+.1f})."
+        )
+        if not self.left_out:
+            return Sentences(text)
+        left = 100 * (self.table["own"] - self.table["all"])
+        most = str(left.abs().idxmax())
+        return Sentences(
+            f"{text} That order hears nothing from {', '.join(self.left_out)}, whose coarse counts "
+            f"answer its questions both ways; leaving them out moves {most} by {left[most]:+.1f} "
+            "points, whatever the order."
+        )
+
+
+def compare_orders(
+    evidence: Evidence, result: Categories, order: str = "progression first"
+) -> Orders:
+    """Return mean rates in another order of asking, and in this one on the same cohorts.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What `result` was fitted to.
+    result : Categories
+    order : str
+    """
+    own = _order_of(result)
 
     def answered(rows: pd.DataFrame, asked: str) -> Categories:
         chosen = replace(evidence, rows=rows)
         rule = result.not_evaluable
-        return fit_categories(chosen, not_evaluable=rule, order=asked, model=result.model)
+        return fit(chosen, not_evaluable=rule, order=asked, model=result.model)
 
     rows = evidence.rows
     both = [
@@ -314,244 +556,12 @@ def compare_orders(
         for each in (result, answered(rows, order))
     ]
     same = rows[rows["label"].isin(both[0] & both[1])]
-    columns = {order: answered(same, order), f"{own}, same cohorts": answered(same, own)}
-    columns[f"{own}, all"] = result
-    table = pd.DataFrame(
-        {name: category_rates(each).loc["mean rate", "mean"] for name, each in columns.items()}
-    )
+    fits = {"other": answered(same, order), "own": answered(same, own), "all": result}
+    means = {name: each.rates().loc["mean rate", "mean"] for name, each in fits.items()}
     gone = [study for study in result.cells if study not in both[0] & both[1]]
-    table.attrs = {"order": order, "left_out": gone}
-    return table
+    return Orders(order, table_of(means), gone)
 
 
-def describe_orders(table: pd.DataFrame) -> str:
-    """Say how far another order moves a mean rate, on identical cohorts.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `compare_orders`.
-    """
-    shift = 100 * (table.iloc[:, 0] - table.iloc[:, 1])
-    most = str(shift.abs().idxmax())
-    gone = table.attrs["left_out"]
-    text = (
-        f"On identical cohorts, asking {table.attrs['order']} moves no mean rate by more than "
-        f"{abs(shift[most]):.1f} points ({most}: {shift[most]:+.1f})."
-    )
-    if not gone:
-        return text
-    left = 100 * (table.iloc[:, 1] - table.iloc[:, 2])
-    most = str(left.abs().idxmax())
-    return (
-        f"{text} That order hears nothing from {', '.join(gone)}, whose coarse counts answer its "
-        f"questions both ways; leaving them out moves {most} by {left[most]:+.1f} points, whatever "
-        "the order."
-    )
-
-
-def category_rates(result: Categories) -> pd.DataFrame:
-    """Return the rate of each category, which sum to one in their means.
-
-    A product of typical rates is called 'at typical effects': a study at the median of every
-    question. It is not the median study of the category, since medians do not multiply.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by `rate` (at typical effects, mean rate, new-study rate) and `category`; columns
-        `STATISTICS`, rate scale.
-    """
-    rows, index = [], []
-    for quantity, label in SCALES.items():
-        answers = {name: getattr(p, quantity) for name, p in result.posteriors.items()}
-        for category in result.categories:
-            path = [
-                answers[q.name] if category in q.yes else answers[q.name].complement()
-                for q in result.questions
-                if category in q.yes + q.no
-            ]
-            distribution = path[0]
-            for factor in path[1:]:
-                distribution = product(distribution, factor)
-            rows.append(distribution.summary())
-            index.append((label, category))
-    names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
-    return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
-
-
-def study_categories(result: Categories) -> pd.DataFrame:
-    """Return observed shares and rates under the model of every cohort, and of a new study.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `study`, `category`, `observed` (share of the cohort's patients; missing where its source
-        does not split that far), `rate` (posterior mean; a question that the cohort does not
-        inform is answered as for a new study). The last rows are of a `new study`.
-    """
-    rows = []
-    counted = result.informs.dropna(subset="total")
-    keys = zip(counted["study"], counted["question"], strict=True)
-    pairs = zip(counted["events"].to_list(), counted["total"].to_list(), strict=True)
-    known = dict(zip(keys, pairs, strict=True))
-    for study in [*result.informs["study"].unique(), "new study"]:
-        for category in result.categories:
-            rate, share = 1.0, 1.0
-            for question in result.questions:
-                if category not in question.yes + question.no:
-                    continue
-                yes, seen = _study_answer(result, question.name, study), np.nan
-                if counts := known.get((study, question.name)):
-                    seen = counts[0] / counts[1] if counts[1] else 0.0
-                rate *= yes if category in question.yes else 1 - yes
-                share *= seen if category in question.yes else 1 - seen
-            rows.append([study, category, share, rate])
-    return pd.DataFrame(rows, columns=["study", "category", "observed", "rate"])
-
-
-def _study_answer(result: Categories, question: str, study: str) -> float:
-    posterior = result.posteriors[question]
-    if study in result.studies[question]:
-        return float(posterior.studies[result.studies[question].index(study), 0])
-    return posterior.new_study_rate.mean
-
-
-def weighted_categories(
-    result: Categories, *, number: int = 4000, seed: int = SEED
-) -> pd.DataFrame:
-    """Return sum(n_i p_i) / sum(n_i) of each category: what adding patients up estimates.
-
-    A question that a cohort does not inform is answered as for a new study.
-
-    Parameters
-    ----------
-    result : Categories
-    number : int
-        Independent draws behind the standard deviation and the quantiles; the mean is exact.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by category; columns `STATISTICS`, rate scale.
-    """
-    studies = list(result.cells)
-    patients = np.array(
-        [
-            sum(
-                n
-                for category, n in cells.items()
-                if set(category.split("+")) & {*result.categories}
-            )
-            for cells in result.cells.values()
-        ]
-    )
-    share = patients / patients.sum()
-    effects = result.model.effects
-    answers = {}
-    for place, (name, posterior) in enumerate(result.posteriors.items()):
-        drawn = draws(posterior, number, seed=seed + place)["posterior"]
-        flat = {key: drawn[key].to_numpy().reshape(number, -1) for key in map(str, drawn.data_vars)}
-        if "mu" in flat:
-            mu, tau = flat["mu"][:, 0], flat["tau"][:, 0]
-        else:
-            mean = flat["mean_rate"][:, 0]
-            mu, tau = np.log(mean / (1 - mean)), flat["concentration"][:, 0] ** -0.5
-        rng = generator(seed + place, "studies that a question does not ask")
-        answers[name] = np.stack([
-            flat["rate"][:, result.studies[name].index(study)]
-            if study in result.studies[name]
-            else sigmoid(effects.new.draw(mu, tau, rng))
-            for study in studies
-        ])  # fmt: skip
-    means = study_categories(result).pivot_table(index="study", columns="category", values="rate")
-    rows = []
-    for category in result.categories:
-        rate = np.ones((len(studies), number))
-        for question in result.questions:
-            if category in question.yes + question.no:
-                yes = answers[question.name]
-                rate = rate * (yes if category in question.yes else 1 - yes)
-        weighted = share @ rate
-        mean = float(share @ means.loc[studies, category].to_numpy())
-        rows.append([mean, weighted.std(), *np.quantile(weighted, QUANTILES)])
-    index = pd.Index(result.categories, name="category")
-    return pd.DataFrame(rows, index=index, columns=list(STATISTICS))
-
-
-def category_draws(
-    result: Categories, number: int = 4000, *, seed: int = SEED
-) -> "dict[str, pd.DataFrame]":
-    """Return independent draws of the categories' rates; each row sums to one.
-
-    Parameters
-    ----------
-    result : Categories
-    number : int
-        A multiple of 4.
-    seed : int
-
-    Returns
-    -------
-    dict of str to pandas.DataFrame
-        `at typical effects` and `new-study rate`: one row a draw, one column a category.
-    """
-    # Each question has a seed of its own, since their posteriors are independent.
-    drawn = {
-        name: draws(posterior, number, seed=seed + place)["posterior"]
-        for place, (name, posterior) in enumerate(result.posteriors.items())
-    }
-    found = {}
-    for quantity in ("typical_rate", "new_study_rate"):
-        columns = {}
-        for category in result.categories:
-            rate = np.ones(number)
-            for question in result.questions:
-                if category in question.yes + question.no:
-                    yes = drawn[question.name][quantity].to_numpy().ravel()
-                    rate = rate * (yes if category in question.yes else 1 - yes)
-            columns[category] = rate
-        found[SCALES[quantity]] = pd.DataFrame(columns)
-    return found
-
-
-def question_priors(result: Categories) -> pd.DataFrame:
-    """Return the prior predictive and the posterior new-study rate of each question.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by question: `prior_low`, `prior_high`, `low`, `median`, `high` (interval of a
-        new study's rate), and `tau` (posterior median, logit scale).
-    """
-    prior = solve([], [], result.model).new_study_rate.quantile([0.025, 0.975])
-    rows = []
-    for posterior in result.posteriors.values():
-        low, median, high = posterior.new_study_rate.quantile([0.025, 0.5, 0.975])
-        rows.append([*prior, low, median, high, float(posterior.tau.quantile(0.5)[0])])
-    columns = ["prior_low", "prior_high", "low", "median", "high", "tau"]
-    return pd.DataFrame(rows, index=pd.Index(result.posteriors, name="question"), columns=columns)
-
-
-def describe_categories(result: Categories) -> str:
-    """Return the headline: the mean rates, which sum to one."""
-    means = pd.DataFrame(category_rates(result).loc["mean rate"])
-    names = {
-        "CR": "complete response",
-        "PR": "partial response",
-        "SD": "stable disease",
-        "PD": "progression",
-        "NE": "not evaluable",
-    }
-    parts = [
-        f"{names[category]} {100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
-        for category, mean, low, high in zip(
-            result.categories, means["mean"], means["q2.5"], means["q97.5"], strict=True
-        )
-    ]
-    whom = "evaluable patients" if result.not_evaluable == "excluded" else "all patients"
-    return (
-        f"Mean rates over studies (evidence set '{result.evidence_set}', {whom}): "
-        f"{'; '.join(parts)}."
-    )
+def _order_of(result: Categories) -> str:
+    """Return the order in which the questions of a result are asked."""
+    return next(name for name, rules in ORDERS.items() if result.questions in rules.values())

@@ -36,6 +36,7 @@ from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
 from dfsp.project import data_folder
+from dfsp.text import Result, Sentences, Table, table_of
 
 EVERY = "every"
 RATES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
@@ -54,8 +55,8 @@ _Tables = list[tuple[dict[str, str], Counts]]
 _Refuse = Callable[[str, str, str, str], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Multiverse:
+@dataclass(frozen=True, eq=False, repr=False)
+class Multiverse(Result):
     """All analyses, one a row.
 
     Attributes
@@ -80,17 +81,122 @@ class Multiverse:
     pairs: tuple[str, ...]
     left_out: pd.DataFrame
 
-    def __repr__(self) -> str:
-        quantity = central(self)
-        low, high = self.table[quantity].min(), self.table[quantity].max()
+    @property
+    def central(self) -> str:
+        """The quantity to speak of: "typical", or "mean" if no analysis has a typical rate."""
+        return "typical" if self.table["typical"].notna().any() else "mean"
+
+    def describe(self, threshold: float = 0.4, *, within: str = "") -> Sentences:
+        """Say how far the answer moves, which choice moves it most, and what all analyses share.
+
+        Parameters
+        ----------
+        threshold : float
+            A rate.
+        within : str
+            An evidence set for which it is said too which choice moves the answer most.
+        """
+        table, quantity = self.table, self.central
+        ranges = [
+            f"{RATES[name]} {'lies ' if name == quantity else ''}between "
+            f"{100 * table[name].min():.1f} and {100 * table[name].max():.1f} %"
+            for name in dict.fromkeys((quantity, "mean"))
+        ]
+        said = [self._most(quantity, "")]
+        if within:
+            said.append(self._most(quantity, within))
+        number = int(table[quantity].notna().sum())
+        analyses = "analyses"
+        if number < len(table):
+            analyses = f"{number} analyses that have a typical rate"
+        return Sentences(
+            f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
+            f"{100 * self.share_above(threshold, quantity):.0f} % of the {analyses} the whole "
+            f"interval of the {RATES[quantity]} lies above {100 * threshold:.0f} %: a share of "
+            "analyses, not a probability."
+        )
+
+    def choices_that_matter(self, quantity: str = "typical", *, within: str = "") -> Table:
+        """Return for each choice the share of the variance that lies between its levels alone.
+
+        Analyses are compared that agree in all other choices. An evidence set has overlaps of its
+        own: sets are compared by their means over these. Shares need not add up to one, since
+        choices interact and not all combinations exist.
+
+        Parameters
+        ----------
+        quantity : {"typical", "mean", "new"}
+        within : str
+            An evidence set whose analyses alone are looked at; all of them if empty.
+
+        Returns
+        -------
+        Table
+            Indexed by `choice`, the largest `share_of_variance` first.
+
+        Raises
+        ------
+        DfspError
+            A quantity that is not known, or a set without analyses.
+        """
+        _require_quantity(quantity)
+        table = self.table
+        if within:
+            if "evidence_set" not in table or within not in set(table["evidence_set"]):
+                raise DfspError(f"within = {within!r}: no analysis is of this evidence set")
+            table = table[table["evidence_set"] == within]
+        table = table.dropna(subset=quantity)
+        whole = float(table[quantity].var(ddof=0))
+        shares = {}
+        for choice in self.choices:
+            if table[choice].nunique() > 1:
+                others = [each for each in self.choices if each != choice]
+                values = table[quantity]
+                if choice == "evidence_set":
+                    others = [each for each in others if each not in self.pairs]
+                    values = _means(table, values, [choice, *others])
+                alone = ((values - _means(table, values, others)) ** 2).mean()
+                shares[choice] = float(alone / whole) if whole else 0.0
+        found = pd.Series(shares, name="share_of_variance", dtype=float).rename_axis("choice")
+        return table_of(found.sort_values(ascending=False).to_frame(), digits=3)
+
+    def share_above(self, threshold: float, quantity: str = "typical") -> float:
+        """Return the share of analyses whose 95 % interval lies above a rate: no probability.
+
+        Of the analyses that have the quantity.
+
+        Raises
+        ------
+        DfspError
+            The threshold lies outside (0, 1), or a quantity that is not known.
+        """
+        _require_quantity(quantity)
+        if not 0 < threshold < 1:
+            raise DfspError(f"threshold = {threshold!r}; give a rate between 0 and 1")
+        return float((self.table[f"{quantity}_low"].dropna() > threshold).mean())
+
+    def without_sense(self) -> Sentences:
+        """Say which combinations make no sense, and why, one a line."""
+        lines = [
+            f"set {row.evidence_set}; {row.choice}; not evaluable {row.not_evaluable}: {row.reason}"
+            for row in self.left_out.itertuples()
+        ]
+        return Sentences("\n".join(lines) or "none")
+
+    def _most(self, quantity: str, within: str) -> str:
+        where = f"Of the analyses of {within!r}" if within else "Of all analyses"
+        shares = self.choices_that_matter(quantity, within=within)["share_of_variance"]
+        if shares.empty:
+            return f"{where} no choice varies."
+        choice = str(shares.idxmax())
         return (
-            f"Multiverse({len(self.table)} analyses, {RATES[quantity]} {low:.3f} to "
-            f"{high:.3f}; {len(self.left_out)} combinations left out)"
+            f"{where} the choice that matters most is {TITLES.get(choice, choice)}: between those "
+            f"that differ in nothing else lies {100 * shares.max():.0f} % of the variance."
         )
 
 
-def multiverse(
-    outcome: str | Counts = "objective_response",
+def fit(
+    outcome: str | Counts | pd.DataFrame = "objective_response",
     *,
     evidence_sets: Iterable[str] | None = None,
     rules: Iterable[NotEvaluable] = RULES,
@@ -104,7 +210,7 @@ def multiverse(
 
     Parameters
     ----------
-    outcome : str or Counts
+    outcome : str, Counts or pandas.DataFrame
         One of `dfsp.OUTCOMES`; or a table of counts, whose analyses differ in the model only.
     evidence_sets : iterable of str, optional
         All sets of the folder if not given.
@@ -125,6 +231,16 @@ def multiverse(
     ------
     DfspError
         An option that is not known, or no combination makes sense.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit(table, effects={"normal": dfsp.NormalEffects()}).choices_that_matter()
+           share_of_variance
+    choice
+    mu                 0.993
+    tau                0.027
     """
     further = list(further)
     reasons: dict[tuple[str, str, str, str], None] = {}
@@ -138,9 +254,10 @@ def multiverse(
     of_model = [*model_dimensions(effects, taus, mus), *(d for d in further if d.of == "model")]
     models = combine(Model(), of_model, refuse_model)
     of_counts = [dimension for dimension in further if dimension.of == "counts"]
-    if isinstance(outcome, Counts):
+    pairs: tuple[str, ...] = ()
+    if not isinstance(outcome, str):
+        outcome = Counts.of(outcome)
         tables: _Tables = [({}, outcome)]
-        pairs: tuple[str, ...] = ()
     else:
         tables, pairs = _tables(outcome, evidence_sets, rules, folder, refuse)
     tables = [each for table in tables for each in _further(*table, of_counts, refuse)]
@@ -372,124 +489,10 @@ def _numbers(posterior: Posterior) -> list[float]:
     return [*typical, posterior.mean_rate.mean, *ends, *new, tau]
 
 
-def which_choice_matters(
-    result: Multiverse, quantity: str = "typical", *, within: str = ""
-) -> "pd.Series[float]":
-    """Return for each choice the share of the variance that lies between its levels alone.
-
-    Analyses are compared that agree in all other choices. An evidence set has overlaps of its own:
-    sets are compared by their means over these. Shares need not add up to one, since choices
-    interact and not all combinations exist.
-
-    Parameters
-    ----------
-    result : Multiverse
-    quantity : {"typical", "mean", "new"}
-    within : str
-        An evidence set whose analyses alone are looked at; all of them if empty.
-
-    Raises
-    ------
-    DfspError
-        A quantity that is not known, or a set without analyses.
-    """
-    _require_quantity(quantity)
-    table = result.table
-    if within:
-        if "evidence_set" not in table or within not in set(table["evidence_set"]):
-            raise DfspError(f"within = {within!r}: no analysis is of this evidence set")
-        table = table[table["evidence_set"] == within]
-    table = table.dropna(subset=quantity)
-    whole = float(table[quantity].var(ddof=0))
-    shares = {}
-    for choice in result.choices:
-        if table[choice].nunique() > 1:
-            others = [each for each in result.choices if each != choice]
-            values = table[quantity]
-            if choice == "evidence_set":
-                others = [each for each in others if each not in result.pairs]
-                values = _means(table, values, [choice, *others])
-            alone = ((values - _means(table, values, others)) ** 2).mean()
-            shares[choice] = float(alone / whole) if whole else 0.0
-    name = f"share of variance{f', {within} only' if within else ''}"
-    return pd.Series(shares, name=name, dtype=float).sort_values(ascending=False)
-
-
 def _means(table: pd.DataFrame, values: "pd.Series[float]", by: list[str]) -> "pd.Series[float]":
     if not by:
         return pd.Series(values.mean(), index=values.index)
     return values.groupby([table[each] for each in by]).transform("mean")
-
-
-def share_above(result: Multiverse, threshold: float, quantity: str = "typical") -> float:
-    """Return the share of analyses whose 95 % interval lies above a rate: no probability.
-
-    Of the analyses that have the quantity.
-
-    Raises
-    ------
-    DfspError
-        The threshold lies outside (0, 1), or a quantity that is not known.
-    """
-    _require_quantity(quantity)
-    if not 0 < threshold < 1:
-        raise DfspError(f"threshold = {threshold!r}; give a rate between 0 and 1")
-    return float((result.table[f"{quantity}_low"].dropna() > threshold).mean())
-
-
-def describe_multiverse(result: Multiverse, threshold: float = 0.4, *, within: str = "") -> str:
-    """Say how far the answer moves, which choice moves it most, and what all analyses share.
-
-    Parameters
-    ----------
-    result : Multiverse
-    threshold : float
-        A rate.
-    within : str
-        An evidence set for which it is said too which choice moves the answer most.
-    """
-    table, quantity = result.table, central(result)
-    ranges = [
-        f"{RATES[name]} {'lies ' if name == quantity else ''}between "
-        f"{100 * table[name].min():.1f} and {100 * table[name].max():.1f} %"
-        for name in dict.fromkeys((quantity, "mean"))
-    ]
-    said = [_most(which_choice_matters(result, quantity), "")]
-    if within:
-        said.append(_most(which_choice_matters(result, quantity, within=within), within))
-    number = int(table[quantity].notna().sum())
-    analyses = "analyses" if number == len(table) else f"{number} analyses that have a typical rate"
-    return (
-        f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
-        f"{100 * share_above(result, threshold, quantity):.0f} % of the {analyses} the whole "
-        f"interval of the {RATES[quantity]} lies above {100 * threshold:.0f} %: a share of "
-        "analyses, not a probability."
-    )
-
-
-def describe_left_out(result: Multiverse) -> str:
-    """Say which combinations make no sense, and why, one a line."""
-    lines = [
-        f"- set {row.evidence_set}; {row.choice}; not evaluable {row.not_evaluable}: {row.reason}"
-        for row in result.left_out.itertuples()
-    ]
-    return "\n".join(lines) or "none"
-
-
-def _most(shares: "pd.Series[float]", within: str) -> str:
-    where = f"Of the analyses of {within!r}" if within else "Of all analyses"
-    if shares.empty:
-        return f"{where} no choice varies."
-    choice = TITLES.get(str(shares.index[0]), str(shares.index[0]))
-    return (
-        f"{where} the choice that matters most is {choice}: between those that differ in nothing "
-        f"else lies {100 * shares.iloc[0]:.0f} % of the variance."
-    )
-
-
-def central(result: Multiverse) -> str:
-    """Return the quantity to speak of: "typical", or "mean" if no analysis has a typical rate."""
-    return "typical" if result.table["typical"].notna().any() else "mean"
 
 
 def _require_quantity(quantity: str) -> None:

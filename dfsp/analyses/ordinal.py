@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfsp import constants
-from dfsp.checks import Check
+from dfsp.checks import Check, failed, table
 from dfsp.constants import ENDS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.posterior import solve
@@ -24,6 +24,7 @@ from dfsp.evidence.load import Evidence
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator, integer
+from dfsp.text import Result, Sentences, Table, show_frames, table_of
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -36,6 +37,7 @@ STEP_SD = 3.0
 """Scale of the half-normal priors of the two steps c and d, logit scale."""
 
 PARAMETERS = ("mu", "tau", "complete_step", "progression_step")
+PREFIX = "proportional odds: "
 FEWEST = 3  # cohorts that a covariance between them needs
 
 
@@ -61,10 +63,48 @@ class Cells:
     count: npt.NDArray[np.int64]
     dropped: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        show_frames(self)
+
     @cached_property
     def total(self) -> npt.NDArray[np.int64]:
         """Patients of each study."""
         return np.bincount(self.row, self.count, len(self.study)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ProportionalOdds(Result):
+    """Whether one study effect can move all categories alike.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        None where the sampler did not converge.
+    """
+
+    checks: tuple[Check, ...]
+
+    @property
+    def table(self) -> Table:
+        """The checks, one a row."""
+        return table_of(table(self.checks), digits=2)
+
+    def describe(self) -> Sentences:
+        """Say in one line whether proportional odds is tenable; no digit of a sampler is in it."""
+        return Sentences(self._verdict())
+
+    def _verdict(self) -> str:
+        bad = [c.name.removeprefix(PREFIX) for c in failed(self.checks)]
+        if not self.checks:
+            return "the sampler did not converge, so nothing is said about proportional odds"
+        if bad:
+            return (
+                f"proportional odds is doubtful: {', '.join(bad)}; the nested model does not need "
+                "it"
+            )
+        if any(check.passed is None for check in self.checks):
+            return "coarse counts alone cannot tell whether proportional odds is tenable"
+        return "nothing speaks against proportional odds here, with as few cohorts as these"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +129,37 @@ class Cumulative:
     def refused(self) -> bool:
         """Whether the gate refused the draws, whose numbers are then not to be used."""
         return any(check.passed is False for check in self.checks)
+
+    def rates(self) -> Table:
+        """Return the category rates of the median study.
+
+        Returns
+        -------
+        Table
+            Indexed by category, with `response` last; columns mean, q2.5, q50, q97.5, rate scale.
+        """
+        typical = _stack(self.draws)
+        rates = probabilities(typical["mu"], typical["complete_step"], typical["progression_step"])
+        table = pd.DataFrame(rates, columns=list(ORDER))
+        table["response"] = table["CR"] + table["PR"]
+        quantiles = table.quantile([ENDS[0], 0.5, ENDS[1]]).T
+        quantiles.columns = ["q2.5", "q50", "q97.5"]
+        return table_of(pd.concat([table.mean().rename("mean"), quantiles], axis=1), digits=2)
+
+    def response(self) -> Table:
+        """Return the response rate of the median study under both models, on the same cohorts.
+
+        Returns
+        -------
+        Table
+            Indexed by model; columns q2.5, q50, q97.5, rate scale.
+        """
+        _, counts = _binary(self.cells)
+        at = [ENDS[0], 0.5, ENDS[1]]
+        exact = solve(*counts, self.model).typical_rate.quantile(at)
+        own = np.quantile(_stack(self.draws)["typical_rate"], at)
+        index = pd.Index(["binary (exact)", "cumulative (NUTS)"], name="model")
+        return table_of([exact, own], digits=2, index=index, columns=["q2.5", "q50", "q97.5"])
 
     def __repr__(self) -> str:
         verdict = "refused" if self.refused else "converged"
@@ -175,7 +246,7 @@ def build(cells: Cells, model: Model) -> "pm.Model":
     return result
 
 
-def fit_cumulative(
+def fit(
     evidence: Evidence,
     *,
     model: Model | None = None,
@@ -211,24 +282,7 @@ def fit_cumulative(
     return Cumulative(cells, model, tree, sampling.gate(tree, judged))
 
 
-def cumulative_rates(result: Cumulative) -> pd.DataFrame:
-    """Return the category rates of the median study.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by category, with `response` last; columns mean, q2.5, q50, q97.5, rate scale.
-    """
-    typical = _stack(result.draws)
-    rates = probabilities(typical["mu"], typical["complete_step"], typical["progression_step"])
-    table = pd.DataFrame(rates, columns=list(ORDER))
-    table["response"] = table["CR"] + table["PR"]
-    quantiles = table.quantile([ENDS[0], 0.5, ENDS[1]]).T
-    quantiles.columns = ["q2.5", "q50", "q97.5"]
-    return pd.concat([table.mean().rename("mean"), quantiles], axis=1)
-
-
-def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tuple[Check, ...]:
+def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> ProportionalOdds:
     """Ask whether one study effect can move all categories alike.
 
     Replicated cohorts draw a new study effect each. Three discrepancies are compared with their
@@ -242,13 +296,14 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
     Parameters
     ----------
     result : Cumulative
-        Whose gate did not refuse.
     seed : int
 
     Returns
     -------
-    tuple of Check
+    ProportionalOdds
     """
+    if result.refused:
+        return ProportionalOdds(())
     rng = generator(seed, "proportional odds")
     drawn = _stack(result.draws)
     cells, number = result.cells, len(drawn["mu"])
@@ -284,21 +339,21 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
     own = float(np.median(drawn["typical_rate"]))
     other, sd = float(posterior.typical_rate.quantile(0.5)[0]), posterior.typical_rate.sd
     apart = abs(own - other) / sd
-    return (
+    return ProportionalOdds((
         _within(
-            "proportional odds: spread of categories", spread,
+            f"{PREFIX}spread of categories", spread,
             "the distance of all counts from a new study's expectation",
         ),
         _within(
-            "proportional odds: complete responses", complete, "the number of complete responses"
+            f"{PREFIX}complete responses", complete, "the number of complete responses"
         ),
         _within(
-            "proportional odds: response and progression", crossing,
+            f"{PREFIX}response and progression", crossing,
             "the covariance between studies of the shares that respond and progress",
             f"Fewer than {FEWEST} cohorts have all their counts in single categories.",
         ),
         Check(
-            "proportional odds: response rate",
+            f"{PREFIX}response rate",
             apart <= 1,
             apart,
             1.0,
@@ -311,34 +366,7 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> tupl
                 else ": what the other categories say of a study contradicts its response rate."
             ),
         ),
-    )  # fmt: skip
-
-
-def compare_response(result: Cumulative) -> pd.DataFrame:
-    """Return the response rate of the median study under both models, on the same cohorts.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by model; columns q2.5, q50, q97.5, rate scale.
-    """
-    _, counts = _binary(result.cells)
-    exact = solve(*counts, result.model).typical_rate.quantile([ENDS[0], 0.5, ENDS[1]])
-    own = np.quantile(_stack(result.draws)["typical_rate"], [ENDS[0], 0.5, ENDS[1]])
-    index = pd.Index(["binary (exact)", "cumulative (NUTS)"], name="model")
-    return pd.DataFrame([exact, own], index=index, columns=["q2.5", "q50", "q97.5"])
-
-
-def describe_cumulative(result: Cumulative, checks: tuple[Check, ...]) -> str:
-    """Say in one line whether proportional odds is tenable; no digit of a sampler is in it."""
-    if result.refused:
-        return "the sampler did not converge, so nothing is said about proportional odds"
-    bad = [c.name.removeprefix("proportional odds: ") for c in checks if c.passed is False]
-    if not bad and any(c.passed is None for c in checks):
-        return "coarse counts alone cannot tell whether proportional odds is tenable"
-    if bad:
-        return f"proportional odds is doubtful: {', '.join(bad)}; the nested model does not need it"
-    return "nothing speaks against proportional odds here, with as few cohorts as these"
+    ))  # fmt: skip
 
 
 def _binary(cells: Cells) -> tuple[int, tuple[Array, Array]]:

@@ -18,11 +18,11 @@ from scipy.special import bdtrc, betainc, betaln, gammaln, logsumexp, psi
 from dfsp.checks import Check
 from dfsp.engine.distributions import invert
 from dfsp.engine.posterior import Posterior
+from dfsp.engine.predictive import rate_points
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
 from dfsp.model.likelihood import sigmoid
-from dfsp.predictions import events_in_new_study, exact_posterior, rate_points
-from dfsp.summaries import chance
+from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -40,6 +40,7 @@ LOOSE = 0.1  # relative error above which a sample size is not given
 RULES = (10, 16)  # Gauss-Legendre points in a panel; their difference estimates the error
 PANEL = 0.25  # length of a panel in arcsinh units of a component's width
 DECAY = 40.0  # exponential decay after which a tail is left out, e^-40
+_PLANNED = ["n", "critical_events", "false_success", "success"]
 FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
 
 
@@ -110,6 +111,11 @@ class BetaMixture:
 
     def above(self, rate: float) -> float:
         """Return P(rate > `rate`).
+
+        Examples
+        --------
+        >>> round(BetaMixture([1], [1], [1]).update(5, 20).above(0.2), 3)
+        0.769
 
         Raises
         ------
@@ -229,7 +235,7 @@ class MixtureFit:
     check : Check
         Whether it stands for the distribution: this difference is at most 0.005, and its standard
         deviation within 2 %.
-    tried : pandas.DataFrame
+    tried : Table
         One row a number of components: `components`, `error`, `divergence` (Kullback-Leibler,
         relative to the best one tried).
     """
@@ -237,10 +243,21 @@ class MixtureFit:
     mixture: BetaMixture
     error: float
     check: Check
-    tried: pd.DataFrame
+    tried: Table
 
 
-def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) -> MixtureFit:
+def _exact(fit: Fit) -> Posterior:
+    """Return the exact posterior of a fit, which is what all but mixtures start from."""
+    if not isinstance(fit, Fit):
+        raise DfspError(f"a fit is needed, but this is a {type(fit).__name__}; give fit(...)")
+    return fit.exact
+
+
+def _mixture(of: "BetaMixture | MixtureFit") -> BetaMixture:
+    return of.mixture if isinstance(of, MixtureFit) else of
+
+
+def fit_mixture(fit: Fit, *, components: int | None = None) -> MixtureFit:
     """Approximate the new-study distribution by a mixture of beta distributions.
 
     The mixture minimises the Kullback-Leibler divergence from the exact distribution, by a
@@ -248,7 +265,7 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
 
     Parameters
     ----------
-    posterior : Posterior or Fit
+    fit : Fit
         From the exact engine.
     components : int, optional
         1 to 4. By default the fewest whose distribution function is within 0.005 of the exact one
@@ -265,12 +282,12 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
     """
     if components is not None:
         _whole("components", components, 1, MOST_COMPONENTS)
-    exact = exact_posterior(posterior).new_study_rate
+    exact = _exact(fit).new_study_rate
     theta, point_weight = rate_points(exact)
     # Points of their own: those of the engine's table would miss the largest difference
     ends = invert(exact.x[None], exact.cdf[None], np.array([1e-6, 1 - 1e-6]))[0]
     at = np.linspace(ends[0], ends[1], 4001)
-    cdf, rate = exact.cdf_at(at), sigmoid(at)
+    cdf, rate = exact.cdf_of_points(at), sigmoid(at)
     found: list[tuple[BetaMixture, float, Check, float]] = []
     for number in range(1, MOST_COMPONENTS + 1) if components is None else [components]:
         mixture, cross_entropy = _closest(theta, point_weight, number)
@@ -280,12 +297,13 @@ def fit_mixture(posterior: Posterior | Fit, *, components: int | None = None) ->
         if check.passed:
             break
     best = min(entropy for *_, entropy in found)
-    tried = pd.DataFrame(
+    tried = table_of(
         {
             "components": [len(mixture.weight) for mixture, *_ in found],
             "error": [error for _, error, *_ in found],
             "divergence": [entropy - best for *_, entropy in found],
-        }
+        },
+        digits=3,
     )
     mixture, error, check, _ = min(found, key=lambda one: (not one[2].passed, one[1]))
     if not check.passed:
@@ -333,14 +351,14 @@ def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, flo
         log_w = share - logsumexp(share)
         parts = log_w + np.outer(log_p, a) + np.outer(log_q, b) - betaln(a, b)
         total = logsumexp(parts, axis=1)
-        duty = np.exp(parts - total[:, None]) * weight[:, None]
-        mass = duty.sum(0)
+        responsibility = np.exp(parts - total[:, None]) * weight[:, None]
+        mass = responsibility.sum(0)
         both = psi(a + b)
         gradient = np.concatenate(
             [
                 mass - np.exp(log_w),
-                a * (log_p @ duty - mass * (psi(a) - both)),
-                b * (log_q @ duty - mass * (psi(b) - both)),
+                a * (log_p @ responsibility - mass * (psi(a) - both)),
+                b * (log_q @ responsibility - mass * (psi(b) - both)),
             ]
         )
         return -float(weight @ total), -gradient
@@ -386,7 +404,65 @@ class SampleSize:
     says: str
 
 
-def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
+@dataclass(frozen=True)
+class SampleSizes(Result):
+    """What a new-study distribution is worth in patients, by each definition.
+
+    Attributes
+    ----------
+    exact : SampleSize
+        Expected local-information-ratio (ELIR), of the exact density.
+    mixture : SampleSize
+        The same of the mixture that stands in for it.
+    moment : float
+        Patients of the beta distribution with the same mean and standard deviation.
+    """
+
+    exact: SampleSize
+    mixture: SampleSize
+    moment: float
+
+    __repr__ = Result.__repr__
+
+    @property
+    def unlike(self) -> str:
+        """How the two differ, if they do by more than one in twenty; else `""`."""
+        exact, mixed = self.exact.value, self.mixture.value
+        if not exact or not mixed or abs(mixed / exact - 1) <= UNLIKE:
+            return ""
+        return f"{mixed / exact:.2f} times the density's"
+
+    @property
+    def table(self) -> Table:
+        """One row a definition: `definition`, `patients`, `error`, `says`.
+
+        Patients and error are NaN where they do not exist or are not estimated.
+        """
+        mixed = self.mixture
+        says = ", ".join(filter(None, (mixed.says, self.unlike)))
+        rows = [
+            ("ELIR", self.exact.value, self.exact.error, self.exact.says),
+            ("ELIR of the mixture", mixed.value, mixed.error, says),
+            ("moment", self.moment, None, "exact mean and sd"),
+        ]
+        frame = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
+        sizes = frame.astype({"patients": float, "error": float})
+        return table_of(sizes, formats={"patients": ".1f", "error": ".1e"})
+
+    def describe(self) -> Sentences:
+        """Say what the evidence is worth for the rate of a new study."""
+        worth = "no number of patients (ELIR)"
+        if self.exact.value is not None:
+            error = self.exact.error
+            worth = f"{_patients(self.exact.value)} (ELIR) with a numerical error of {error:.0e}"
+        return Sentences(
+            f"For the rate of a new study the evidence is worth {worth}, and "
+            f"{_patients(self.moment)} by moments."
+            + (f" By ELIR the mixture is worth {self.unlike}." if self.unlike else "")
+        )
+
+
+def effective_sample_size(fit: Fit) -> SampleSize:
     """Return the expected local-information-ratio sample size (ELIR) of the new-study rate.
 
     For a density pi on (0, 1) that vanishes at both ends it is 2 + E[(d log pi / dp)^2 p (1 - p)]
@@ -395,7 +471,7 @@ def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
 
     Parameters
     ----------
-    posterior : Posterior or Fit
+    fit : Fit
         From the exact engine.
 
     Returns
@@ -404,7 +480,11 @@ def effective_sample_size(posterior: Posterior | Fit) -> SampleSize:
         Without a value where the integral diverges, which the tail of tau's prior decides, and
         where it lies so far out that its numerical error exceeds a tenth of it.
     """
-    posterior = exact_posterior(posterior)
+    return exact_sample_size(_exact(fit))
+
+
+def exact_sample_size(posterior: Posterior) -> SampleSize:
+    """Return the ELIR sample size of an exact posterior; see `effective_sample_size`."""
     if why := posterior.model.effects.no_sample_size(posterior.model.tau):
         return SampleSize(None, None, why)
     fine, coarse, short = (
@@ -477,10 +557,10 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
         logs = np.log(mixture.weight) - betaln(a, b)
         logs = logs + np.outer(log_p, a - 1) + np.outer(log_q, b - 1)
         log_sum = logsumexp(logs, axis=1)
-        duty = np.exp(logs - log_sum[:, None])
+        responsibility = np.exp(logs - log_sum[:, None])
         # p (1 - p) d log pi / dp
         slope = np.outer(np.exp(log_q), a - 1) - np.outer(np.exp(log_p), b - 1)
-        values.append(float(((duty * slope).sum(1) ** 2 * np.exp(log_sum)) @ spacing))
+        values.append(float(((responsibility * slope).sum(1) ** 2 * np.exp(log_sum)) @ spacing))
     value = 2 + values[1]
     # Logarithms of the density lose digits where the parameters are large
     rounding = 1e-9 * max(1.0, value * 1e-6) * abs(value)
@@ -522,36 +602,23 @@ def moment_sample_size(mean: float, sd: float) -> float:
     return mean * (1 - mean) / sd**2 - 1
 
 
-def sample_sizes(posterior: Posterior | Fit, mixture: BetaMixture) -> pd.DataFrame:
+def sample_sizes(fit: Fit, mixture: "BetaMixture | MixtureFit") -> "SampleSizes":
     """Return what the new-study distribution is worth in patients, by each definition.
 
     Parameters
     ----------
-    posterior : Posterior or Fit
+    fit : Fit
         From the exact engine.
-    mixture : BetaMixture
+    mixture : BetaMixture or MixtureFit
         Its approximation, from `fit_mixture`.
 
     Returns
     -------
-    pandas.DataFrame
-        One row a definition: `definition`, `patients` and `error` (NaN where it does not exist or
-        is not estimated), `says`.
+    SampleSizes
     """
-    posterior = exact_posterior(posterior)
-    rate = posterior.new_study_rate
-    exact, mixed = effective_sample_size(posterior), mixture_sample_size(mixture)
+    rate = _exact(fit).new_study_rate
     moment = moment_sample_size(rate.mean, rate.sd)
-    unlike = ""
-    if exact.value and mixed.value and abs(mixed.value / exact.value - 1) > UNLIKE:
-        unlike = f", {mixed.value / exact.value:.2f} times the density's"
-    rows = [
-        ("ELIR", exact.value, exact.error, exact.says),
-        ("ELIR of the mixture", mixed.value, mixed.error, mixed.says + unlike),
-        ("moment", moment, None, "exact mean and sd"),
-    ]
-    table = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
-    return table.astype({"patients": float, "error": float})
+    return SampleSizes(effective_sample_size(fit), mixture_sample_size(_mixture(mixture)), moment)
 
 
 def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
@@ -579,7 +646,7 @@ def _below(x: Array, a: Array, b: Array) -> Array:
     return np.where(x[:, None] < -FAR, far, near)
 
 
-def least_events(prior: BetaMixture, n: int, p0: float) -> int:
+def critical_events(prior: BetaMixture, n: int, p0: float) -> int:
     """Return the fewest events among `n` with P(rate > p0) above 0.975; n + 1 if none suffices.
 
     Raises
@@ -599,13 +666,13 @@ def least_events(prior: BetaMixture, n: int, p0: float) -> int:
 
 
 def operating_characteristics(
-    prior: BetaMixture, *, n: Sequence[int], p0: float, rates: Sequence[float]
-) -> pd.DataFrame:
+    prior: "BetaMixture | MixtureFit", *, n: Sequence[int], p0: float, rates: Sequence[float]
+) -> Table:
     """Return how often a single-arm trial succeeds: P(rate > p0) above 0.975 at its end.
 
     Parameters
     ----------
-    prior : BetaMixture
+    prior : BetaMixture or MixtureFit
         Of the trial's analysis.
     n : sequence of int
         Sample sizes, each 1 or more.
@@ -616,8 +683,8 @@ def operating_characteristics(
 
     Returns
     -------
-    pandas.DataFrame
-        One row a sample size and true rate: `n`, `least_events` (n + 1 if no number suffices),
+    Table
+        One row a sample size and true rate: `n`, `critical_events` (n + 1 if no number suffices),
         `true_rate`, `success`.
 
     Raises
@@ -629,83 +696,100 @@ def operating_characteristics(
     _several("rates", rates)
     for rate in rates:
         _inside("a true rate", rate)
-    true = np.asarray(rates, dtype=np.float64)
+    prior, true = _mixture(prior), np.asarray(rates, dtype=np.float64)
     pieces = []
     for size in n:
-        least = least_events(prior, size, p0)
-        success = bdtrc(least - 1, size, true)
-        pieces.append(
-            pd.DataFrame({"n": size, "least_events": least, "true_rate": true, "success": success})
+        critical = critical_events(prior, size, p0)
+        success = bdtrc(critical - 1, size, true)
+        row = {"n": size, "critical_events": critical, "true_rate": true, "success": success}
+        pieces.append(pd.DataFrame(row))
+    return table_of(pd.concat(pieces, ignore_index=True), digits=3)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Result):
+    """What a planned single-arm trial should expect, for each sample size.
+
+    Attributes
+    ----------
+    table : Table
+        One row a sample size: `n`, `critical_events` (the fewest that mean success),
+        `false_success` (the chance of success if the true rate is p0), `success` (its probability
+        under today's evidence).
+    p0 : float
+        Rate to be exceeded.
+    """
+
+    table: Table
+    p0: float
+
+    def describe(self) -> Sentences:
+        """Say of each sample size what success needs and how likely it is."""
+        rows = zip(*(self.table[name].to_list() for name in _PLANNED), strict=True)
+        return Sentences("\n".join(self._of(*row) for row in rows))
+
+    def _of(self, n: int, critical: int, false_success: float, success: float) -> str:
+        beyond = f"a rate above {100 * self.p0:g} %"
+        trial = f"{n} patient{'' if n == 1 else 's'}"
+        if critical > n:
+            return f"No number of responders among {trial} shows {beyond}."
+        needed = "no responder"
+        if critical:
+            needed = f"{critical} responder{'' if critical == 1 else 's'}"
+        return (
+            f"A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
+            f"succeeds with probability {chance(success)}, and with probability "
+            f"{chance(false_success)} if the true rate is {100 * self.p0:g} %."
         )
-    return pd.concat(pieces, ignore_index=True)
 
 
-def plan(
-    posterior: Posterior | Fit, prior: BetaMixture, *, n: Sequence[int], p0: float
-) -> pd.DataFrame:
+def plan(fit: Fit, prior: "BetaMixture | MixtureFit", *, n: int | Sequence[int], p0: float) -> Plan:
     """Return, for each sample size, what a planned single-arm trial should expect.
 
     Parameters
     ----------
-    posterior : Posterior or Fit
+    fit : Fit
         Today's evidence, from the exact engine; it says how likely each number of events is.
-    prior : BetaMixture
+    prior : BetaMixture or MixtureFit
         Of the trial's analysis; `BetaMixture([1], [1], [1])` for one without evidence.
-    n : sequence of int
+    n : int or sequence of int
+        Patients, 1 or more.
     p0 : float
         Rate to be exceeded, between 0 and 1.
 
     Returns
     -------
-    pandas.DataFrame
-        One row a sample size: `n`, `least_events` that mean success, `false_success` (the chance
-        of success if the true rate is p0), `success` (its probability under today's evidence).
+    Plan
 
     Raises
     ------
     DfspError
-        A value outside its range.
+        A value outside its range, or a fit without the exact engine.
+
+    See Also
+    --------
+    operating_characteristics : The chance of success at any true rate.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 20]})
+    >>> vague = BetaMixture([1], [1], [1])
+    >>> plan(dfsp.fit(table), vague, n=[20], p0=0.2).table[["n", "critical_events"]]
+     n critical_events
+    20               8
     """
-    table = operating_characteristics(prior, n=n, p0=p0, rates=[p0])
+    _exact(fit)
+    sizes = n if isinstance(n, Sequence) else [n]
+    found = operating_characteristics(prior, n=sizes, p0=p0, rates=[p0])
     success = [
-        float(events_in_new_study(posterior, size)[least:].sum())
-        for size, least in zip(table["n"].to_list(), table["least_events"].to_list(), strict=True)
+        float(fit.new_study(size).events[critical:].sum())
+        for size, critical in zip(
+            found["n"].to_list(), found["critical_events"].to_list(), strict=True
+        )
     ]
-    false = table.rename(columns={"success": "false_success"}).drop(columns="true_rate")
-    return false.assign(success=success)
-
-
-def describe_plan(table: pd.DataFrame, sizes: pd.DataFrame, p0: float) -> str:
-    """Return the headline of the planned trial: what the evidence is worth, and its chances.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `plan`.
-    sizes : pandas.DataFrame
-        From `sample_sizes`.
-    p0 : float
-    """
-    elir, error = sizes.loc[sizes.index[0], ["patients", "error"]].to_list()
-    moment = float(sizes["patients"].iloc[2])
-    worth = "no number of patients (ELIR)"
-    if np.isfinite(elir):
-        worth = f"{_patients(elir)} (ELIR) with a numerical error of {error:.0e}"
-    row = table.iloc[-1]
-    n, least, beyond = int(row["n"]), int(row["least_events"]), f"a rate above {100 * p0:g} %"
-    trial = f"{n} patient{'' if n == 1 else 's'}"
-    first = (
-        f"For the rate of a new study the evidence is worth {worth}, and "
-        f"{_patients(moment)} by moments."
-    )
-    if least > n:
-        return f"{first} No number of responders among {trial} shows {beyond}."
-    needed = "no responder" if least == 0 else f"{least} responder{'' if least == 1 else 's'}"
-    return (
-        f"{first} A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
-        f"succeeds with probability {chance(row['success'])}, and with probability "
-        f"{chance(row['false_success'])} if the true rate is {100 * p0:g} %."
-    )
+    named = found.rename(columns={"success": "false_success"}).assign(success=success)
+    return Plan(table_of(named[_PLANNED], digits=3), p0)
 
 
 def _patients(number: float) -> str:

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from dfsp.analyses.planning import (
     BetaMixture,
     SampleSize,
-    effective_sample_size,
+    exact_sample_size,
     mixture_sample_size,
     moment_sample_size,
     probability_greater,
@@ -30,7 +30,7 @@ from dfsp.model.likelihood import LEVELS, log_likelihood, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior, tau_prior
 from dfsp.project import data_folder
-from dfsp.summaries import observed
+from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -66,7 +66,29 @@ class Pareto(Prior):
         return self.scale * (1 - q) ** (-1 / self.shape)
 
 
-def compare_references(folder: str | Path | None = None) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
+    """Published results, computed anew.
+
+    Attributes
+    ----------
+    table : Table
+        Indexed by `case`, `quantity` and `statistic`: `kind`, `value` (as printed), `ours`,
+        `tolerance`, `reproduced` (whether they differ by no more).
+    sources : Sentences
+        A paragraph a case: its source, and why each tolerance is what it is.
+    """
+
+    table: Table
+    sources: Sentences
+
+    def describe(self) -> Sentences:
+        """Say how many of the published values are reproduced."""
+        good, number = int(self.table["reproduced"].sum()), len(self.table)
+        return Sentences(f"{good} of {number} published values are reproduced")
+
+
+def compare(folder: str | Path | None = None) -> Comparison:
     """Compute every published result anew and hold it against the printed value.
 
     Parameters
@@ -81,22 +103,22 @@ def compare_references(folder: str | Path | None = None) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        `case`, `quantity`, `statistic`, `kind`, `value` (as printed), `ours`, `tolerance`,
-        `reproduced` (whether they differ by no more).
+    Comparison
 
     Raises
     ------
     DfspError
         The folder holds no case, or a case names an analysis or a value that is not computed.
     """
-    folder = folder or _folder()
+    folder = folder or data_folder() / "reference"
     paths = sorted(Path(folder).glob("*.json"))
     if not paths:
         raise DfspError(f"{folder}: no reference case; give a folder of JSON files")
-    rows = []
+    rows, sources = [], []
     for path in paths:
         case = json.loads(path.read_text(encoding="utf-8"))
+        sources.append(f"{case['title']}: {case['source']}, doi:{case['doi']}")
+        sources += [f"  {kind}: {why}" for kind, why in case["kinds"].items()]
         ours = _compute(case, path.name)
         for row in case["expected"]:
             key = (row["quantity"], row["statistic"])
@@ -106,7 +128,8 @@ def compare_references(folder: str | Path | None = None) -> pd.DataFrame:
             rows.append(
                 [case["title"], *key, row["kind"], row["value"], ours[key], row["tolerance"], close]
             )
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    frame = pd.DataFrame(rows, columns=_COLUMNS).set_index(_COLUMNS[:3])
+    return Comparison(table_of(frame, formats={"tolerance": "g"}), Sentences("\n".join(sources)))
 
 
 def _compute(case: dict[str, Any], file: str) -> dict[tuple[str, str], float]:
@@ -186,7 +209,7 @@ def _maximum_likelihood(counts: Counts) -> dict[tuple[str, str], float]:
 def _proportions(counts: Counts) -> dict[tuple[str, str], float]:
     from scipy.stats import binomtest  # costs a third of a second to import
 
-    found = _by_name(observed(counts).set_index("study"))
+    found = _by_name(counts.observed().set_index("study"))
     for study, events, total in counts.table[["study", "events", "total"]].to_numpy().tolist():
         wilson = binomtest(events, total).proportion_ci(CI_PROB, method="wilson")
         found |= {(study, "Wilson low"): wilson.low, (study, "Wilson high"): wilson.high}
@@ -197,7 +220,7 @@ def _next_trial(counts: Counts, **model: Any) -> dict[tuple[str, str], float]:
     posterior = _fit(counts, **model).exact
     rate = posterior.new_study_rate
     return {
-        ("new_study_rate", "ELIR"): _number(effective_sample_size(posterior)),
+        ("new_study_rate", "ELIR"): _number(exact_sample_size(posterior)),
         ("new_study_rate", "moment sample size"): moment_sample_size(rate.mean, rate.sd),
     }
 
@@ -255,17 +278,3 @@ def _by_name(table: pd.DataFrame) -> dict[tuple[str, str], float]:
         for row, values in table.to_dict("index").items()
         for column, value in values.items()
     }
-
-
-def _folder() -> Path:
-    return data_folder() / "reference"
-
-
-def describe_sources(folder: str | Path | None = None) -> str:
-    """Return one paragraph a case: its source, and why each tolerance is what it is."""
-    lines = []
-    for path in sorted(Path(folder or _folder()).glob("*.json")):
-        case = json.loads(path.read_text(encoding="utf-8"))
-        lines.append(f"{case['title']}: {case['source']}, doi:{case['doi']}")
-        lines += [f"  {kind}: {why}" for kind, why in case["kinds"].items()]
-    return "\n".join(lines)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,21 +12,19 @@ import pandas as pd
 
 from dfsp.analyses.categories import (
     Categories,
-    category_rates,
     cells_of_cohorts,
-    fit_categories,
-    weighted_categories,
 )
+from dfsp.analyses.categories import fit as fit_categories
 from dfsp.analyses.totals import surgery
-from dfsp.constants import CI_PROB
+from dfsp.engine.predictive import interval_of_events, mid_p, probability_of_events
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, without
 from dfsp.fitting import Fit, fit
-from dfsp.predictions import events_in_new_study, patient_weighted_rate
 from dfsp.project import data_folder
+from dfsp.text import Result, Sentences, Table, table_of
 
 NO_COUNTS = "no per-cohort data"
 COLUMNS = ("patient_weighted", "typical", "mean", "new_study")
@@ -125,7 +123,51 @@ def _recomputed(evidence: Evidence, outcome: str, dose: float) -> tuple[str, flo
     return f"{numerator}/{denominator}", truncated(numerator, denominator)
 
 
-def compare_published(evidence: Evidence) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Published(Result):
+    """Every printed number beside what an evidence set's counts give.
+
+    Attributes
+    ----------
+    evidence : Evidence
+    table : Table
+        `quantity`, `printed`, `counts` (the fraction behind the recomputed number, or `-`),
+        `recomputed` (percentages truncated as the review truncates; NaN without counts),
+        `reproduced` (`yes`, `no`, or `no counts`), `note`.
+    """
+
+    evidence: Evidence
+    table: Table
+
+    def describe(self) -> Sentences:
+        """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
+        evidence, table = self.evidence, self.table
+        verdicts = table["reproduced"].value_counts()
+        overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
+        pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
+        if table.empty:
+            rows = evidence.rows[evidence.rows["measure"] == "response"]
+            return Sentences(
+                f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
+                f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
+                f"printed number to compare them with; sources differ for {conflicts} cohorts or "
+                f"pooled reports, and {pairs} share patients."
+            )
+        return Sentences(
+            f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
+            f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
+            f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
+            f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
+        )
+
+    def unexplained(self) -> Sentences:
+        """Say of each number that does not follow from the counts why, where that is known."""
+        rows = self.table[self.table["reproduced"] != "yes"].itertuples()
+        lines = [f"{row.quantity}: printed {row.printed:g}; {row.note}" for row in rows]
+        return Sentences("\n".join(lines) or "none")
+
+
+def compare_published(evidence: Evidence) -> Published:
     """Put every printed number beside what an evidence set's counts give.
 
     Parameters
@@ -135,10 +177,7 @@ def compare_published(evidence: Evidence) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        `quantity`, `printed`, `counts` (the fraction behind the recomputed number, or `-`),
-        `recomputed` (percentages truncated as the review truncates; NaN without counts),
-        `reproduced` (`yes`, `no`, or `no counts`), `note`.
+    Published
 
     Raises
     ------
@@ -154,29 +193,8 @@ def compare_published(evidence: Evidence) -> pd.DataFrame:
         verdict = "no counts" if fraction == "-" else "yes" if value == printed else "no"
         rows.append((row["quantity"], printed, fraction, value, verdict, row["note"]))
     columns = ["quantity", "printed", "counts", "recomputed", "reproduced", "note"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def describe_evidence(evidence: Evidence) -> str:
-    """Return the headline of the evidence: what can be reproduced, and what is in conflict."""
-    table = compare_published(evidence)
-    verdicts = table["reproduced"].value_counts()
-    overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
-    pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
-    if table.empty:
-        rows = evidence.rows[evidence.rows["measure"] == "response"]
-        return (
-            f"Evidence set '{evidence.name}': {int(rows['count'].sum())} patients of "
-            f"{rows['cohort'].nunique()} cohorts with response counts; published.csv holds no "
-            f"printed number to compare them with; sources differ for {conflicts} cohorts or "
-            f"pooled reports, and {pairs} share patients."
-        )
-    return (
-        f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
-        f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
-        f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
-        f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
-    )
+    table = table_of(rows, formats={"printed": "g", "recomputed": ".1f"}, columns=columns)
+    return Published(evidence, table)
 
 
 class _Change(NamedTuple):
@@ -186,7 +204,55 @@ class _Change(NamedTuple):
     says: Callable[[tuple[str, ...]], str]
 
 
-def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Claims(Result):
+    """Each published sentence beside its counterparts.
+
+    Attributes
+    ----------
+    table : Table
+        Indexed by `claim` and `evidence_set`: `printed` (%), `cohorts`, `events`, `total` of the
+        cohorts that split the outcome, and for patient-weighted, typical, mean and new-study rate
+        the median (of the patient-weighted and the mean rate the mean) with `_low` and `_high`,
+        all in %. `typical` of a category is its rate at typical effects (see `dfsp.categories`).
+        Rows without per-cohort counts, with a single cohort, or of surgery (planned and salvage
+        are different outcomes) have no rates, and `note` says so. `category` is that of a claim
+        about one, else `""`. `range` names the cohorts with the lowest and the highest rate, and
+        `reason`, on our rows, what moves the mean most. Our set of the doses is
+        `reconciled_by_dose`.
+    """
+
+    table: Table
+
+    def describe(self) -> Sentences:
+        """Return one paragraph a claim: what was printed, what the model says, why it changes."""
+        said = []
+        for claim in self.table.index.unique("claim"):
+            rows = self.table.loc[claim].T
+            first, second = rows.columns
+            own, ours = rows[first], rows[second]
+            said.append(f"{str(claim).removesuffix(' (%)')}: printed {own['printed']:g} %")
+            typical = "at typical effects" if own["category"] else "typical"
+            said += [f"  {name}: {_counterparts(rows[name], typical)}" for name in (first, second)]
+            said.append(f"  {_verdict(own, ours)}")
+        return Sentences("\n".join(said) or "none")
+
+
+def _counterparts(row: Any, typical: str) -> str:
+    """Return the counts and the rates of a row of the claims in words."""
+    if pd.isna(row["mean"]):
+        return str(row["note"])
+    parts = [
+        f"{typical if column == 'typical' else column.replace('_', '-')} {row[column]:.1f} "
+        f"({row[f'{column}_low']:.1f} to {row[f'{column}_high']:.1f})"
+        for column in COLUMNS
+    ]
+    counts = f"{int(row['events'])} of {int(row['total'])} in {int(row['cohorts'])} cohorts"
+    note = f" ({row['note']})" if row["note"] else ""
+    return f"{counts}{note}; {'; '.join(parts)}"
+
+
+def compare_claims(published: Evidence | None = None) -> Claims:
     """Put each published sentence beside its counterparts.
 
     The four categories come from the nested questions, which use what each cohort says; the other
@@ -200,30 +266,20 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        Indexed by `claim` and `evidence_set`: `printed` (%), `cohorts`, `events`, `total` of the
-        cohorts that split the outcome, and for patient-weighted, typical, mean and new-study rate
-        the median (of the patient-weighted and the mean rate the mean) with `_low` and `_high`,
-        all in %. `typical` of a category is its rate at typical effects (see `category_rates`).
-        Rows without per-cohort counts, with a single cohort, or of surgery (planned and salvage
-        are different outcomes) have no rates, and `note` says so. `category` is that of a claim
-        about one, else `""`. `range` names the cohorts with
-        the lowest and the highest rate, and `reason`, on our rows, what moves the mean most. Our
-        set of the doses is `reconciled_by_dose`.
+    Claims
     """
     published = published or load_evidence(SETS[0])
-    printed = compare_published(published).set_index("quantity")["printed"]
+    printed = compare_published(published).table.set_index("quantity")["printed"]
     claims = claims_of(published)
     names = {*SETS, BY_DOSE}
     if not claims or not names <= {*published.sets}:
-        return _as_table([])
+        return _claims([])
     sets = {name: load_evidence(name, folder=published.folder) for name in names - {published.name}}
     sets[published.name] = published
     nested = {name: _of_categories(fit_categories(sets[name])) for name in SETS}
     changes = {name: _changes(sets[SETS[0]], sets[name]) for name in (SETS[1], BY_DOSE)}
     changed: list[Any] = [
-        category_rates(fit_categories(each.evidence)).loc["mean rate", "mean"]
-        for each in changes[SETS[1]]
+        fit_categories(each.evidence).rates().loc["mean rate", "mean"] for each in changes[SETS[1]]
     ]
     rows: list[list[Any]] = []
     before = 0.0
@@ -266,27 +322,27 @@ def compare_claims(published: Evidence | None = None) -> pd.DataFrame:
                 reason = _largest(claim, changes[name], shifts)
             before = numbers[6]
             rows.append([*key, *sums, *numbers, note, _range(table), reason])
-    return _as_table(rows)
+    return _claims(rows)
 
 
-def _as_table(rows: list[list[Any]]) -> pd.DataFrame:
+def _claims(rows: list[list[Any]]) -> Claims:
     ends = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
     names = ["claim", "evidence_set", "category", "printed", "cohorts", "events", "total", *ends]
     frame = pd.DataFrame(rows, columns=[*names, "note", "range", "reason"])
-    return frame.set_index(["claim", "evidence_set"])
+    return Claims(table_of(frame.set_index(["claim", "evidence_set"]), digits=1))
 
 
 def _of_fit(result: Fit) -> list[float]:
     summary: Any = result.summary.T
     return _in_percent(
-        patient_weighted_rate(result, number=4000),
+        result.patient_weighted_rate(number=4000),
         *(summary[row] for row in ("typical_rate", "mean_rate", "new_study_rate")),
     )
 
 
 def _of_categories(result: Categories) -> dict[str, list[float]]:
-    rates: Any = category_rates(result).T
-    weighted: Any = weighted_categories(result).T
+    rates: Any = result.rates().T
+    weighted: Any = result.patient_weighted_rates().T
     scales = ("at typical effects", "mean rate", "new-study rate")
     return {
         category: _in_percent(weighted[category], *(rates[scale, category] for scale in scales))
@@ -425,39 +481,6 @@ def _surgery_note(evidence: Evidence) -> str:
     return f"planned and salvage are not averaged: {', '.join(cohorts)}"
 
 
-def describe_claims(table: pd.DataFrame) -> str:
-    """Return one paragraph a claim: what was printed, what the model says, and why it changes.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `compare_claims`.
-    """
-    said = []
-    for claim in table.index.unique("claim"):
-        rows = table.loc[claim].T
-        first, second = rows.columns
-        own, ours = rows[first], rows[second]
-        typical = "at typical effects" if own["category"] else "typical"
-        name = str(claim).removesuffix(" (%)")
-        lines = [f"{name}: printed {own['printed']:g} %"]
-        for label, row in ((first, own), (second, ours)):
-            if pd.isna(row["mean"]):
-                lines.append(f"  {label}: {row['note']}")
-                continue
-            parts = [
-                f"{typical if column == 'typical' else column.replace('_', '-')} {row[column]:.1f} "
-                f"({row[f'{column}_low']:.1f} to {row[f'{column}_high']:.1f})"
-                for column in COLUMNS
-            ]
-            counts = f"{int(row['events'])} of {int(row['total'])} in {int(row['cohorts'])} cohorts"
-            note = f" ({row['note']})" if row["note"] else ""
-            lines.append(f"  {label}: {counts}{note}; {'; '.join(parts)}")
-        lines.append(f"  {_verdict(own, ours)}")
-        said.append("\n".join(lines))
-    return "\n".join(said) or "none"
-
-
 def _verdict(own: Any, ours: Any) -> str:
     if pd.isna(own["mean"]) and pd.isna(ours["mean"]):
         single = ours["cohorts"] == 1
@@ -485,7 +508,39 @@ def _verdict(own: Any, ours: Any) -> str:
     return f"{text}, most of all since {ours['reason']}."
 
 
-def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class LaterSeries(Result):
+    """A series that came after the evidence, beside what that predicts for it.
+
+    Attributes
+    ----------
+    table : Table
+        Indexed by `study` and `reading`: `events`, `total`, `rate`, `low`, `high` (central
+        interval of events that a new study of that size is predicted to have), `mid_p`.
+    """
+
+    table: Table
+
+    def describe(self) -> Sentences:
+        """Say whether a later series is where the evidence before it expects it."""
+        series = self.table.groupby("study", sort=False)
+        said = [_expected(str(study), rows) for study, rows in series]
+        return Sentences("\n".join(said) or "none")
+
+
+def _expected(study: str, rows: pd.DataFrame) -> str:
+    inside = ((rows["low"] <= rows["events"]) & (rows["events"] <= rows["high"])).all()
+    low, high = 100 * rows["rate"].min(), 100 * rows["rate"].max()
+    verdict = "inside" if inside else "for some reading OUTSIDE"
+    return (
+        f"{study}: {low:.0f} to {high:.0f} % responded, by how its two drugs are "
+        f"read; that is {verdict} what the earlier evidence predicts for a new study of its size. "
+        f"A new study has more responders with probability {rows['mid_p'].min():.2f} to "
+        f"{rows['mid_p'].max():.2f} (mid-p: half of the probability of as many is counted)."
+    )
+
+
+def later_series(evidence: Evidence | None = None) -> LaterSeries:
     """Predict a series that came after the evidence, with its unknown split as extremes.
 
     Parameters
@@ -496,18 +551,16 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        `study`, `reading`, `events`, `total`, `rate`, `low`, `high` (central interval of events
-        that a new study of that size is predicted to have), `mid_p`.
+    LaterSeries
     """
     evidence = evidence or load_evidence(SETS[1])
     path = (evidence.folder or data_folder()) / "later_series.csv"
-    columns = ["study", "reading", "events", "total", "rate", "low", "high", "mid_p"]
     if not path.is_file():
-        return pd.DataFrame(columns=columns)
+        return LaterSeries(_expectations([]))
     if SETS[1] in evidence.sets:
         evidence = load_evidence(SETS[1], folder=evidence.folder)
-    posterior = fit(count(evidence, "objective_response", not_evaluable="excluded")).exact
+    counts = count(evidence, "objective_response", not_evaluable="excluded")
+    rate = fit(counts).exact.new_study_rate
     rows = []
     cells, *_ = read_cells(path.read_bytes())
     for series in cells.to_dict("records"):
@@ -520,25 +573,14 @@ def later_series(evidence: Evidence | None = None) -> pd.DataFrame:
             "none on the other drug responded": (min(responders, least), least),
         }
         for reading, (events, total) in readings.items():
-            probability = events_in_new_study(posterior, total)
-            cdf = probability.cumsum()
-            tail = (1 - CI_PROB) / 2
-            mid_p = float(probability[events + 1 :].sum() + probability[events] / 2)
-            ends = [int((cdf < q).sum()) for q in (tail, 1 - tail)]
-            rows.append([series["study"], reading, events, total, events / total, *ends, mid_p])
-    return pd.DataFrame(rows, columns=columns)
+            probability = probability_of_events(rate, total)
+            ends = interval_of_events(probability)
+            said = [events, total, events / total, *ends, mid_p(probability, events)]
+            rows.append([series["study"], reading, *said])
+    return LaterSeries(_expectations(rows))
 
 
-def describe_later_series(table: pd.DataFrame) -> str:
-    """Say whether the later series is where the evidence before it expects it."""
-    if table.empty:
-        return "none"
-    inside = ((table["low"] <= table["events"]) & (table["events"] <= table["high"])).all()
-    low, high = 100 * table["rate"].min(), 100 * table["rate"].max()
-    verdict = "inside" if inside else "for some reading OUTSIDE"
-    return (
-        f"{table['study'].iloc[0]}: {low:.0f} to {high:.0f} % responded, by how its two drugs are "
-        f"read; that is {verdict} what the earlier evidence predicts for a new study of its size. "
-        f"A new study has more responders with probability {table['mid_p'].min():.2f} to "
-        f"{table['mid_p'].max():.2f} (mid-p: half of the probability of as many is counted)."
-    )
+def _expectations(rows: list[list[Any]]) -> Table:
+    columns = ["study", "reading", "events", "total", "rate", "low", "high", "mid_p"]
+    frame = pd.DataFrame(rows, columns=columns).set_index(["study", "reading"])
+    return table_of(frame, digits=3)

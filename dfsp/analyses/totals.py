@@ -15,6 +15,7 @@ from dfsp.constants import ENDS, STATISTICS
 from dfsp.engine.distributions import product
 from dfsp.engine.grid import Data, Surface, place
 from dfsp.engine.posterior import Population, solve
+from dfsp.engine.predictive import probability_of_events
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import Evidence
@@ -22,9 +23,8 @@ from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import check_table
 from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
-from dfsp.predictions import events_in_new_study, probability_of_events
 from dfsp.project import data_folder
-from dfsp.summaries import chance, observed
+from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -37,11 +37,14 @@ class Total:
 
     Attributes
     ----------
+    label : str
+        How a sentence calls the event.
     events, total : int
     sizes : array of int, shape (cohort,)
         Patients of each cohort that may be among them.
     """
 
+    label: str
     events: int
     total: int
     sizes: npt.NDArray[np.int64]
@@ -66,6 +69,13 @@ def total_of(evidence: Evidence, measure: str) -> Total:
     ------
     DfspError
         The set has no total of this measure, or no responses.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> total = total_of(dfsp.load_evidence("review"), "severe_adverse_event")
+    >>> total.label, total.events, total.total
+    ('severe adverse event', 20, 132)
     """
     kinds = evidence.cohorts.set_index("cohort")["kind"]
     rows = evidence.rows[evidence.rows["measure"] == measure]
@@ -75,7 +85,7 @@ def total_of(evidence: Evidence, measure: str) -> Total:
     responses = evidence.rows[evidence.rows["measure"] == "response"]
     sizes = responses.groupby("cohort", sort=False)["count"].sum().to_numpy(np.int64)
     events = int(rows.loc[rows["category"] == "event", "count"].sum())
-    return Total(events, int(rows["count"].sum()), sizes)
+    return Total(measure.replace("_", " "), events, int(rows["count"].sum()), sizes)
 
 
 def log_likelihood_of_total(total: Total, mu: Array, tau: Array, level: int = 2) -> Array:
@@ -129,7 +139,43 @@ def log_likelihood_of_total(total: Total, mu: Array, tau: Array, level: int = 2)
         return np.asarray(np.log(state[total.total][events]) - np.log(subsets))
 
 
-def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scenarios(Result):
+    """The readings of a total side by side.
+
+    Attributes
+    ----------
+    total : Total
+    patients : int
+        Newly treated.
+    table : Table
+        Indexed by `scenario` and `rate`: mean, q2.5, q50, q97.5 (rate scale), `above_20` =
+        P(rate > 0.2), and for a new study `expected`, `low`, `high` events among the patients.
+
+        `complete pooling`: one rate for all patients, uniform prior. `one exchangeable study`:
+        the total as a single study, tau from its prior. `sum over sets of cohorts`: which cohorts
+        were counted is unknown, and every set whose sizes add up to the total is equally likely.
+    """
+
+    total: Total
+    patients: int
+    table: Table
+
+    def describe(self) -> Sentences:
+        """Say what is and what is not known of the total."""
+        total, sets = self.total, self.table.loc["sum over sets of cohorts"].T
+        mean, new = sets["mean rate"], sets["new-study rate"]
+        return Sentences(
+            f"{total.label.capitalize()}: {total.events} of {total.total} patients of unknown "
+            f"cohorts ({total.subsets} sets of the review's cohorts have {total.total} patients). "
+            f"If each set is as likely, the mean rate over studies is {100 * mean['mean']:.1f} % "
+            f"({100 * mean['q2.5']:.1f} to {100 * mean['q97.5']:.1f} %), above 20 % with "
+            f"probability {chance(mean['above_20'])}; among {self.patients} new patients "
+            f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."
+        )
+
+
+def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -> Scenarios:
     """Put the readings of a total side by side.
 
     Parameters
@@ -142,13 +188,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
 
     Returns
     -------
-    pandas.DataFrame
-        Indexed by `scenario` and `rate`: mean, q2.5, q50, q97.5 (rate scale), `above_20` =
-        P(rate > 0.2), and for a new study `expected`, `low`, `high` events among the patients.
-
-        `complete pooling`: one rate for all patients, uniform prior. `one exchangeable study`:
-        the total as a single study, tau from its prior. `sum over sets of cohorts`: which cohorts
-        were counted is unknown, and every set whose sizes add up to the total is equally likely.
+    Scenarios
     """
     model = model or Model()
     model.require_linear("a sum over sets of cohorts has")
@@ -168,7 +208,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     sets = over_sets(total, model)
     for name, mean, new, predicted in (
         ("one exchangeable study", single.mean_rate, single.new_study_rate,
-         events_in_new_study(single, patients)),
+         probability_of_events(single.new_study_rate, patients)),
         ("sum over sets of cohorts", sets.mean_rate, sets.new_study_rate,
          probability_of_events(sets.new_study_rate, patients)),
     ):  # fmt: skip
@@ -181,7 +221,8 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
             rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
-    return frame.set_index(["scenario", "rate"])
+    table = table_of(frame.set_index(["scenario", "rate"]), digits=3)
+    return Scenarios(total, patients, table)
 
 
 def _counts(probability: Array) -> list[float]:
@@ -219,38 +260,23 @@ def over_sets(total: Total, model: Model) -> Population:
     return Population(model, place(_OverSets(total, model), order=sum(exist)), exist, exist)
 
 
-def describe_totals(total: Total, table: pd.DataFrame, label: str, *, patients: int = 20) -> str:
-    """Say what is and what is not known of a total."""
-    sets = table.loc["sum over sets of cohorts"].T
-    mean, new = sets["mean rate"], sets["new-study rate"]
-    return (
-        f"{label.capitalize()}: {total.events} of {total.total} patients of unknown cohorts "
-        f"({total.subsets} sets of the review's cohorts have {total.total} patients). If each set "
-        f"is as likely, the mean rate over studies is {100 * mean['mean']:.1f} % "
-        f"({100 * mean['q2.5']:.1f} to {100 * mean['q97.5']:.1f} %), above 20 % with probability "
-        f"{chance(mean['above_20'])}; among {patients} new patients {new['low']:.0f} to "
-        f"{new['high']:.0f} are expected to have one."
-    )
-
-
-def surgery(evidence: Evidence) -> pd.DataFrame:
+def surgery(evidence: Evidence) -> Table:
     """Return the cohorts that report surgery after imatinib, planned and salvage apart.
 
     Returns
     -------
-    pandas.DataFrame
+    Table
         Indexed by `kind` (planned: neoadjuvant cohorts; salvage: advanced disease) and `study`;
         `population`, `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson).
     """
     counts = count(evidence, "surgery")
-    alone = observed(counts).set_index("study")
+    alone = counts.observed().set_index("study")
     table = counts.table.set_index("study")
     kinds = {"neoadjuvant": "planned", "advanced": "salvage"}
     alone.insert(0, "kind", table["setting"].map(kinds).fillna("not known"))
     alone.insert(1, "population", table["population"])
-    return (
-        alone.reset_index().set_index(["kind", "study"]).sort_index(level=0, sort_remaining=False)
-    )
+    named = alone.reset_index().set_index(["kind", "study"])
+    return table_of(named.sort_index(level=0, sort_remaining=False), digits=3)
 
 
 def both_known(evidence: Evidence) -> pd.DataFrame:
@@ -288,7 +314,7 @@ def both_known(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["study", "any", "severe", "total"])
 
 
-def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFrame:
+def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> Table:
     """Answer two nested questions: any adverse event, and severe given any.
 
     Each is a hierarchical model of its own, with independent study effects, and a severe event is
@@ -303,7 +329,7 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFra
 
     Returns
     -------
-    pandas.DataFrame
+    Table
         Indexed by `rate` (at typical effects, mean rate, new-study rate) and `event` (any, severe
         given any, severe): `STATISTICS`, rate scale.
     """
@@ -322,15 +348,44 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> pd.DataFra
             rows.append(rate.summary())
             index.append((label, event))
     names = pd.MultiIndex.from_tuples(index, names=["rate", "event"])
-    return pd.DataFrame(rows, index=names, columns=list(STATISTICS))
+    return table_of(rows, index=names, columns=list(STATISTICS))
 
 
-def describe_nested(evidence: Evidence, model: Model | None = None) -> str:
-    """Say how frequent severe events are among those with any, or why that cannot be said."""
-    known = both_known(evidence)
-    if known.empty:
-        measured = evidence.rows[evidence.rows["category"] == "event"]
-        kinds = evidence.cohorts.set_index("cohort")["kind"]
+@dataclass(frozen=True, eq=False, repr=False)
+class Nested(Result):
+    """Severe adverse events among those of any kind.
+
+    Attributes
+    ----------
+    evidence : Evidence
+    known : pandas.DataFrame
+        From `both_known`: the cohorts that report both.
+    rates : Table or None
+        From `severe_in_any`; None where no cohort reports both.
+    """
+
+    evidence: Evidence
+    known: pd.DataFrame
+    rates: Table | None
+
+    def describe(self) -> Sentences:
+        """Say how frequent severe events are among those with any, or why that cannot be said."""
+        if self.rates is None:
+            return Sentences(self._nothing())
+        mean = self.rates.loc["mean rate"]
+        given, severe = mean.loc["severe given any"], mean.loc["severe"]
+        return Sentences(
+            f"{len(self.known)} cohorts report both ({', '.join(self.known['study'])}): of "
+            f"patients with any adverse event {100 * given['mean']:.1f} % "
+            f"({100 * given['q2.5']:.1f} to {100 * given['q97.5']:.1f} %) have a severe one, of "
+            f"all {100 * severe['mean']:.1f} % ({100 * severe['q2.5']:.1f} to "
+            f"{100 * severe['q97.5']:.1f} %), as means over studies."
+        )
+
+    def _nothing(self) -> str:
+        rows = self.evidence.rows
+        measured = rows[rows["category"] == "event"]
+        kinds = self.evidence.cohorts.set_index("cohort")["kind"]
         measured = measured[measured["cohort"].map(kinds) != "aggregate"]
         alone = [
             f"{', '.join(measured.loc[measured['measure'] == measure, 'label']) or 'nobody'} "
@@ -338,26 +393,30 @@ def describe_nested(evidence: Evidence, model: Model | None = None) -> str:
             for measure, name in ((ANY, "any"), (SEVERE, "severe"))
         ]
         return (
-            f"No cohort of evidence set '{evidence.name}' reports both any and severe adverse "
+            f"No cohort of evidence set '{self.evidence.name}' reports both any and severe adverse "
             "events, so severe events cannot be modelled among those with any "
             f"({'; '.join(alone)})."
         )
-    mean = severe_in_any(known, model).loc["mean rate"]
-    given, severe = mean.loc["severe given any"], mean.loc["severe"]
-    return (
-        f"{len(known)} cohorts report both ({', '.join(known['study'])}): of patients with any "
-        f"adverse event {100 * given['mean']:.1f} % ({100 * given['q2.5']:.1f} to "
-        f"{100 * given['q97.5']:.1f} %) have a severe one, of all {100 * severe['mean']:.1f} % "
-        f"({100 * severe['q2.5']:.1f} to {100 * severe['q97.5']:.1f} %), as means over studies."
-    )
 
 
-def later_safety() -> pd.DataFrame:
+def nested(evidence: Evidence, model: Model | None = None) -> Nested:
+    """Model severe adverse events among those of any kind, where cohorts report both.
+
+    Raises
+    ------
+    DfspError
+        Counts that cannot be nested.
+    """
+    known = both_known(evidence)
+    return Nested(evidence, known, None if known.empty else severe_in_any(known, model))
+
+
+def later_series() -> Table:
     """Return adverse events and surgery of series that came after the evidence, not pooled.
 
     Returns
     -------
-    pandas.DataFrame
+    Table
         Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
         (Clopper-Pearson).
     """
@@ -372,7 +431,7 @@ def later_safety() -> pd.DataFrame:
             (series["study"], "planned surgery", seen["surgery"], seen["treated"]),
         ]
     table = pd.DataFrame(rows, columns=["series", "study", "events", "total"])
-    alone = observed(check_table(table[["study", "events", "total"]]))
+    alone = check_table(table[["study", "events", "total"]]).observed()
     alone = alone.rename(columns={"study": "outcome"})
     alone.insert(0, "study", table["series"])
-    return alone.set_index(["study", "outcome"])
+    return table_of(alone.set_index(["study", "outcome"]), digits=3)

@@ -1,4 +1,4 @@
 """How the posterior is computed: integrated exactly, or sampled."""
 
 VERSION = 2
-"""Raised by hand when a change moves a number that `dfsp.analyses.calibration_store` keeps."""
+"""Raised by hand when a change moves a number that `dfsp.analyses.calibration.store` keeps."""

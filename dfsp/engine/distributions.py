@@ -76,7 +76,20 @@ class Distribution:
             return float(value <= x[0])
         return float(ndtr(-interpolate(x[None], z[None], np.array([value]))[0, 0]))
 
-    def cdf_at(self, x: Array) -> Array:
+    def cdf_at(self, values: npt.ArrayLike) -> Array:
+        """Return the distribution function at ascending values on the quantity's own scale.
+
+        Examples
+        --------
+        >>> rate = Distribution(np.linspace(-3, 3, 9), ndtr(np.linspace(-3, 3, 9)), 0.5, 0.2, True)
+        >>> rate.cdf_at([0.5]).round(6).tolist(), round(rate.prob_above(0.5), 6)
+        ([0.5], 0.5)
+        """
+        at = np.atleast_1d(np.asarray(values, dtype=float))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.cdf_of_points(np.log(at) - np.log1p(-at) if self.is_rate else at)
+
+    def cdf_of_points(self, x: Array) -> Array:
         """Return the distribution function at ascending points on the scale of `x`."""
         inner = self._readable
         own, score = self.x[inner], ndtri(self.cdf[inner])

@@ -200,7 +200,7 @@ class LinearPosterior:
     >>> dose = np.array([[1.0], [0.0], [1.0], [0.0]])
     >>> found = LinearPosterior(*counts, dose, Model(), Normal(0, 1))
     >>> found.population([1, 1]).typical_rate.quantile([0.025, 0.5, 0.975]).round(3)
-    array([0.26 , 0.469, 0.685])
+    array([0.181, 0.421, 0.646])
     """
 
     def __init__(

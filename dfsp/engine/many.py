@@ -185,7 +185,7 @@ class SharedGrid:
     >>> grid = SharedGrid(np.array([7.0, 4, 9]), np.array([15.0, 22, 18]), [Model()])
     >>> grid.solve(np.array([[1.0, 1, 1], [1, 1, 0]])).typical.round(4)
     array([[0.3716, 0.1654, 0.6526],
-           [0.3358, 0.107 , 0.6962]])
+           [0.3147, 0.1063, 0.6783]])
     """
 
     def __init__(

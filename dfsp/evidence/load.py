@@ -21,6 +21,7 @@ from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.once import once
 from dfsp.project import PROJECT_VARIABLE, data_folder
+from dfsp.text import show_frames
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -142,6 +143,9 @@ class Evidence:
     sets: tuple[str, ...] = ()
     folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        show_frames(self)
+
     def __repr__(self) -> str:
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()
         cohorts = ", ".join(f"{measure} {n}" for measure, n in measures.items())
@@ -260,7 +264,7 @@ def _select(
         name=name,
         rows=rows[["cohort", "label", *_GROUP[1:], *columns]],
         cohorts=tables["cohorts"],
-        overlaps=overlaps[kept].reset_index(drop=True),
+        overlaps=overlaps.loc[kept].reset_index(drop=True),
         all_overlaps=overlaps,
         conflicts=tables["conflicts"],
         sums=tables["sums"],

@@ -15,7 +15,7 @@ from dfsp.evidence.tables import SHARES, Counts, same_trial, shared, split_names
 NotEvaluable = Literal["no event", "excluded", "event"]
 """What a patient who could not be evaluated counts as."""
 
-Straddling = Literal["drop", "low", "high"]
+Ambiguous = Literal["drop", "low", "high"]
 """What is done with a cohort that has a count whose patients may differ in the outcome."""
 
 
@@ -25,7 +25,7 @@ def count(
     outcome: str,
     *,
     not_evaluable: NotEvaluable = "no event",
-    straddling: Straddling = "drop",
+    ambiguous: Ambiguous = "drop",
     drop: str | Iterable[str] = (),
     cluster: str = "",
 ) -> Counts:
@@ -40,11 +40,11 @@ def count(
         One of `OUTCOMES`.
     not_evaluable : {"no event", "excluded", "event"}
         What the category NE counts as.
-    straddling : {"drop", "low", "high"}
+    ambiguous : {"drop", "low", "high"}
         A coarse count such as `SD+NE 9` straddles the outcome if its parts count differently.
         `"drop"` leaves the cohort out; `"low"` and `"high"` give all patients of the cell to the
         part that makes the rate of the cohort lowest or highest: no allocation, mixed ones
-        included, gives a rate beyond these two. A straddling count of 0 harms nothing.
+        included, gives a rate beyond these two. An ambiguous count of 0 harms nothing.
     drop : str or iterable of str
         Cohorts, by name or label, that are left out; a text separates them by `|`.
     cluster : str
@@ -64,7 +64,7 @@ def count(
     """
     _check("outcome", outcome, OUTCOMES)
     _check("not_evaluable", not_evaluable, get_args(NotEvaluable))
-    _check("straddling", straddling, get_args(Straddling))
+    _check("ambiguous", ambiguous, get_args(Ambiguous))
     measure, events, label = OUTCOMES[outcome]
     rows = evidence.rows[evidence.rows["measure"] == measure]
     if rows.empty:
@@ -85,7 +85,7 @@ def count(
         elif cohorts.at[cohort, "kind"] == "aggregate":
             reason = "a total over unknown cohorts cannot enter a hierarchical fit"
         else:
-            result = _events_and_total(cells, events, not_evaluable, straddling)
+            result = _events_and_total(cells, events, not_evaluable, ambiguous)
             if not isinstance(result, str):
                 chosen = of_cohort[["label", "cohort", "source", "population"]].iloc[0]
                 counted.append([*chosen, *result])
@@ -124,7 +124,7 @@ def _left_out(rows: pd.DataFrame, drop: str | Iterable[str]) -> set[str]:
 
 
 def _events_and_total(
-    cells: dict[str, int], events: tuple[str, ...], not_evaluable: str, straddling: str
+    cells: dict[str, int], events: tuple[str, ...], not_evaluable: str, ambiguous: str
 ) -> tuple[int, int] | str:
     """Return events and total, or why they cannot be had."""
 
@@ -137,12 +137,12 @@ def _events_and_total(
     for category, patients in cells.items():
         possible = {part: status(part) for part in category.split("+")}
         if patients and len(set(possible.values())) > 1:
-            if straddling == "drop":
+            if ambiguous == "drop":
                 parts = ", ".join(f"{part} as {means}" for part, means in possible.items())
                 return f"{category} {patients} cannot be divided: {parts}"
             # In order of the rate that a patient with this status leads to.
             order = ("no event", "excluded", "event")
-            pick = min if straddling == "low" else max
+            pick = min if ambiguous == "low" else max
             counted[pick(possible.values(), key=order.index)] += patients
         else:
             counted[status(category.split("+")[0])] += patients

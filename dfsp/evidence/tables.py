@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
+from scipy.special import betaincinv
 
+from dfsp.constants import ENDS
 from dfsp.errors import DfspError, listed, nearest, unknown
 from dfsp.evidence.cells import (
     count_fault,
@@ -29,6 +31,7 @@ from dfsp.evidence.cells import (
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
+from dfsp.text import Table, show_frames, table_of
 
 Missing = Literal["refuse", "drop"]
 """What is done with a row whose events or total is not known."""
@@ -88,6 +91,9 @@ class Counts:
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        show_frames(self)
+
     @classmethod
     def of(cls, counts: "Counts | pd.DataFrame") -> "Counts":
         """Return counts as they are, or a frame with columns study, events, total as counts.
@@ -107,6 +113,48 @@ class Counts:
             )
         return checked
 
+    def observed(self) -> Table:
+        """Return the stratified estimates: each study alone.
+
+        Returns
+        -------
+        Table
+            `study`, `events`, `total`, `rate`, `low`, `high`: observed rate and its exact interval
+            (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404), rate scale.
+
+        See Also
+        --------
+        pooled : All studies as one.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": ["A", "B"], "events": [0, 3], "total": [20, 4]})
+        >>> dfsp.Counts.of(table).observed()
+        study events total   rate    low   high
+            A      0    20 0.0000 0.0000 0.1684
+            B      3     4 0.7500 0.1941 0.9937
+        """
+        table = self.table[["study", "events", "total"]].reset_index(drop=True)
+        pairs = zip(table["events"].to_list(), table["total"].to_list(), strict=True)
+        low, high = zip(*(_clopper_pearson(*pair) for pair in pairs), strict=True)
+        rate = table["events"] / table["total"]
+        return table_of(table.assign(rate=rate, low=low, high=high))
+
+    def pooled(self) -> Table:
+        """Return the estimate that treats all patients as one study.
+
+        Returns
+        -------
+        Table
+            One row, `all patients`: `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson),
+            rate scale.
+        """
+        events, total = int(self.table["events"].sum()), int(self.table["total"].sum())
+        low, high = _clopper_pearson(events, total)
+        row = {"events": events, "total": total, "rate": events / total, "low": low, "high": high}
+        return table_of([row], index=["all patients"])
+
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
         studies = "1 study" if len(self.table) == 1 else f"{len(self.table)} studies"
@@ -123,6 +171,18 @@ class Counts:
         lines = [repr(self), table.to_string(index=False)]
         lines += [f"dropped: {row.study}: {row.reason}" for row in self.dropped.itertuples()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def partners(table: pd.DataFrame) -> list[list[str]]:
+    """Return for each study the others with some of its patients."""
+    shares = table.get(SHARES, pd.Series("", index=table.index))
+    return [[name for name in cell.split("; ") if name] for cell in shares]
+
+
+def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
+    low = betaincinv(events, total - events + 1, ENDS[0]) if events else 0.0
+    high = betaincinv(events + 1, total - events, ENDS[1]) if events < total else 1.0
+    return float(low), float(high)
 
 
 class _Asked(NamedTuple):
@@ -273,12 +333,12 @@ def check_table(
 
 
 @once
-def without(counts: Counts, studies: Iterable[str]) -> Counts:
+def without(counts: Counts | pd.DataFrame, studies: Iterable[str]) -> Counts:
     """Return the counts without some studies.
 
     Parameters
     ----------
-    counts : Counts
+    counts : Counts or pandas.DataFrame
     studies : iterable of str
 
     Raises
@@ -286,6 +346,7 @@ def without(counts: Counts, studies: Iterable[str]) -> Counts:
     DfspError
         A study that is not there, or none is left.
     """
+    counts = counts if isinstance(counts, Counts) else check_table(counts)
     table = counts.table
     gone = set(split_names(studies, table["study"]))
     if strange := sorted(gone.difference(table["study"])):

@@ -21,10 +21,9 @@ from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit
 from dfsp.model.effects import known_quantities
-from dfsp.predictions import draws
 from dfsp.runs import inside
 from dfsp.runs.publish import RECORD
-from dfsp.summaries import conclude
+from dfsp.text import Sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +86,7 @@ def record(
     tables: "Mapping[str, pd.DataFrame] | None" = None,
     seed: int | None = None,
     appraisal: "Evidence | Counts | None" = None,
-) -> str:
+) -> Sentences:
     """Keep what a notebook found, when it is run by `dfsp run`; elsewhere do nothing.
 
     Parameters
@@ -95,7 +94,7 @@ def record(
     fit : Fit, optional
         Its checks, headline numbers and data are recorded.
     headline : str, optional
-        The sentence to print at the end; by default `conclude(fit)`.
+        The sentence to print at the end; by default `fit.describe()`.
     checks : sequence of Check
         Verdicts beside those of the fit.
     data : mapping of str to str, optional
@@ -112,10 +111,10 @@ def record(
 
     Returns
     -------
-    str
+    Sentences
         The headline.
     """
-    headline = headline or (conclude(fit) if fit else "")
+    headline = Sentences(headline or (fit.describe() if fit else ""))
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return headline
@@ -124,7 +123,9 @@ def record(
         from dfsp.plots import save
 
         names += [path.name for path in save(axes, Path(folder) / name)]
-    frames = {"summary": fit.summary, "studies": fit.studies} if fit else {}
+    frames: dict[str, pd.DataFrame] = (
+        {"summary": fit.summary, "studies": fit.studies} if fit else {}
+    )
     frames |= tables or {}
     for name, frame in frames.items():
         if any(frame.index.names):
@@ -132,7 +133,7 @@ def record(
         frame.to_csv(Path(folder) / f"{name}.csv", index=False, lineterminator="\n")
     keeps = fit is not None and bool(os.environ.get(DRAWS_VARIABLE))
     if fit is not None and keeps:
-        tree = fit.sampled.draws if fit.sampled else draws(fit.exact)
+        tree = fit.sampled.draws if fit.sampled else fit.draws()
         tree.to_netcdf(Path(folder) / "draws.nc")
     numbers = fit.as_dict() if fit else {}
     findings = {

@@ -172,7 +172,7 @@ def lines(seed: int) -> tuple[np.ndarray, np.ndarray]:
     dose, total = rng.uniform(-1, 2, size=k), rng.integers(3, 60, size=k)
     events = rng.binomial(total, 1 / (1 + np.exp(-rng.normal(0.5 * dose, 0.7))))
     table = pd.DataFrame({"study": [f"S{i}" for i in range(k)], "events": events, "total": total})
-    fit = dfsp.regress(table.assign(dose=dose, setting=setting), ["dose", "setting"])
+    fit = dfsp.regression.regress(table.assign(dose=dose, setting=setting), ["dose", "setting"])
     coefficient = fit.coefficients[["mean", "q2.5", "q50", "q97.5"]].to_numpy(float).ravel()
     return fit.rates.to_numpy(dtype=float).ravel(), coefficient
 

@@ -85,6 +85,4 @@ def test_nutpie_compiled_beforehand(benchmark, counts):
 def test_nested_categories(benchmark):
     """Four questions, all rates: ten cohorts."""
     evidence = dfsp.load_evidence("review")
-    benchmark.pedantic(
-        lambda: dfsp.category_rates(dfsp.fit_categories(evidence)), rounds=20, warmup_rounds=3
-    )
+    benchmark.pedantic(lambda: dfsp.categories.fit(evidence).rates(), rounds=20, warmup_rounds=3)

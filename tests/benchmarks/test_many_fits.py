@@ -13,7 +13,7 @@ def counts():
 
 
 def test_all_1023_subsets(benchmark, counts):
-    table = benchmark.pedantic(dfsp.all_subsets, (counts,), rounds=5, warmup_rounds=1)
+    table = benchmark.pedantic(dfsp.sensitivity.all_subsets, (counts,), rounds=5, warmup_rounds=1)
     assert len(table) == 1023
 
 
@@ -32,28 +32,28 @@ def test_multiverse_of_5000_analyses(benchmark):
 
 def test_calibration_of_10000_data_sets(benchmark, counts):
     result = benchmark.pedantic(
-        dfsp.calibrate, (counts,), {"number": 10_000}, rounds=2, warmup_rounds=0
+        dfsp.calibration.calibrate, (counts,), {"number": 10_000}, rounds=2, warmup_rounds=0
     )
     assert len(result.positions) == 10_000
 
 
 def test_calibration_of_nuts_with_200_data_sets(benchmark, counts):
     result = benchmark.pedantic(
-        dfsp.calibrate, (counts,), {"number": 200, "engine": "nuts"}, rounds=1
+        dfsp.calibration.calibrate, (counts,), {"number": 200, "engine": "nuts"}, rounds=1
     )
     assert len(result.positions) == 200
 
 
 def test_coverage_grid(benchmark, counts):
-    table = benchmark.pedantic(dfsp.coverage, (counts,), rounds=1)
+    table = benchmark.pedantic(dfsp.calibration.coverage, (counts,), rounds=1)
     assert len(table) == 4 * 5 * 4 * 3  # rates, taus, methods, quantities
 
 
 def test_operating_characteristics_of_400_designs(benchmark, counts):
     posterior = dfsp.fit(counts).exact
-    prior = dfsp.fit_mixture(posterior).mixture.robustify(0.2)
+    prior = dfsp.planning.fit_mixture(posterior).mixture.robustify(0.2)
     sizes, rates = list(range(10, 210, 10)), np.linspace(0.05, 0.95, 20)
     benchmark.pedantic(
-        dfsp.operating_characteristics, (prior,),
+        dfsp.planning.operating_characteristics, (prior,),
         {"n": sizes, "rates": rates, "p0": 0.2}, rounds=5, warmup_rounds=1,
     )  # fmt: skip

@@ -2,22 +2,19 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from dfsp.analyses.planning import BetaMixture, least_events, operating_characteristics
-from dfsp.engine.posterior import Posterior
+from dfsp.analyses.planning import BetaMixture, critical_events, operating_characteristics
 from dfsp.fitting import Fit
-from dfsp.plots import BLUE, DARK, FONT, GREY
-from dfsp.predictions import events_in_new_study
+from dfsp.plots.style import BLUE, DARK, FONT, GREY
 
 
-def plot_plan(posterior: Posterior | Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
+def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     """Draw the responders expected among n patients, and the chance of success by true rate.
 
     Parameters
     ----------
-    posterior : Posterior or Fit
+    fit : Fit
         Today's evidence, from the exact engine.
     prior : BetaMixture
         Of the planned trial's analysis.
@@ -35,8 +32,10 @@ def plot_plan(posterior: Posterior | Fit, prior: BetaMixture, *, n: int, p0: flo
     DfspError
         A value outside its range.
     """
-    probability = events_in_new_study(posterior, n)
-    least = least_events(prior, n, p0)
+    import seaborn as sns  # takes a second
+
+    probability = fit.new_study(n).events
+    least = critical_events(prior, n, p0)
     rates = np.linspace(0.005, 0.995, 199)
     table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
     left: Axes

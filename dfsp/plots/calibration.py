@@ -1,15 +1,12 @@
-"""Pictures of calibration: positions of true values, and coverage at fixed truths."""
+"""Pictures of calibration: true values in their posteriors, and coverage at fixed truths."""
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
-from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
 from matplotlib.axes import Axes
 
-from dfsp.analyses.calibration import ENGINES, METHODS, Calibration
+from dfsp.analyses.calibration.simulation import ENGINES, METHODS, Calibration, Coverage
 from dfsp.constants import CI_PROB, SEED
-from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE
 from dfsp.seeds import generator
 
 LABELS = {
@@ -27,8 +24,8 @@ STYLES = dict(
 )  # fmt: skip
 
 
-def plot_positions(calibration: Calibration) -> Axes:
-    """Draw for each quantity how far the positions of true values are from uniform.
+def pit(calibration: Calibration) -> Axes:
+    """Draw for each quantity how far the PIT of true values is from uniform.
 
     The grey band, computed by ArviZ, holds all of a uniform sample's curve with probability
     `CI_PROB` (Saeilynoja, Buerkner & Vehtari 2022, doi:10.1007/s11222-022-10090-6).
@@ -42,8 +39,12 @@ def plot_positions(calibration: Calibration) -> Axes:
     matplotlib.axes.Axes
         The first panel.
     """
-    pit = calibration.pit
-    number = len(pit)
+    # Neither is needed by other pictures, and each takes a second.
+    import seaborn as sns
+    from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
+
+    values = calibration.pit
+    number = len(values)
     x = np.arange(1, POINTS) / POINTS
     rng = generator(SEED, "band")
     prob = simulate_confidence_bands(number, 1, x, CI_PROB, SIMULATIONS, rng)  # type: ignore[no-untyped-call]
@@ -53,15 +54,15 @@ def plot_positions(calibration: Calibration) -> Axes:
     low, high = (np.concatenate([[0], each - x, [0]]) for each in (low, high))
     with sns.axes_style("ticks"):
         figure, axes = plt.subplots(
-            1, pit.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
+            1, values.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
         )
-    for ax, name in zip(axes, map(str, pit), strict=True):
-        share = np.searchsorted(np.sort(pit[name].to_numpy()), ends, side="right") / number
+    for ax, name in zip(axes, map(str, values), strict=True):
+        share = np.searchsorted(np.sort(values[name].to_numpy()), ends, side="right") / number
         ax.fill_between(ends, low, high, color="#d9d9d9", lw=0)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.plot(ends, share - ends, color=DARK, lw=1.3)
         ax.set_title(LABELS[name], fontsize=FONT + 1)
-        ax.set_xlabel("position of the true value", fontsize=FONT)
+        ax.set_xlabel("PIT of the true value", fontsize=FONT)
         ax.tick_params(labelsize=FONT)
         sns.despine(ax=ax)
     axes[0].set_ylabel("observed minus uniform share", fontsize=FONT)
@@ -72,13 +73,13 @@ def plot_positions(calibration: Calibration) -> Axes:
     return first
 
 
-def plot_coverage(table: pd.DataFrame, quantity: str = "typical_rate") -> Axes:
+def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
     """Draw coverage and width of each method over tau, a column for each true typical rate.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        From `coverage`.
+    found : Coverage
+        From `dfsp.calibration.coverage`.
     quantity : {"typical_rate", "mean_rate", "new_study_rate"}
 
     Returns
@@ -86,6 +87,9 @@ def plot_coverage(table: pd.DataFrame, quantity: str = "typical_rate") -> Axes:
     matplotlib.axes.Axes
         The first panel.
     """
+    import seaborn as sns
+
+    table = found.table
     chosen = table[table["quantity"] == quantity]
     rates = chosen["typical_rate"].unique()
     with sns.axes_style("ticks"):

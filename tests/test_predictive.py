@@ -3,18 +3,12 @@ import pytest
 from scipy import stats
 
 import dfsp
-from dfsp import predictions
-from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import interval_of_events, prior_of, probability_of_events
 
 
-@pytest.fixture(scope="module")
-def posterior(review_fit):
-    return review_fit.exact
-
-
-def test_draws_agree_with_the_exact_posterior(review_fit, posterior):
+def test_draws_agree_with_the_exact_posterior(review_fit):
     """Means of 40,000 independent draws lie within four standard errors."""
-    tree = dfsp.draws(posterior, 40_000)["posterior"]
+    tree = review_fit.draws(40_000)["posterior"]
     for name in ("mu", "tau", "typical_rate", "new_study_rate"):
         exact = review_fit.summary.loc[name]
         values = tree[name].to_numpy().ravel()
@@ -23,51 +17,54 @@ def test_draws_agree_with_the_exact_posterior(review_fit, posterior):
             below = np.mean(values < exact[f"q{100 * q:g}"])
             assert abs(below - q) < 4 * np.sqrt(q * (1 - q) / 40_000), (name, q)
     rates = tree["rate"].to_numpy().reshape(40_000, -1)
-    error = np.abs(rates.mean(0) - posterior.studies[:, 0]) / (posterior.studies[:, 1] / 200)
+    studies = review_fit.exact.studies
+    error = np.abs(rates.mean(0) - studies[:, 0]) / (studies[:, 1] / 200)
     assert error.max() < 4.5
 
 
-def test_draws_are_repeatable_and_counted(posterior):
-    first, second = (dfsp.draws(posterior, 80, seed=3)["posterior"]["mu"] for _ in range(2))
+def test_draws_are_repeatable_and_counted(review_fit):
+    first, second = (review_fit.draws(80, seed=3)["posterior"]["mu"] for _ in range(2))
     assert first.shape == (4, 20)
     assert np.array_equal(first, second)
     with pytest.raises(dfsp.DfspError, match="multiple of 4"):
-        dfsp.draws(posterior, 7)
+        review_fit.draws(7)
 
 
 def test_draws_of_tau_known(ankylosing):
-    fixed = solve(ankylosing["events"], ankylosing["total"], dfsp.Model(tau=dfsp.Fixed(0.4)))
-    assert np.all(dfsp.draws(fixed, 40)["posterior"]["tau"] == 0.4)
+    fixed = dfsp.fit(ankylosing, dfsp.Model(tau=dfsp.Fixed(0.4)))
+    assert np.all(fixed.draws(40)["posterior"]["tau"] == 0.4)
 
 
-def test_events_in_a_new_study_are_a_distribution(posterior):
-    probability = dfsp.events_in_new_study(posterior, 20)
+def test_events_in_a_new_study_are_a_distribution(review_fit):
+    probability = review_fit.new_study(20).events
     assert probability.shape == (21,)
     assert probability.sum() == pytest.approx(1)
     assert probability @ np.arange(21) / 20 == pytest.approx(
-        posterior.new_study_rate.mean, abs=1e-4
+        review_fit.exact.new_study_rate.mean, abs=1e-4
     )
 
 
-def test_events_in_a_new_study_without_data_or_spread():
+def test_events_in_a_new_study_without_data_or_spread(ankylosing):
     """Fixed tau and a wide prior: theta is normal, and the sum a one-dimensional integral."""
-    prior = dfsp.prior_of(dfsp.Model(tau=dfsp.Fixed(1.0)))
+    model = dfsp.Model(tau=dfsp.Fixed(1.0))
     theta = np.linspace(-20, 20, 40_001)
     weight = stats.norm.pdf(theta, 0, np.hypot(2, 1)) * (theta[1] - theta[0])
     expected = stats.binom.pmf(np.arange(8)[:, None], 7, 1 / (1 + np.exp(-theta))) @ weight
-    assert dfsp.events_in_new_study(prior, 7) == pytest.approx(expected, abs=1e-5)
+    for prior in (prior_of(model), dfsp.fit(ankylosing, model).prior()):
+        found = probability_of_events(prior.new_study_rate, 7)
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, True])
-def test_a_number_of_patients_that_cannot_be_used(posterior, n):
+def test_a_number_of_patients_that_cannot_be_used(review_fit, n):
     with pytest.raises(dfsp.DfspError, match="whole number of patients"):
-        dfsp.events_in_new_study(posterior, n)
+        review_fit.new_study(n)
 
 
-def test_predictive_check_by_simulation(review_fit, posterior, rng):
+def test_predictive_check_by_simulation(review_fit, rng):
     """mid-p of each study beside 40,000 replicates (four standard errors are 0.01) with a new effect each."""
-    table = dfsp.predictive_check(review_fit)
-    rate = dfsp.draws(posterior, 40_000)["posterior"]["new_study_rate"].to_numpy().ravel()
+    table = review_fit.predictive_check()
+    rate = review_fit.draws(40_000)["posterior"]["new_study_rate"].to_numpy().ravel()
     for row in table.itertuples():
         replicates = rng.binomial(row.total, rate)
         mid_p = np.mean(replicates > row.events) + np.mean(replicates == row.events) / 2
@@ -75,30 +72,30 @@ def test_predictive_check_by_simulation(review_fit, posterior, rng):
         assert 0 <= row.low <= row.high <= row.total
 
 
-def test_two_new_studies_differ_by_simulation(posterior, rng):
-    tree = dfsp.draws(posterior, 40_000)["posterior"]
+def test_two_new_studies_differ_by_simulation(review_fit, rng):
+    tree = review_fit.draws(40_000)["posterior"]
     mu, tau = (tree[name].to_numpy().ravel() for name in ("mu", "tau"))
     first, second = (1 / (1 + np.exp(-rng.normal(mu, tau))) for _ in range(2))
     expected = np.mean(np.abs(first - second) > 0.2)
-    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.01)
-    assert dfsp.rates_differ(posterior, 0.01) > 0.9
+    assert review_fit.heterogeneity(0.2).probability == pytest.approx(expected, abs=0.01)
+    assert review_fit.heterogeneity(0.01).probability > 0.9
     for by in (0, 1, -0.2):
         with pytest.raises(dfsp.DfspError, match="difference of rates"):
-            dfsp.rates_differ(posterior, by)
+            review_fit.heterogeneity(by)
 
 
 def test_two_new_studies_with_heavy_tails_each_have_their_own(review, rng):
-    posterior = dfsp.fit(review, dfsp.Model(effects=dfsp.StudentT(df=4))).exact
-    nodes, number = posterior.nodes, 200_000
+    fit = dfsp.fit(review, dfsp.Model(effects=dfsp.StudentT(df=4)))
+    nodes, number = fit.exact.nodes, 200_000
     at = rng.choice(len(nodes.weight), number, p=nodes.weight / nodes.weight.sum())
     effects = rng.standard_t(4, (2, number)) * nodes.tau[at] + nodes.mu[at]
     first, second = 1 / (1 + np.exp(-effects))
     expected = np.mean(np.abs(first - second) > 0.2)
-    assert dfsp.rates_differ(posterior, 0.2) == pytest.approx(expected, abs=0.005)
+    assert fit.heterogeneity(0.2).probability == pytest.approx(expected, abs=0.005)
 
 
 def test_patient_weighted_rate(review_fit):
-    weighted = dfsp.patient_weighted_rate(review_fit)
+    weighted = review_fit.patient_weighted_rate()
     total = review_fit.studies["total"]
     assert weighted["mean"] == pytest.approx(total @ review_fit.studies["mean"] / total.sum())
     # What adding up estimates: 92 of 152, drawn a little towards the others
@@ -106,6 +103,18 @@ def test_patient_weighted_rate(review_fit):
     assert weighted["q2.5"] < weighted["mean"] < weighted["q97.5"]
 
 
-def test_interval_of_events_holds_its_probability(posterior):
-    low, high = predictions.interval_of_events(posterior, 20)
-    assert dfsp.events_in_new_study(posterior, 20)[low : high + 1].sum() >= 0.95
+def test_interval_of_events_holds_its_probability(review_fit):
+    new = review_fit.new_study(20)
+    assert (new.low, new.high) == interval_of_events(new.events)
+    assert new.events[new.low : new.high + 1].sum() >= 0.95
+    assert new.events[: new.low].sum() <= 0.025 <= new.events[: new.low + 1].sum()
+
+
+def test_a_distribution_function_and_its_tail_take_the_same_rates(review_fit):
+    rate = review_fit.exact.new_study_rate
+    at = [0.2, 0.5, 0.9]
+    assert rate.cdf_at(at) == pytest.approx([1 - rate.prob_above(each) for each in at], abs=1e-12)
+    assert rate.cdf_at([0, 1]).tolist() == [0, 1]
+    assert rate.cdf_at(rate.quantile([0.1, 0.7])) == pytest.approx([0.1, 0.7], abs=1e-6)
+    tau = review_fit.exact.tau
+    assert tau.cdf_at(tau.quantile([0.5]))[0] == pytest.approx(0.5, abs=1e-6)

@@ -15,35 +15,37 @@ from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
+from dfsp.text import Result, Sentences, Table, interval, percent, table_of
 
 Array = npt.NDArray[np.float64]
 
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
 
 
-@dataclass(frozen=True, eq=False)
-class Average:
+@dataclass(frozen=True, eq=False, repr=False)
+class Average(Result):
     """Models weighed by how well they predicted the counts.
 
     Attributes
     ----------
-    models : pandas.DataFrame
+    models : Table
         Indexed by `model`: `log_marginal_likelihood`, `prior` and `probability` (posterior).
-    summary : pandas.DataFrame
+    summary : Table
         Indexed by `quantity`, columns `STATISTICS`: rates averaged over the models. A rate that a
         model does not have is averaged over none, and left out.
     """
 
-    models: pd.DataFrame
-    summary: pd.DataFrame
+    models: Table
+    summary: Table
 
-    def __repr__(self) -> str:
-        probability = self.models["probability"]
-        mean = self.summary.loc["mean_rate"]
-        return (
-            f"Average({len(self.models)} models, {probability.idxmax()} the most probable "
-            f"({probability.max():.2f}): mean rate {mean['mean']:.3f} "
-            f"[{mean['q2.5']:.3f}, {mean['q97.5']:.3f}])"
+    def describe(self) -> Sentences:
+        """Say which model the counts favour, and what all of them together say of the mean rate."""
+        models = self.models.sort_values("probability", ascending=False)
+        shares = ", ".join(f"{name} {p:.2f}" for name, p in models["probability"].items())
+        mean = self.summary.T["mean_rate"]
+        return Sentences(
+            f"Posterior probabilities: {shares}. Averaged over them the mean rate is "
+            f"{percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])})."
         )
 
 
@@ -92,12 +94,13 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
     log_ml = np.array([each.exact.log_marginal_likelihood for each in fits.values()])
     probability = weight * np.exp(log_ml - log_ml.max())
     probability /= probability.sum()
-    models = pd.DataFrame(
+    models = table_of(
         {
             "log_marginal_likelihood": log_ml,
             "prior": weight / weight.sum(),
             "probability": probability,
         },
+        digits=3,
         index=pd.Index(fits, name="model"),
     )
     rows = {}
@@ -106,17 +109,17 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
         if all(np.isfinite(part.mean) for part in parts):
             rows[quantity] = _mixture(parts, probability).summary()
     summary = pd.DataFrame(rows, index=list(STATISTICS)).T.rename_axis("quantity")
-    return Average(models, summary)
+    return Average(models, table_of(summary))
 
 
 def fit_with_effects(
-    counts: Counts, model: Model, effects: Mapping[str, Effects] = EFFECTS
+    counts: Counts | pd.DataFrame, model: Model, effects: Mapping[str, Effects] = EFFECTS
 ) -> dict[str, Fit]:
     """Fit the same counts with each family of effects, under the priors of one model.
 
     Parameters
     ----------
-    counts : Counts
+    counts : Counts or pandas.DataFrame
     model : Model
         Its priors of mu and tau; beta-binomial effects have none, and keep their own.
     effects : mapping of str to Effects
@@ -128,24 +131,13 @@ def fit_with_effects(
     return {name: fit(counts, model.with_effects(each)) for name, each in effects.items()}
 
 
-def describe_average(result: Average) -> str:
-    """Say which model the counts favour, and what all of them together say of the mean rate."""
-    models = result.models.sort_values("probability", ascending=False)
-    shares = ", ".join(f"{name} {p:.2f}" for name, p in models["probability"].items())
-    mean = 100 * result.summary.loc["mean_rate"]
-    return (
-        f"Posterior probabilities: {shares}. Averaged over them the mean rate is "
-        f"{mean['mean']:.1f} % (95% interval {mean['q2.5']:.1f} to {mean['q97.5']:.1f} %)."
-    )
-
-
 def _counts(fit: Fit) -> list[tuple[int, int]]:
     return sorted(zip(fit.studies["events"].to_list(), fit.studies["total"].to_list(), strict=True))
 
 
 def _mixture(parts: Sequence[Distribution], weight: Array) -> Distribution:
     x = np.unique(np.concatenate([part.x for part in parts]))
-    cdf = np.stack([part.cdf_at(x) for part in parts])
+    cdf = np.stack([part.cdf_of_points(x) for part in parts])
     mean = float(weight @ [part.mean for part in parts])
     square = float(weight @ [part.sd**2 + part.mean**2 for part in parts])
     whole = np.maximum.accumulate(weight @ cdf)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfsp.analyses.calibration import ENGINES, Engine, calibrate, coverage
+from dfsp.analyses.calibration.simulation import ENGINES, Engine, calibrate, coverage
 from dfsp.constants import SEED
 from dfsp.engine import VERSION
 from dfsp.errors import DfspError
@@ -21,6 +21,7 @@ from dfsp.model.effects import effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.project import data_folder
+from dfsp.text import Sentences
 
 EVIDENCE = "reconciled"
 NUMBERS: dict[Engine, int] = {"table": 10_000, "fit": 1_000, "nuts": 200}
@@ -92,7 +93,7 @@ def remake(path: Path | None = None) -> dict[str, Any]:
         "fitted": str(Model(tau=WRONG)),
         "checks": [check.as_dict() for check in control.checks],
     }
-    results["coverage"] = coverage(counts, model).round(6).to_dict("records")
+    results["coverage"] = coverage(counts, model).table.round(6).to_dict("records")
     content: dict[str, Any] = {
         "made": datetime.now(UTC).date().isoformat(),
         "engine_version": VERSION,
@@ -120,7 +121,7 @@ def stored_checks(path: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["engine", "data_sets", "quantity", "p", "passed"])
 
 
-def describe_store(path: Path | None = None) -> str:
+def kept(path: Path | None = None) -> Sentences:
     """Say what is kept, from when, and whether the engine is still the same."""
     content = stored(path)
     same = "has not changed" if content["engine_version"] == VERSION else "HAS CHANGED"
@@ -135,7 +136,7 @@ def describe_store(path: Path | None = None) -> str:
             verdict = f"failed for {len(bad)} of {len(part['checks'])}" if bad else "passed for all"
             name = WORDS.get(engine, f"{engine} effects, all on one grid")
             lines.append(f"{name}: {part['number']:,} data sets, uniform positions {verdict}")
-    return "\n".join(lines)
+    return Sentences("\n".join(lines))
 
 
 def _store() -> Path:

@@ -87,9 +87,8 @@ def design_of(
             faults.append(f"{name}: {only} is left; a covariate needs two different values")
         elif number:
             centre = _centre(column.to_numpy(float), table["total"].to_numpy(float))
-            key = f"{name} {'-' if centre > 0 else '+'} {abs(centre):.15g}" if centre else name
-            columns[key] = Column(name, centre=centre)
-            values[key] = column.to_numpy(float) - centre
+            columns[name] = Column(name, centre=centre)
+            values[name] = column.to_numpy(float) - centre
         else:
             reference = table.groupby(name)["total"].sum().idxmax()
             for level in (each for each in levels if each != reference):
@@ -145,7 +144,7 @@ def _name_of(row: Array, columns: Mapping[str, Column], digits: int) -> str:
     return "; ".join(parts.values())
 
 
-def log2_of(counts: Counts, column: str, reference: float) -> tuple[Counts, str]:
+def log2_of(counts: Counts | pd.DataFrame, column: str, reference: float) -> tuple[Counts, str]:
     """Add log2(column / reference) as a covariate.
 
     Returns
@@ -157,7 +156,16 @@ def log2_of(counts: Counts, column: str, reference: float) -> tuple[Counts, str]
     ------
     DfspError
         The column is not there or not of positive numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = {"study": ["A", "B"], "events": [3, 8], "total": [10, 20], "dose_mg": [400, 800]}
+    >>> counts, name = log2_of(pd.DataFrame(table), "dose_mg", 400)
+    >>> name, counts.table[name].to_list()
+    ('log2(dose_mg/400)', [0.0, 1.0])
     """
+    counts = Counts.of(counts)
     values = _column(counts, column)
     if not pd.api.types.is_numeric_dtype(values) or not (values.dropna() > 0).all():
         raise DfspError(f"{column!r} holds something other than positive numbers")
@@ -165,7 +173,7 @@ def log2_of(counts: Counts, column: str, reference: float) -> tuple[Counts, str]
     return _with(counts, name, np.log2(values.to_numpy(float) / reference))
 
 
-def share_of(counts: Counts, part: str, whole: str) -> tuple[Counts, str]:
+def share_of(counts: Counts | pd.DataFrame, part: str, whole: str) -> tuple[Counts, str]:
     """Add part / whole, such as metastatic / enrolled patients, as a covariate.
 
     Returns
@@ -178,10 +186,11 @@ def share_of(counts: Counts, part: str, whole: str) -> tuple[Counts, str]:
     DfspError
         A column is not there or not of numbers.
     """
+    counts = Counts.of(counts)
     return _with(counts, f"{part}/{whole}", _numbers(counts, part) / _numbers(counts, whole))
 
 
-def as_groups(counts: Counts, column: str, unit: str = "") -> Counts:
+def as_groups(counts: Counts | pd.DataFrame, column: str, unit: str = "") -> Counts:
     """Turn a numeric covariate into text, so that each of its values becomes a group.
 
     Raises
@@ -189,6 +198,7 @@ def as_groups(counts: Counts, column: str, unit: str = "") -> Counts:
     DfspError
         The column is not there.
     """
+    counts = Counts.of(counts)
     text = [f"{value:g}{unit}" if pd.notna(value) else None for value in _column(counts, column)]
     groups = pd.Series(text, index=counts.table.index, dtype="str")
     return _with(counts, column, groups)[0]

@@ -4,6 +4,7 @@ All subsets share one grid and the likelihood of each study on it. The plot of r
 heterogeneity is called GOSH (Olkin 2012, doi:10.1002/jrsm.1053).
 """
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -13,12 +14,13 @@ import pandas as pd
 from dfsp.constants import MEDIAN_AND_ENDS, SEED
 from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import solve
+from dfsp.engine.predictive import mid_p, probability_of_events
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts
+from dfsp.evidence.tables import Counts, partners
 from dfsp.fitting import Fit
 from dfsp.model.model import Model
-from dfsp.predictions import events_in_new_study
 from dfsp.seeds import generator
+from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -27,12 +29,38 @@ SAMPLED = 2**16
 COLUMNS = ["typical_rate", "low", "high", "tau"]
 
 
-def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Subsets(Result):
+    """The answer of every subset of the studies.
+
+    Attributes
+    ----------
+    table : Table
+        One row a subset, none twice: one boolean column a study, `studies` (how many),
+        `typical_rate`, `low`, `high` (median and 95 % interval, rate scale), `tau` (median, logit
+        scale). A sample begins with all studies.
+    """
+
+    table: Table
+
+    def describe(self) -> Sentences:
+        """Say how far the answer moves from subset to subset."""
+        rate, tau = 100 * self.table["typical_rate"], self.table["tau"]
+        return Sentences(
+            f"{len(self.table):,} subsets of the studies: the typical rate lies between "
+            f"{rate.min():.1f} and {rate.max():.1f} % (half of them above {rate.median():.1f} %), "
+            f"tau between {tau.min():.2f} and {tau.max():.2f} on the logit scale."
+        )
+
+
+def all_subsets(
+    counts: Counts | pd.DataFrame, model: Model | None = None, *, seed: int = SEED
+) -> Subsets:
     """Fit every non-empty subset of the studies; of more than 16 studies a sample of them.
 
     Parameters
     ----------
-    counts : Counts
+    counts : Counts or pandas.DataFrame
     model : Model, optional
         With mu and tau.
     seed : int
@@ -40,19 +68,23 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
 
     Returns
     -------
-    pandas.DataFrame
-        One row a subset, none twice: one boolean column a study, `studies` (how many),
-        `typical_rate`, `low`, `high` (median and 95 % interval, rate scale), `tau` (median, logit
-        scale). A sample begins with all studies.
+    Subsets
 
     Raises
     ------
     DfspError
         Beta-binomial effects, or a study with the name of one of these columns.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> len(all_subsets(table).table)
+    7
     """
     model = model or Model()
     model.require_mu("subsets are drawn over")
-    table = counts.table
+    table = Counts.of(counts).table
     k = len(table)
     if taken := [study for study in table["study"] if study in ("studies", *COLUMNS)]:
         raise DfspError(
@@ -80,35 +112,35 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     frame = pd.DataFrame(member.astype(bool), columns=table["study"].to_list())
     frame["studies"] = member.sum(-1)
     frame[COLUMNS] = columns
-    return frame
+    return Subsets(table_of(frame))
 
 
-def leave_two_out(counts: Counts, model: Model | None = None) -> pd.DataFrame:
+def leave_two_out(counts: Counts | pd.DataFrame, model: Model | None = None) -> Table:
     """Fit without each pair of studies, and without the cohorts that share their patients.
 
     Parameters
     ----------
-    counts : Counts
+    counts : Counts or pandas.DataFrame
     model : Model, optional
         With mu and tau.
 
     Returns
     -------
-    pandas.DataFrame
-        Indexed by the pair: `with_it` (studies that leave too), `typical_rate`, `low`, `high`,
-        `tau`. Pairs that leave no study are not there.
+    Table
+        Indexed by the pair, by ascending rate: `with_it` (studies that leave too),
+        `typical_rate`, `low`, `high`, `tau`. Pairs that leave no study are not there.
 
     Raises
     ------
     DfspError
         Fewer than three studies, or none is left whatever pair leaves.
     """
-    if len(counts.table) < 3:
+    table = Counts.of(counts).table
+    if len(table) < 3:
         raise DfspError("leaving two studies out needs three or more")
     model = model or Model()
     model.require_mu("leaving two studies out shows")
-    table = counts.table
-    shares = dict(zip(table["study"], _partners(table), strict=True))
+    shares = dict(zip(table["study"], partners(table), strict=True))
     rows = {}
     for pair in combinations(table["study"], 2):
         also = [each for study in pair for each in shares[study] if each not in pair]
@@ -121,18 +153,46 @@ def leave_two_out(counts: Counts, model: Model | None = None) -> pd.DataFrame:
         rows[" and ".join(pair)] = ["; ".join(dict.fromkeys(also)) or "-", *rates, tau]
     if not rows:
         raise DfspError("leaving two studies out: all others share their patients")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["with_it", *COLUMNS]).rename_axis(
-        "left out"
-    )
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["with_it", *COLUMNS])
+    return table_of(frame.rename_axis("left out").sort_values("typical_rate", kind="stable"))
 
 
-def _partners(table: pd.DataFrame) -> list[list[str]]:
-    """Return for each study the others with some of its patients."""
-    shares = table.get("shares_patients_with", pd.Series("", index=table.index))
-    return [[name for name in cell.split("; ") if name] for cell in shares]
+@dataclass(frozen=True, eq=False, repr=False)
+class Influence(Result):
+    """What each study does to the answer.
+
+    Attributes
+    ----------
+    table : Table
+        Indexed by study: shift of the typical rate and of tau (medians) when it is added to the
+        others, the width of the new-study interval without and with it, and `mid_p`, the
+        probability that a new study of its size has more events, given the others.
+    rate : pandas.Series
+        `STATISTICS` of the typical rate of all studies.
+    """
+
+    table: Table
+    rate: "pd.Series[float]"
+
+    @property
+    def most(self) -> str:
+        """The study that moves the typical rate most."""
+        return str(self.table["rate_shift"].abs().idxmax())
+
+    def describe(self) -> Sentences:
+        """Say whether one study carries the result."""
+        study, shift = self.most, float(self.table["rate_shift"].loc[self.most])
+        others = float(self.rate["q50"]) - shift
+        inside = bool(self.rate["q2.5"] < others < self.rate["q97.5"])
+        return Sentences(
+            f"Of the studies one at a time (with those that share its patients) {study} moves the "
+            f"typical rate most, by {100 * shift:+.1f} percentage points; without it the rate "
+            f"is {100 * others:.1f} %, {'inside' if inside else 'outside'} the 95 % interval of "
+            f"all studies: {'no study' if inside else study} carries the result alone."
+        )
 
 
-def influence(fit: Fit) -> pd.DataFrame:
+def influence(fit: Fit) -> Influence:
     """Say what each study does to the answer, and whether the others lead one to expect it.
 
     Cohorts that share the study's patients leave with it.
@@ -144,15 +204,23 @@ def influence(fit: Fit) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        Indexed by study: shift of the typical rate and of tau (medians) when it is added to the
-        others, the width of the new-study interval without and with it, and `mid_p`, the
-        probability that a new study of its size has more events, given the others.
+    Influence
 
     Raises
     ------
     DfspError
         Fewer than two studies.
+
+    See Also
+    --------
+    leave_two_out : Without each pair of studies.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> influence(dfsp.fit(table)).most
+    'B'
     """
     table = fit.counts.table
     if len(table) < 2:
@@ -160,13 +228,13 @@ def influence(fit: Fit) -> pd.DataFrame:
     fit.model.require_mu("the influence of a study is on")
     whole = fit.exact
     rows = {}
-    for study, partners, events, total in zip(
-        table["study"], _partners(table), table["events"].to_list(), table["total"].to_list(),
+    for study, shared, events, total in zip(
+        table["study"], partners(table), table["events"].to_list(), table["total"].to_list(),
         strict=True,
     ):  # fmt: skip
-        rest = table[~table["study"].isin([study, *partners])]
+        rest = table[~table["study"].isin([study, *shared])]
         others = solve(rest["events"], rest["total"], fit.model)
-        probability = events_in_new_study(others, total)
+        probability = probability_of_events(others.new_study_rate, total)
         widths = [
             float(np.diff(p.new_study_rate.quantile([0.025, 0.975]))[0]) for p in (others, whole)
         ]
@@ -174,30 +242,8 @@ def influence(fit: Fit) -> pd.DataFrame:
             float(whole.typical_rate.quantile(0.5)[0] - others.typical_rate.quantile(0.5)[0]),
             float(whole.tau.quantile(0.5)[0] - others.tau.quantile(0.5)[0]),
             *widths,
-            float(probability[events + 1 :].sum() + probability[events] / 2),
+            mid_p(probability, events),
         ]
     columns = ["rate_shift", "tau_shift", "new_width_without", "new_width_with", "mid_p"]
-    return pd.DataFrame(rows, index=columns).T.rename_axis("study")
-
-
-def describe_influence(table: pd.DataFrame, fit: Fit) -> str:
-    """Say whether one study carries the result.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `influence`.
-    fit : Fit
-        The same.
-    """
-    shift = table["rate_shift"]
-    study = str(shift.abs().idxmax())
-    _, low, high = fit.exact.typical_rate.quantile(MEDIAN_AND_ENDS)
-    others = float(fit.exact.typical_rate.quantile(0.5)[0]) - shift[study]
-    inside = low < others < high
-    return (
-        f"Of the studies one at a time (with those that share its patients) {study} moves the "
-        f"typical rate most, by {100 * shift[study]:+.1f} percentage points; without it the rate "
-        f"is {100 * others:.1f} %, {'inside' if inside else 'outside'} the 95 % interval of all "
-        f"studies: {'no study' if inside else study} carries the result alone."
-    )
+    table = table_of(pd.DataFrame(rows, index=columns).T.rename_axis("study"), digits=3)
+    return Influence(table, fit.summary.T["typical_rate"])

@@ -2,15 +2,15 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
-from dfsp.analyses.multiverse import RATES, TITLES, Multiverse, central
+from dfsp.analyses.multiverse import RATES, TITLES, Multiverse
+from dfsp.analyses.sensitivity import MissingOutcomes, Subsets
 from dfsp.errors import DfspError
-from dfsp.plots import BLUE, DARK, FONT, GREY, ORANGE, _axes, _shorten
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, shortened
 
 
-def plot_specifications(result: Multiverse) -> Axes:
+def specifications(result: Multiverse) -> Axes:
     """Draw the rate of every analysis, in order, and its choices beneath.
 
     The typical rate; where no analysis has one, the mean rate.
@@ -20,7 +20,7 @@ def plot_specifications(result: Multiverse) -> Axes:
     matplotlib.axes.Axes
         The upper panel.
     """
-    quantity = central(result)
+    quantity = result.central
     table = result.table.dropna(subset=quantity).sort_values(quantity, kind="stable")
     rows: list[tuple[str, str, str]] = []
     for choice in result.choices:
@@ -45,7 +45,7 @@ def plot_specifications(result: Multiverse) -> Axes:
             lower.plot(here, np.full(len(here), y), "|", color=DARK, ms=3.5, mew=0.5)
         elif y:
             lower.axhline(y - 0.5, color=GREY, lw=0.6)
-    lower.set_yticks(range(len(rows)), [_shorten(text, 60) for text, *_ in rows], fontsize=6.5)
+    lower.set_yticks(range(len(rows)), [shortened(text, 60) for text, *_ in rows], fontsize=6.5)
     for label, (*_, level) in zip(lower.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if level else "bold")
     lower.tick_params(axis="y", length=0)
@@ -58,13 +58,13 @@ def plot_specifications(result: Multiverse) -> Axes:
     return first
 
 
-def plot_subsets(subsets: pd.DataFrame, study: str) -> Axes:
+def subsets(found: Subsets, study: str) -> Axes:
     """Draw the typical rate of every subset over its tau, by whether a study is in it.
 
     Parameters
     ----------
-    subsets : pandas.DataFrame
-        From `all_subsets`.
+    found : Subsets
+        From `dfsp.sensitivity.all_subsets`.
     study : str
 
     Raises
@@ -72,20 +72,21 @@ def plot_subsets(subsets: pd.DataFrame, study: str) -> Axes:
     DfspError
         The study is not there.
     """
-    if study not in subsets:
+    table = found.table
+    if study not in table:
         raise DfspError(f"{study!r} is none of the studies of these subsets")
-    ax = _axes(7.0, 4.4)
+    ax = axes(7.0, 4.4)
     ax.spines["left"].set_visible(True)
     for inside, marker, colour, label in (
         (False, "o", GREY, f"without {study}"), (True, "x", BLUE, f"with {study}"),
     ):  # fmt: skip
-        own = subsets[subsets[study] == inside]
+        own = table[table[study] == inside]
         ax.plot(
             own["tau"], 100 * own["typical_rate"], marker, color=colour, ms=3.2, mew=0.8, ls="",
             mfc="none", label=label, alpha=0.8,
         )  # fmt: skip
-    k = subsets.select_dtypes("bool").shape[1]
-    whole = subsets[subsets["studies"] == k]
+    k = table.select_dtypes("bool").shape[1]
+    whole = table[table["studies"] == k]
     ax.plot(
         whole["tau"], 100 * whole["typical_rate"], "s", color=ORANGE, mec=DARK, ms=8, ls="",
         label="all studies",
@@ -96,15 +97,16 @@ def plot_subsets(subsets: pd.DataFrame, study: str) -> Axes:
     return ax
 
 
-def plot_missing(sweep: pd.DataFrame) -> Axes:
+def missing(found: MissingOutcomes) -> Axes:
     """Draw the typical rate over the probability of an event among patients not evaluable.
 
     Parameters
     ----------
-    sweep : pandas.DataFrame
-        From `missing_outcomes`.
+    found : MissingOutcomes
+        From `dfsp.sensitivity.missing_outcomes`.
     """
-    ax = _axes(6.0, 3.4)
+    sweep, label = found.table, found.label
+    ax = axes(6.0, 3.4)
     ax.spines["left"].set_visible(True)
     x = 100 * sweep.index.to_numpy(float)
     ax.fill_between(x, 100 * sweep["low"], 100 * sweep["high"], color="#d9d9d9")
@@ -116,7 +118,6 @@ def plot_missing(sweep: pd.DataFrame) -> Axes:
             label="typical rate if all that may be not evaluable are",
         )  # fmt: skip
     ax.set(xlim=(0, 100), ylim=(0, 100))
-    label = sweep.attrs["label"]
     ax.set_xlabel(f"probability of {label} among patients not evaluable (%)", fontsize=FONT)
     ax.set_ylabel(f"{label}, rate (%)", fontsize=FONT)
     ax.legend(loc="lower left", frameon=False, fontsize=FONT)

@@ -22,8 +22,8 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.special import betaincinv, chdtrc, logit, ndtr, ndtri
 
-from dfsp.checks import Check
-from dfsp.constants import ENDS, SEED
+from dfsp.checks import Check, failed
+from dfsp.constants import CI_PROB, ENDS, SEED
 from dfsp.engine.distributions import Distribution
 from dfsp.engine.many import BLOCK, SharedGrid, distinct_counts
 from dfsp.errors import DfspError
@@ -33,6 +33,7 @@ from dfsp.model.effects import Effects, NormalEffects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator, integer
+from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
 Intervals = dict[str, Array]
@@ -101,8 +102,8 @@ class DataSets:
         return SharedGrid(events, total, [self.model], float(self.total.sum())), times
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Result):
     """Where true values lie in their posteriors, and what that says.
 
     Attributes
@@ -119,14 +120,12 @@ class Calibration:
     checks: tuple[Check, ...]
     engine: Engine
 
-    def __repr__(self) -> str:
-        failures = [
-            check.name.removeprefix("calibration: ")
-            for check in self.checks
-            if check.passed is False
-        ]
-        verdict = f"NOT calibrated: {', '.join(failures)}" if failures else "calibrated"
-        return f"{len(self.pit):,} simulated data sets, {ENGINES[self.engine]}: {verdict}"
+    def describe(self) -> Sentences:
+        """Say whether the posteriors are calibrated, and of which quantities not."""
+        bad = [check.name.removeprefix("calibration: ") for check in failed(self.checks)]
+        verdict = f"NOT calibrated: {', '.join(bad)}" if bad else "calibrated"
+        number = f"{len(self.pit):,} simulated data sets"
+        return Sentences(f"{number}, {ENGINES[self.engine]}: {verdict}")
 
 
 def calibrate(
@@ -203,17 +202,6 @@ def judged(model: Model) -> tuple[str, ...]:
     return tuple(
         name for name in (*open_ones, "mean_rate", "new_study_rate") if name in model.quantities
     )
-
-
-def narrower(model: Model) -> Model:
-    """Return the model with priors of half the spread between studies: a control that must fail.
-
-    Raises
-    ------
-    DfspError
-        tau is fixed.
-    """
-    return model.narrowed()
 
 
 def simulate(
@@ -330,6 +318,49 @@ def _uniform(pit: "pd.Series[float]", name: str) -> Check:
     )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Coverage(Result):
+    """How often the intervals of several methods hold a fixed truth.
+
+    Attributes
+    ----------
+    table : Table
+        `typical_rate`, `tau` (the truth), `method`, `quantity` (`typical_rate`, `mean_rate`,
+        `new_study_rate`), `coverage` (share of data sets; for a new study the probability that
+        its true rate is inside, averaged), `width` (mean over the data sets with an interval, rate
+        scale; NaN if there is none), `without` (data sets in which the method gives no interval;
+        they count as not covered).
+
+        Methods: `hierarchical`; `complete pooling` with the Clopper-Pearson interval, used for
+        all three; `normal approximation` of the logits with 0.5 added, DerSimonian & Laird
+        (1986, doi:10.1016/0197-2456(86)90046-2); `maximum likelihood` of the binomial-normal
+        model with an interval from the curvature of its profile. The last two have no mean rate
+        of their own: their typical rate is used.
+    """
+
+    table: Table
+
+    def means(self) -> Table:
+        """Return coverage and width averaged over the truths, and how often there was no interval.
+
+        Indexed by `quantity` and `method`.
+        """
+        groups = self.table.groupby(["quantity", "method"])
+        found = groups[["coverage", "width"]].mean().assign(without=groups["without"].sum())
+        return table_of(found, digits=2)
+
+    def describe(self) -> Sentences:
+        """Say what adding patients up would have cost."""
+        held = self.table.groupby(["method", "quantity"])["coverage"].mean()
+        return Sentences(
+            f"Averaged over the fixed truths, {CI_PROB:.0%} intervals "
+            f"hold the typical rate in {held['hierarchical', 'typical_rate']:.0%} of data sets and "
+            f"a new study's rate with probability {held['hierarchical', 'new_study_rate']:.0%} "
+            f"(hierarchical), against {held['complete pooling', 'typical_rate']:.0%} and "
+            f"{held['complete pooling', 'new_study_rate']:.0%} when patients are added up."
+        )
+
+
 def coverage(
     counts: Counts | pd.DataFrame,
     model: Model | None = None,
@@ -338,7 +369,7 @@ def coverage(
     taus: Sequence[float] = TAUS,
     number: int = 400,
     seed: int = SEED,
-) -> pd.DataFrame:
+) -> Coverage:
     """Simulate data sets at fixed truths and see which intervals hold them.
 
     Parameters
@@ -357,18 +388,7 @@ def coverage(
 
     Returns
     -------
-    pandas.DataFrame
-        `typical_rate`, `tau` (the truth), `method`, `quantity` (`typical_rate`, `mean_rate`,
-        `new_study_rate`), `coverage` (share of data sets; for a new study the probability that
-        its true rate is inside, averaged), `width` (mean over the data sets with an interval, rate
-        scale; NaN if there is none), `without` (data sets in which the method gives no interval;
-        they count as not covered).
-
-        Methods: `hierarchical`; `complete pooling` with the Clopper-Pearson interval, used for
-        all three; `normal approximation` of the logits with 0.5 added, DerSimonian & Laird
-        (1986, doi:10.1016/0197-2456(86)90046-2); `maximum likelihood` of the binomial-normal
-        model with an interval from the curvature of its profile. The last two have no mean rate
-        of their own: their typical rate is used.
+    Coverage
 
     Raises
     ------
@@ -403,40 +423,24 @@ def coverage(
                 without = int(np.isnan(ends[own]).any(-1).sum())
                 rows.append((*of_truth, method, name, held, width, without))
     columns = ["typical_rate", "tau", "method", "quantity", "coverage", "width", "without"]
-    return pd.DataFrame(rows, columns=columns)
+    return Coverage(table_of(rows, digits=2, columns=columns))
 
 
-def describe_trust(
-    references: pd.DataFrame,
-    calibrations: Sequence[Calibration],
-    control: Calibration,
-    covered: pd.DataFrame,
-) -> str:
-    """Say whether the numbers can be trusted, and what adding patients up would have cost.
+def verdict(calibrations: Sequence[Calibration], control: Calibration) -> Sentences:
+    """Say whether the posteriors are calibrated, and whether a wrong prior is caught.
 
     Parameters
     ----------
-    references : pandas.DataFrame
-        From `compare_references`.
     calibrations : sequence of Calibration
     control : Calibration
         Of a wrong prior.
-    covered : pandas.DataFrame
-        From `coverage`.
     """
-    good = all(check.passed for each in calibrations for check in each.checks)
-    caught = any(check.passed is False for check in control.checks)
-    means = covered.groupby(["method", "quantity"])["coverage"].mean()
+    good = not any(failed(each.checks) for each in calibrations)
     sets = " and ".join(f"{len(each.pit):,}" for each in calibrations)
-    return (
-        f"{int(references['reproduced'].sum())} of {len(references)} published values are "
-        f"reproduced; in {sets} simulated data sets of this design the posteriors are "
+    return Sentences(
+        f"in {sets} simulated data sets of this design the posteriors are "
         f"{'calibrated' if good else 'NOT calibrated'}, and a wrong prior is "
-        f"{'caught' if caught else 'NOT caught'}. Averaged over the fixed truths, 95 % intervals "
-        f"hold the typical rate in {means['hierarchical', 'typical_rate']:.0%} of data sets and a "
-        f"new study's rate with probability {means['hierarchical', 'new_study_rate']:.0%} "
-        f"(hierarchical), against {means['complete pooling', 'typical_rate']:.0%} and "
-        f"{means['complete pooling', 'new_study_rate']:.0%} when patients are added up."
+        f"{'caught' if failed(control.checks) else 'NOT caught'}"
     )
 
 

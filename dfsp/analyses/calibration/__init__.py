@@ -1,0 +1,12 @@
+"""Whether intervals cover what they claim, and what adding patients up costs."""
+
+from dfsp.analyses.calibration.simulation import (
+    Calibration,
+    Coverage,
+    calibrate,
+    coverage,
+    verdict,
+)
+from dfsp.analyses.calibration.store import kept
+
+__all__ = ["Calibration", "Coverage", "calibrate", "coverage", "kept", "verdict"]

@@ -1,0 +1,148 @@
+"""What an exact posterior says of studies not yet seen, and independent draws from it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from dfsp.constants import CHAINS, ENDS
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.posterior import Posterior, solve
+from dfsp.errors import DfspError
+from dfsp.model.likelihood import log_binomial, sigmoid
+from dfsp.model.model import Model
+from dfsp.seeds import generator
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = npt.NDArray[np.float64]
+
+POINTS = 241
+REACH = 6.0
+"""Normal scores that stand for a distribution: this many, and how far they go."""
+
+
+def prior_of(model: Model) -> Posterior:
+    """Return what a model says before any study is seen, as a posterior of no studies."""
+    return solve([], [], model)
+
+
+def rate_points(distribution: Distribution) -> tuple[Array, Array]:
+    """Return logit rates and probabilities that stand for a distribution of a rate."""
+    # A trapezoidal sum over normal scores, in which the distribution is nearly linear
+    score = np.linspace(-REACH, REACH, POINTS)
+    x = distribution.points(ndtr(score))
+    weight = np.exp(-0.5 * score**2)
+    return x, weight / weight.sum()
+
+
+def probability_of_events(rate: Distribution, n: int) -> Array:
+    """Return the probability of each number of events among n patients of a new study.
+
+    Parameters
+    ----------
+    rate : Distribution
+        Of the new study's true rate.
+    n : int
+        Patients, 1 or more.
+
+    Returns
+    -------
+    array, shape (n + 1,)
+
+    Raises
+    ------
+    DfspError
+        `n` is not a whole number above 0.
+    """
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise DfspError(f"n = {n!r}; give a whole number of patients above 0")
+    theta, weight = rate_points(rate)
+    events = np.arange(n + 1, dtype=np.float64)[:, None]
+    probability = np.exp(log_binomial(events, np.full(1, float(n)), theta)) @ weight
+    return np.asarray(probability / probability.sum(), dtype=np.float64)
+
+
+def interval_of_events(probability: Array) -> tuple[int, int]:
+    """Return the central interval (`CI_PROB`) of a number of events with these probabilities."""
+    low, high = np.searchsorted(np.cumsum(probability), ENDS).tolist()
+    return low, high
+
+
+def mid_p(probability: Array, events: int) -> float:
+    """Return P(more events) + P(as many) / 2."""
+    return float(probability[events + 1 :].sum() + probability[events] / 2)
+
+
+def prob_rates_differ(posterior: Posterior, by: float) -> float:
+    """Return the probability that the true rates of two new studies differ by more than `by`.
+
+    Both studies share the unknown mu and tau.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    by : float
+        Difference on the rate scale, between 0 and 1.
+
+    Raises
+    ------
+    DfspError
+        `by` lies outside (0, 1).
+    """
+    if not 0 < by < 1:
+        raise DfspError(f"by = {by!r}; give a difference of rates between 0 and 1")
+    nodes = posterior.nodes
+    main = nodes.weight > 1e-9
+    mu, tau, weight = nodes.mu[main], nodes.tau[main], nodes.weight[main]
+    apart = posterior.model.effects.new.apart(mu, tau, by)
+    return float(weight @ apart / weight.sum())
+
+
+def draw(posterior: Posterior, number: int, seed: int) -> "xr.DataTree":
+    """Return independent draws from the exact posterior.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    number : int
+        Draws in all; they come as 4 chains, so that ArviZ reads them like a sampler's.
+    seed : int
+
+    Returns
+    -------
+    xarray.DataTree
+        Group `posterior`: `mu`, `tau`, `theta` (study) on the logit scale, `typical_rate`,
+        `rate` (study), `new_study_rate`; dims chain, draw.
+
+    Raises
+    ------
+    DfspError
+        `number` is not a multiple of 4 above 0.
+    """
+    import xarray as xr  # costs as long to import as all of the rest
+
+    if not isinstance(number, int) or number < CHAINS or number % CHAINS:
+        raise DfspError(f"number = {number!r}; give a multiple of {CHAINS}")
+    rng = generator(seed, "exact draws")
+    mu, tau = posterior.draw(number, rng)
+    effects = posterior.model.effects
+    pairs = zip(posterior.events.tolist(), posterior.total.tolist(), strict=True)
+    studies = [effects.draw_given(*pair, mu, tau, rng) for pair in pairs]
+    theta = np.stack(studies, axis=-1) if studies else np.empty((number, 0))
+    values = {"theta": theta, "rate": sigmoid(theta)}
+    values["new_study_rate"] = sigmoid(effects.new.draw(mu, tau, rng))
+    values |= effects.population(mu, tau)
+    dims = ("chain", "draw", "study")
+    shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
+    group = xr.Dataset(
+        {name: (dims[: v.ndim], v) for name, v in shaped.items()},
+        coords={
+            "chain": np.arange(CHAINS),
+            "draw": np.arange(number // CHAINS),
+            "study": np.arange(len(posterior.events)),
+        },
+    )
+    return xr.DataTree.from_dict({"posterior": group})

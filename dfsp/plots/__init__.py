@@ -1,0 +1,26 @@
+"""Pictures of the evidence and of what is computed; each returns matplotlib axes."""
+
+from dfsp.plots.calibration import coverage, pit
+from dfsp.plots.cohorts import categories, dose, responses, scenarios
+from dfsp.plots.fits import agreement, forest, predictive, prior
+from dfsp.plots.planning import plan
+from dfsp.plots.robustness import missing, specifications, subsets
+from dfsp.plots.style import save
+
+__all__ = [
+    "agreement",
+    "categories",
+    "coverage",
+    "dose",
+    "forest",
+    "missing",
+    "pit",
+    "plan",
+    "predictive",
+    "prior",
+    "responses",
+    "save",
+    "scenarios",
+    "specifications",
+    "subsets",
+]

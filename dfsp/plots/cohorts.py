@@ -1,0 +1,238 @@
+"""Pictures of what cohorts report: response categories, doses, totals."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from dfsp.analyses.categories import Categories
+from dfsp.analyses.regression import Regression
+from dfsp.analyses.totals import Scenarios
+from dfsp.errors import DfspError
+from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import Counts
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, shortened
+
+CATEGORY_COLOURS = {
+    "CR": "#08306b",
+    "PR": "#4292c6",
+    "CR+PR": "#2a6cab",
+    "SD": "#d9d9d9",
+    "SD+PD": "#c8a08c",
+    "SD+NE": "#e8e8e8",
+    "PD": "#a50f15",
+    "NE": "#ffffff",
+}
+GREY_HATCHES = {"CR": None, "PR": None, "SD": None, "PD": "xxx", "NE": None}
+"""Progression is as dark as partial response in grey; a hatch tells them apart."""
+
+
+def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
+    """Draw the recorded response categories of every cohort as shares of its patients.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        With response counts; coarse categories are hatched.
+    ax : Axes, optional
+
+    Raises
+    ------
+    DfspError
+        The set has no response counts.
+    """
+    rows = evidence.rows[evidence.rows["measure"] == "response"]
+    if rows.empty:
+        raise DfspError(f"evidence set {evidence.name!r} has no response counts to draw")
+    cohorts = list(dict.fromkeys(rows["label"]))
+    order = {name: place for place, name in enumerate(CATEGORY_COLOURS)}
+    ax = ax or axes(8.4, 1.6 + 0.34 * len(cohorts))
+    used = sorted(set(rows["category"]), key=lambda name: order.get(name, 99))
+    for y, cohort in enumerate(cohorts):
+        own = rows[rows["label"] == cohort]
+        total, left = own["count"].sum(), 0.0
+        for category in used:
+            count = own.loc[own["category"] == category, "count"].sum()
+            if not count:
+                continue
+            width = 100 * count / total
+            colour = CATEGORY_COLOURS.get(category, GREY)
+            hatch = _hatch(category)
+            ax.barh(y, width, left=left, color=colour, hatch=hatch, ec=DARK, lw=0.6)
+            light = sum(mpl.colors.to_rgb(colour)) > 1.5
+            box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if hatch else None
+            ax.text(
+                left + width / 2, y, str(count), ha="center", va="center", fontsize=FONT,
+                color=DARK if light else "white", bbox=box,
+            )  # fmt: skip
+            left += width
+        ax.text(101.5, y, f"n = {total}", va="center", fontsize=FONT)
+    handles = [
+        Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
+        for c in used
+    ]
+    ax.set_yticks(
+        range(len(cohorts)), [shortened(c) for c in cohorts], fontsize=FONT, parse_math=False
+    )
+    ax.set(xlim=(0, 100), ylim=(len(cohorts) - 0.4, -0.6))
+    ax.set_xlabel("Patients (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
+        frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
+    )  # fmt: skip
+    return ax
+
+
+def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None = None) -> Axes:
+    """Draw observed rates over dose, by setting, with the typical rate of a meta-regression.
+
+    Beside a cohort stands the median duration of its treatment in months, where that is known.
+
+    Parameters
+    ----------
+    counts : Counts or pandas.DataFrame
+        With `dose_mg` and `setting`.
+    result : Regression
+        On one coefficient, log2 of dose, with the exact engine.
+    ax : Axes, optional
+    """
+    counts = Counts.of(counts)
+    table = counts.table.dropna(subset=["dose_mg"]).reset_index(drop=True)
+    alone = Counts(**vars(counts) | {"table": table}).observed()
+    ax = ax or axes(7.0, 4.2)
+    ax.spines["left"].set_visible(True)
+    bands = result.rates.xs("typical rate", level="rate")
+    doses = sorted(table["dose_mg"].unique())
+    for dose, (_, band) in zip(doses, bands.iterrows(), strict=True):
+        ax.plot([dose] * 2, 100 * band[["q2.5", "q97.5"]], color=BLUE, lw=9, alpha=0.25, zorder=1)
+        ax.plot(dose, 100 * band["q50"], "_", color=BLUE, ms=22, mew=2.5, zorder=2)
+    ax.plot(doses, 100 * bands["q50"], color=BLUE, lw=1, ls="--", zorder=1)
+    styles = {"advanced": ("s", DARK), "neoadjuvant": ("o", "white")}
+    timed = "treatment_months_median" in table
+    rates = 100 * alone[["rate", "low", "high"]].to_numpy(float)
+    for dose in doses:
+        group = [i for i in np.argsort(rates[:, 0]) if table["dose_mg"].iloc[i] == dose]
+        for place, i in enumerate(group):
+            # Beside the band, never on it
+            x = dose + 28 * (place - (len(group) - 1) / 2) + (14 if len(group) % 2 else 0)
+            marker, fill = styles.get(table["setting"].iloc[i], ("D", GREY))
+            ax.plot([x, x], rates[i, 1:], color=DARK, lw=0.7, zorder=3)
+            ax.scatter(
+                x, rates[i, 0], s=12 + 4 * int(table["total"].iloc[i]), marker=marker,
+                facecolor=fill, edgecolor=DARK, zorder=4,
+            )  # fmt: skip
+            months = table["treatment_months_median"].iloc[i] if timed else None
+            if pd.notna(months):
+                ax.text(x + 9, rates[i, 0], f"{months:g}", fontsize=FONT - 1, va="center", zorder=5)
+    handles = [
+        Line2D([], [], marker=m, color=DARK, mfc=f, ls="", label=name)
+        for name, (m, f) in styles.items() if name in set(table["setting"])
+    ]  # fmt: skip
+    handles.append(Line2D([], [], color=BLUE, marker="_", ms=12, mew=2.5, ls="--",
+                          label="typical rate and 95 % interval"))  # fmt: skip
+    ax.set_xticks(doses, [f"{dose:g}" for dose in doses])
+    ax.set(xlim=(min(doses) - 110, max(doses) + 110), ylim=(0, 102))
+    ax.set_xlabel("Starting dose (mg a day)", fontsize=FONT)
+    ax.set_ylabel("Rate (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False,
+        fontsize=FONT,
+    )  # fmt: skip
+    return ax
+
+
+def scenarios(*readings: Scenarios) -> Axes:
+    """Draw the readings of totals side by side.
+
+    Parameters
+    ----------
+    *readings : Scenarios
+        From `dfsp.totals.scenarios`, one a total.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    rows = sum(len(each.table) + 1 for each in readings)
+    ax = axes(8.4, 0.9 + 0.32 * rows)
+    y, places, names = 0.0, [], []
+    for each in readings:
+        ax.text(0, y, each.total.label, fontsize=FONT + 1, fontweight="bold", va="center")
+        y += 1
+        for scenario, rate, mean, low, high in each.table.reset_index()[
+            ["scenario", "rate", "mean", "q2.5", "q97.5"]
+        ].itertuples(index=False):
+            new = rate == "new-study rate"
+            ax.plot([100 * low, 100 * high], [y, y], color=DARK, lw=1.2, ls=":" if new else "-")
+            marker, fill = ("D", "white") if new else ("s", DARK)
+            ax.plot(100 * mean, y, marker, color=DARK, mfc=fill)
+            places.append(y)
+            names.append(f"{scenario}, {rate}" if rate != "rate" else scenario)
+            y += 1
+    ax.set_yticks(places, names, fontsize=FONT)
+    ax.set(xlim=(0, 100), ylim=(y - 0.4, -0.7))
+    ax.set_xlabel("Patients with an event (%): mean and 95 % interval", fontsize=FONT)
+    return ax
+
+
+def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
+    """Draw the category rates of every cohort, as observed and under the model, and a new study's.
+
+    A coarse count, which its source does not split, is hatched.
+
+    Parameters
+    ----------
+    result : Categories
+    ax : Axes, optional
+    """
+    table = result.by_study()
+    studies = list(dict.fromkeys(table["study"]))
+    order = {name: place for place, name in enumerate(CATEGORY_COLOURS)}
+    shares = {study: _observed_shares(result, study) for study in studies}
+    found = {category for own in shares.values() for category in own} | {*result.categories}
+    used = sorted(found, key=lambda name: order.get(name, 99))
+    ax = ax or axes(8.4, 1.5 + 0.52 * len(studies))
+    for y, study in enumerate(studies):
+        own = table[table["study"] == study].set_index("category")["rate"].to_dict()
+        for widths, offset, height in ((shares[study], -0.2, 0.32), (own, 0.18, 0.38)):
+            left = 0.0
+            for category in used:
+                width = 100 * widths.get(category, 0.0)
+                if not width > 0:
+                    continue
+                ax.barh(
+                    y + offset, width, height, left=left, ec=DARK, lw=0.6,
+                    color=CATEGORY_COLOURS.get(category, GREY), hatch=_hatch(category),
+                )  # fmt: skip
+                left += width
+        label = "model" if study == "new study" else "observed, model"
+        ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
+    handles = [
+        Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
+        for c in used
+    ]
+    labels = [shortened(study) for study in studies]
+    ax.set_yticks(range(len(studies)), labels, fontsize=FONT, parse_math=False)
+    ax.set(xlim=(0, 100), ylim=(len(studies) - 0.4, -0.6))
+    ax.set_xlabel("Rate of each category (%)", fontsize=FONT)
+    ax.legend(
+        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
+        frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
+    )  # fmt: skip
+    return ax
+
+
+def _observed_shares(result: Categories, study: str) -> dict[str, float]:
+    """Return a study's shares of patients as its source splits them, in the result's categories."""
+    cells = {
+        category: patients
+        for category, patients in result.cells.get(study, {}).items()
+        if patients and set(category.split("+")) & {*result.categories}
+    }
+    return {category: patients / sum(cells.values()) for category, patients in cells.items()}
+
+
+def _hatch(category: str) -> str | None:
+    return "///" if "+" in category else GREY_HATCHES.get(category)

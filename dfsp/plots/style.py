@@ -1,0 +1,96 @@
+"""The look that all pictures share, and how they are saved."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dfsp.errors import DfspError
+
+DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
+FONT = 9
+FORMATS = ("svg", "png")
+# The look of seaborn's style "ticks" without its import, which takes a second.
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".15",
+    "axes.labelcolor": ".15",
+    "text.color": ".15",
+    "xtick.color": ".15",
+    "ytick.color": ".15",
+}
+
+
+def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Save a figure, the same bytes for the same picture.
+
+    Parameters
+    ----------
+    ax : Axes
+    path : path
+        Without an ending; one is added for each format.
+    formats : sequence of {"svg", "png"}
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    DfspError
+        An unknown format, or no such folder.
+    """
+    path = Path(path)
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown:
+        raise DfspError(f"figure format {', '.join(unknown)} not known; use {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise DfspError(f"{path.parent}: no such folder to save a figure in")
+    figure, saved = ax.get_figure(root=True), []
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # the layout settles at the first drawing, and stays
+    figure.set_layout_engine("none")
+    for ending in formats:
+        final = path.with_name(f"{path.name}.{ending}")
+        with (
+            tempfile.TemporaryDirectory(dir=path.parent, prefix=".figure-") as folder,
+            mpl.rc_context({"svg.hashsalt": "dfsp"}),
+        ):
+            part = Path(folder) / final.name
+            metadata = {"Date": None} if ending == "svg" else None
+            figure.savefig(part, bbox_inches="tight", dpi=200, metadata=metadata)
+            part.replace(final)
+        saved.append(final)
+    return saved
+
+
+def axes(width: float, height: float) -> Axes:
+    """Return axes of a figure of this size (inches)."""
+    # Not rc_context, which would also undo what a notebook's backend sets with its first figure.
+    before = {name: mpl.rcParams[name] for name in _STYLE}
+    mpl.rcParams.update(_STYLE)
+    try:
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    finally:
+        mpl.rcParams.update(before)
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    ax.tick_params(labelsize=FONT)
+    return ax
+
+
+def legend(ax: Axes) -> None:
+    """Put the legend above the axes, where no data are."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=FONT,
+        borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def shortened(name: str, most: int = 60) -> str:
+    """Return a name of at most so many characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,210 @@
+"""How results show themselves: as HTML or Markdown in a notebook, as plain text elsewhere.
+
+Each has one rich form, without styles, scripts or identifiers drawn at random: the same result
+gives the same bytes, and a notebook that nobody trusts yet shows it too.
+"""
+
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from dfsp.constants import CI_PROB
+
+LINE = 112
+"""Characters in a line of text; JupyterLab breaks longer ones inside words."""
+
+MOST_ROWS = 200
+"""Rows that a table shows; of more, the first and the last."""
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>|$~#&])")
+_LIST = re.compile(r"^([-+]|\d+(?=[.)]))")
+
+
+class Sentences(str):
+    r"""What a result says, a paragraph a line; lines that are indented belong to the one above.
+
+    A text like any other, which shows itself in lines that fit into a notebook.
+
+    Examples
+    --------
+    >>> Sentences("Two studies differ:\n  Adams 2001 has 3 of 9\n  Brown 2002 has 8 of 9")
+    Two studies differ:
+      Adams 2001 has 3 of 9
+      Brown 2002 has 8 of 9
+    """
+
+    def __repr__(self) -> str:
+        lines = []
+        for line in self.split("\n"):
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += textwrap.wrap(
+                line, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            ) or [""]
+        return "\n".join(lines)
+
+    def _repr_markdown_(self) -> str:
+        blocks = [
+            ("- " if line[0].isspace() else "\n") + _escaped(line.strip())
+            for line in self.split("\n")
+            if line.strip()
+        ]
+        return "\n".join(blocks).lstrip("\n")
+
+
+def _escaped(line: str) -> str:
+    """Return a line whose characters Markdown takes as they are: names are not ours."""
+    return _LIST.sub(r"\\\1" if line[0] in "-+" else r"\1\\", _MARKUP.sub(r"\\\1", line))
+
+
+class Table(pd.DataFrame):
+    """A table that keeps every digit and shows some of them.
+
+    A `pandas.DataFrame` in all that is computed with it. What is selected from it shows itself in
+    the same way.
+
+    Attributes
+    ----------
+    digits : int
+        Decimals shown of what is not whole.
+    formats : mapping of str to str
+        By column, a format of its own (`"g"`, `".1e"`) for numbers that have other sizes.
+
+    See Also
+    --------
+    table_of : How one is made.
+
+    Examples
+    --------
+    >>> table_of({"study": ["Adams", "Brown"], "rate": [1 / 3, None]}, digits=2)
+    study rate
+    Adams 0.33
+    Brown    -
+    """
+
+    _metadata = ["digits", "formats"]  # noqa: RUF012  (pandas reads it from the class)
+    digits: int = 4
+    formats: Mapping[str, str] = {}
+
+    @property
+    def _constructor(self) -> "type[Table]":
+        return Table
+
+    def __repr__(self) -> str:
+        if self.empty:
+            return "none"
+        text = self._texts().to_string(index=self._named_rows, line_width=LINE, max_rows=MOST_ROWS)
+        return "\n".join(line.rstrip() for line in text.split("\n"))
+
+    def _repr_html_(self) -> str:
+        """Return the table with a line a row, since what is compared is compared by lines."""
+        if self.empty:
+            return "<p>none</p>"
+        html = self._texts().to_html(index=self._named_rows, border=0, max_rows=MOST_ROWS)
+        return re.sub(r"\n\s+", "\n", re.sub(r"\n\s*(?=<t[hd]|</tr)", "", html))
+
+    @property
+    def _named_rows(self) -> bool:
+        """Whether the rows have names; their numbers are not shown."""
+        return not isinstance(self.index, pd.RangeIndex)
+
+    def _texts(self) -> pd.DataFrame:
+        """Return every number as it is shown."""
+        plain = pd.DataFrame(self)
+        texts = {
+            i: [
+                _shown(value, self.formats.get(str(name), self.digits))
+                for value in plain.iloc[:, i]
+            ]
+            for i, name in enumerate(plain.columns)
+        }
+        found = pd.DataFrame(texts, index=plain.index, dtype=object)
+        found.columns = plain.columns
+        return found
+
+
+def show_frames(holder: object) -> None:
+    """Let every frame that a frozen dataclass holds show itself, for its `__post_init__`."""
+    for name, value in vars(holder).items():
+        if isinstance(value, pd.DataFrame) and not isinstance(value, Table):
+            object.__setattr__(holder, name, Table(value))
+
+
+def table_of(
+    data: Any, *, digits: int = 4, formats: Mapping[str, str] | None = None, **frame: Any
+) -> Table:
+    """Return a table that shows itself.
+
+    Parameters
+    ----------
+    data
+        As for `pandas.DataFrame`, and so are further arguments.
+    digits : int
+        Decimals shown of what is not whole.
+    formats : mapping of str to str, optional
+        By column, a format of its own.
+    """
+    table = Table(data, **frame)
+    table.digits, table.formats = digits, dict(formats or {})
+    return table
+
+
+def _shown(value: Any, how: int | str) -> str:
+    if value is None or value is pd.NA or value != value:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    if isinstance(how, str):
+        return format(value, how)
+    return f"{round(value, how) + 0.0:.{how}f}"  # no -0.000 for what rounds to 0
+
+
+class Result:
+    """What shows itself as the sentences that describe it."""
+
+    def describe(self) -> Sentences:
+        """Say what was found, with every number computed here."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return repr(self.describe())
+
+    def _repr_markdown_(self) -> str:
+        return self.describe()._repr_markdown_()
+
+
+def percent(value: float) -> str:
+    """Return a rate as a percentage with one decimal.
+
+    Examples
+    --------
+    >>> percent(0.1234)
+    '12.3 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval of rates in words.
+
+    Examples
+    --------
+    >>> interval(0.1, 0.25)
+    '95% interval 10.0 to 25.0 %'
+    """
+    return f"{CI_PROB:.0%} interval {100 * low:.1f} to {percent(high)}"
+
+
+def chance(probability: float) -> str:
+    """Return a probability with three decimals, never as 0 or 1 where it is neither.
+
+    Examples
+    --------
+    >>> chance(0.25), chance(1e-9)
+    ('0.250', 'below 0.001')
+    """
+    if 0 < probability < 0.001:
+        return "below 0.001"
+    return "above 0.999" if 0.999 < probability < 1 else f"{probability:.3f}"

@@ -1,0 +1,131 @@
+"""How results show themselves."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from nbconvert.filters import markdown2html_mistune
+
+import dfsp
+from dfsp.text import LINE, MOST_ROWS, Sentences, chance, table_of
+
+
+def test_a_line_fits_into_a_notebook(review_fit):
+    sentence = review_fit.describe()
+    lines = repr(Sentences(f"a title\n\n  {sentence}")).split("\n")
+    assert lines[:2] == ["a title", ""]
+    assert all(line.startswith("  ") and len(line) <= LINE for line in lines[2:])
+    assert " ".join(line.strip() for line in lines[2:]) == sentence
+    assert max(map(len, repr(review_fit.studies).split("\n"))) <= LINE
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    table = table_of({"x": [-1e-17, -4e-7, -6e-7, 1.0]}, digits=6)
+    assert repr(table).split() == ["x", "0.000000", "0.000000", "-0.000001", "1.000000"]
+
+
+def test_a_table_keeps_every_digit_and_is_a_frame(tmp_path):
+    table = table_of({"study": ["A", "B"], "rate": [1 / 3, np.nan]}, digits=2)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    assert pd.read_csv(tmp_path / "table.csv")["rate"][0] == pytest.approx(1 / 3, abs=1e-15)
+    assert repr(table).split() == ["study", "rate", "A", "0.33", "B", "-"]
+    assert (table["rate"][0], pickle.loads(pickle.dumps(table)).digits) == (1 / 3, 2)
+
+
+SELECTED = {
+    "columns": lambda table: table[["rate", "size"]],
+    "first": lambda table: table.head(1),
+    "some": lambda table: table[table["size"] > 1],
+    "named": lambda table: table.set_index("study"),
+    "less": lambda table: table.drop(columns="study"),
+    "sorted": lambda table: table.sort_values("rate"),
+}
+
+
+@pytest.mark.parametrize("select", SELECTED)
+def test_what_is_selected_shows_itself_in_the_same_way(select):
+    table = table_of(
+        {"study": ["A", "B"], "rate": [1 / 3, 0.5], "size": [1e-7, 20.0]},
+        digits=2, formats={"size": ".0e"},
+    )  # fmt: skip
+    assert SELECTED[select](table).digits == 2
+    assert SELECTED[select](table).formats == {"size": ".0e"}
+
+
+def test_html_has_a_line_a_row_and_neither_style_nor_script():
+    index = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["first", "second"])
+    table = table_of({"x": range(4), "name": ["<b>", "&", "ok", None]}, index=index)
+    html = table._repr_html_()
+    rows = [line for line in html.split("\n") if "<tr" in line]
+    assert len(rows) == 2 + 4
+    assert all(row.count("<tr") == 1 and row.endswith("</tr>") for row in rows)
+    assert "&lt;b&gt;" in html and "<b>" not in html
+    for word in ("<style", "<script", " id="):
+        assert word not in html
+
+
+def test_a_table_without_rows_says_so():
+    table = table_of({"x": []})
+    assert (repr(table), table._repr_html_()) == ("none", "<p>none</p>")
+
+
+def test_of_a_long_table_the_first_and_the_last_rows_are_shown():
+    table = table_of({"x": range(1000)})
+    assert MOST_ROWS <= len(repr(table).split("\n")) < MOST_ROWS + 5
+    assert table._repr_html_().count("<tr") < MOST_ROWS + 5
+
+
+NASTY = [
+    "*Adams* 2001_2 [x](y) `code` $a$ <b>bold</b> & #1 | \\",
+    "- no list", "+ none", "1. no number", "2) nor this", "# no title",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_markdown_shows_the_text_and_nothing_else(text):
+    """As nbconvert renders it, which escapes what HTML needs."""
+    html = markdown2html_mistune(Sentences(text)._repr_markdown_()).strip()
+    shown = html.removeprefix("<p>").removesuffix("</p>")
+    for code, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
+        shown = shown.replace(code, character)
+    assert shown == text
+
+
+def test_lines_are_paragraphs_and_indented_ones_a_list_below():
+    said = Sentences("One.\nTwo:\n  first\n  second\nThree.")
+    html = markdown2html_mistune(said._repr_markdown_())
+    assert [html.count(tag) for tag in ("<p>", "<ul>", "<li>")] == [3, 1, 2]
+
+
+def test_chances_are_never_certain_where_they_are_not():
+    assert [chance(p) for p in (0, 1e-9, 0.5, 1 - 1e-9, 1)] == [
+        "0.000", "below 0.001", "0.500", "above 0.999", "1.000",
+    ]  # fmt: skip
+
+
+SHOWS = """
+import dfsp
+fit = dfsp.fit(dfsp.count(dfsp.load_evidence("reconciled"), "objective_response"))
+new = fit.new_study(12)
+print(repr(new), new._repr_markdown_(), fit.summary._repr_html_(), repr(fit.studies))
+"""
+
+
+def test_results_show_the_same_bytes_in_every_process():
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", SHOWS],
+            env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(seen) == 1 and "Among 12 patients" in seen.pop()
+
+
+def test_the_face_fits_on_one_screen():
+    assert len(dfsp.__all__) <= 45
+    assert all(hasattr(dfsp, name) for name in dfsp.__all__)
+    assert not [name for name in dfsp.__all__ if name.startswith("describe")]
