@@ -11,6 +11,7 @@ import pandas as pd
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
+from dfsp.engine.nested import Nested, identified, solve_nested
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
@@ -27,6 +28,7 @@ QUANTITIES = Effects.quantities
 of them, and may have others too, such as the concentration of beta-binomial ones."""
 
 EXCHANGEABLE = "exchangeable"
+CLUSTER = "cluster"
 GRID_ERROR = 1e-5
 
 
@@ -44,8 +46,9 @@ class Fit:
         where it does not exist. From the exact engine unless `engine` is `"nuts"`.
     studies : pandas.DataFrame
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
-        `leave_one_out_lpd` (NaN without the exact engine); with EXNEX effects `exchangeable`, the
-        posterior probability that the study is.
+        `leave_one_out_lpd` (NaN without the exact engine, and for a row of a cluster of several,
+        which is left out as a whole); with EXNEX effects `exchangeable`, the posterior probability
+        that the study is; where rows belong to clusters, `cluster`.
     checks : tuple of Check
     posterior : Posterior or None
         The exact engine's result.
@@ -98,11 +101,17 @@ class Fit:
         name = self.model.effects.centre
         rate = self.summary.loc[name]
         return (
-            f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: "
+            f"Fit({self.counts.groups}, {self.engine} engine, {self.model}: "
             f"{name.replace('_', ' ')} "
             f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
+
+    def _elpd(self) -> float | None:
+        """Return the sum of the leave-one-out densities: of clusters, where rows belong to them."""
+        if isinstance(self.posterior, Nested):
+            return float(sum(self.posterior.leave_one_cluster_out_lpd.tolist()))
+        return _plain(sum(self.studies["leave_one_out_lpd"].tolist()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fit as the object of schema `dfsp.fit/1`."""
@@ -115,13 +124,15 @@ class Fit:
             "schema": "dfsp.fit/1",
             "engine": self.engine,
             "n_studies": len(studies),
+            **({"n_clusters": len(set(columns[CLUSTER]))} if CLUSTER in columns else {}),
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
-            "elpd_leave_one_study_out": _plain(sum(row["leave_one_out_lpd"] for row in studies)),
+            "elpd_leave_one_study_out": self._elpd(),
             **{name: _numbers(dict(zip(STATISTICS, row, strict=True))) for name, row in summary},
             "studies": [
                 {
                     "study": row["study"],
+                    **{name: row[name] for name in (CLUSTER,) if name in row},
                     "events": row["events"],
                     "total": row["total"],
                     "rate": _numbers(row),
@@ -150,6 +161,7 @@ def fit(
     ----------
     counts : Counts or pandas.DataFrame
         From `dfsp.count` or `dfsp.read_table`, or any frame with columns study, events, total.
+        Where a column of clusters was named, their effects are fitted too, `NestedNormal`.
     model : Model, optional
         By default `Model()`.
     engine : {"exact", "nuts", "both"}
@@ -185,13 +197,22 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    counts = Counts.of(counts)
+    counts = Counts.of(counts, clusters=True)
     table = counts.table
+    cluster = table[CLUSTER].to_list() if CLUSTER in table else None
     checks: list[Check] = []
     posterior = sampled = None
+    if cluster is not None:
+        model = model.nested(cluster)
+        checks.append(identified(cluster))
     if engine != "nuts":
         together = _together(table) if leave_out == "overlapping" else None
-        posterior = solve(table["events"], table["total"], model, together=together)
+        columns = table["events"], table["total"]
+        posterior = (
+            solve(*columns, model, together=together)
+            if cluster is None
+            else solve_nested(*columns, cluster, model, together=together)
+        )
         checks.append(resolved(posterior))
         summary, studies = _exact_tables(posterior, table)
     if engine != "exact":
@@ -201,8 +222,8 @@ def fit(
             sampling.require_converged(sampled)
         if posterior is None:
             summary = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
-            columns = table["events"].to_numpy(), table["total"].to_numpy()
-            exist = model.effects.spread_moments(*columns, model.tau)
+            seen = table["events"].to_numpy(), table["total"].to_numpy()
+            exist = model.effects.spread_moments(*seen, model.tau)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             summary.loc[model.effects.spread, missing] = float("nan")
@@ -255,7 +276,8 @@ def _rows_of(model: Model) -> list[str]:
 
 def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> pd.DataFrame:
     """Put counts, `rates` by `STATISTICS` and leave-one-out densities side by side."""
-    columns = {name: table[name].array for name in ("study", "events", "total")}
+    own = [name for name in ("study", CLUSTER, "events", "total") if name in table]
+    columns = {name: table[name].array for name in own}
     columns |= {name: np.asarray(rates[name]) for name in STATISTICS}
     return pd.DataFrame(columns | {"leave_one_out_lpd": lpd})
 

@@ -10,7 +10,7 @@ from dfsp.constants import CI_PROB, QUANTILES, STATISTICS
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import EXCHANGEABLE, Fit
+from dfsp.fitting import CLUSTER, EXCHANGEABLE, Fit
 from dfsp.predictions import interval_of_events, rates_differ
 
 LINE = 112
@@ -112,8 +112,7 @@ def conclude(fit: Fit) -> str:
     source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
     return (
         f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
-        f"{int(counts.table['total'].sum())} patients in {len(counts.table)} "
-        f"{'study' if len(counts.table) == 1 else 'studies'}: {first}the mean "
+        f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the mean "
         f"over studies {percent(mean['mean'])} ({_interval(mean['q2.5'], mean['q97.5'])}); the "
         f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
         f"{percent(new['q97.5'])}."
@@ -168,16 +167,18 @@ def report(fit: Fit) -> str:
     names = {
         "typical_rate": "typical rate", "mean_rate": "mean rate",
         "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
+        "sigma": "sigma (logit)", "omega": "omega (logit)",
     }  # fmt: skip
     names |= {name: name.replace("_", " ") for name in fit.summary.index if name not in names}
     rates = fit.summary.reindex(list(names)).dropna(how="all")
     columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
     summary = rates[columns].rename(index=names).rename_axis(index=None)
     studies = fit.studies.set_index("study")
-    studies.insert(2, "observed", studies["events"] / studies["total"])
+    studies["observed"] = studies["events"] / studies["total"]
     kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
-    studies = studies[kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)]
-    lines = [f"{len(studies)} studies; {fit.model}; {fit.engine} engine", ""]
+    kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
+    studies = studies[kept]
+    lines = [f"{fit.counts.groups}; {fit.model}; {fit.engine} engine", ""]
     lines += [shown(summary, 4), "", shown(studies, 4), ""]
     if fit.posterior is not None:
         lines.append(f"log marginal likelihood {fit.posterior.log_marginal_likelihood:.4f}")
@@ -206,6 +207,7 @@ def leave_one_out(fit: Fit) -> pd.DataFrame:
     DfspError
         Fewer than two studies.
     """
+    fit.counts.require_independent("leaving studies out one by one")
     if len(fit.studies) < 2:
         raise DfspError("leaving a study out needs two studies or more")
     table = fit.counts.table

@@ -57,6 +57,7 @@ def prior_grid(counts: Counts, model: Model | None = None) -> pd.DataFrame:
     DfspError
         Beta-binomial effects.
     """
+    counts.require_independent("a grid of priors")
     model = model or Model()
     model.require_mu("a grid of priors is over those of")
     table = counts.table

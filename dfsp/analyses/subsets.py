@@ -50,6 +50,7 @@ def all_subsets(counts: Counts, model: Model | None = None, *, seed: int = SEED)
     DfspError
         Beta-binomial effects, or a study with the name of one of these columns.
     """
+    counts.require_independent("a fit of all subsets")
     model = model or Model()
     model.require_mu("subsets are drawn over")
     table = counts.table
@@ -103,6 +104,7 @@ def leave_two_out(counts: Counts, model: Model | None = None) -> pd.DataFrame:
     DfspError
         Fewer than three studies, or none is left whatever pair leaves.
     """
+    counts.require_independent("leaving two studies out")
     if len(counts.table) < 3:
         raise DfspError("leaving two studies out needs three or more")
     model = model or Model()
@@ -154,6 +156,7 @@ def influence(fit: Fit) -> pd.DataFrame:
     DfspError
         Fewer than two studies.
     """
+    fit.counts.require_independent("the influence of each study")
     table = fit.counts.table
     if len(table) < 2:
         raise DfspError("the influence of a study needs two studies or more")
