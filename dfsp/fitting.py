@@ -107,6 +107,28 @@ class Fit:
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
 
+    def new_rows(self) -> pd.DataFrame:
+        """Summarise the rate of one more row of each cluster, from the exact engine.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by `cluster`, columns `STATISTICS`, rate scale.
+
+        Raises
+        ------
+        DfspError
+            The fit has no exact posterior, or no clusters.
+        """
+        if not isinstance(self.exact, Nested):
+            raise DfspError(
+                "this fit has no clusters; name the column of clusters when reading"
+            )
+        names = self.studies[CLUSTER].unique()
+        return pd.DataFrame(
+            self.exact.new_rows, index=pd.Index(names, name=CLUSTER), columns=STATISTICS
+        )
+
     def _elpd(self) -> float | None:
         """Return the sum of the leave-one-out densities: of clusters, where rows belong to them."""
         if isinstance(self.posterior, Nested):

@@ -35,6 +35,7 @@ def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.25, 0.3), prior_sd
     shape = len(sigmas), len(phi), len(mu)
     joint = np.empty((len(rows), *shape))  # likelihood by cluster
     rates = [np.empty((len(cluster), *shape)) for cluster in rows]
+    new_rows = np.empty_like(joint)  # rate of one more row of each cluster
     prior_mu = stats.norm.pdf(mu, 0, prior_sd) * (mu[1] - mu[0])
     first = np.empty((len(sigmas), len(mu)))
     for i, scale in enumerate(sigmas):
@@ -51,6 +52,7 @@ def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.25, 0.3), prior_sd
                     own.append((f @ inner_weight, (f * p) @ inner_weight))
                 product = np.prod([f for f, _ in own], axis=0)
                 joint[c, i, k] = product @ outer_weight
+                new_rows[c, i, k] = (product * (p @ inner_weight)) @ outer_weight / joint[c, i, k]
                 for j, (f, fp) in enumerate(own):
                     rates[c][j, i, k] = (product / f * fp) @ outer_weight / joint[c, i, k]
         z, weight = normal_sum(0.1)
@@ -87,6 +89,7 @@ def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.25, 0.3), prior_sd
         "rho_cdf": lambda rho: _below(by_phi / gauss(0, np.pi / 2, phis)[1], rho),
         "new_cdf": new_cdf,
         "rates": [np.sum(weight * row) for cluster in rates for row in cluster],
+        "new_rows": [np.sum(weight * each) for each in new_rows],
         "left_out": [-np.log(np.sum(weight / each)) for each in joint],
     }
 

@@ -65,8 +65,8 @@ Index = npt.NDArray[np.intp]
 
 FEW_SHARES = 12  # nodes of phi with which a grid is placed,
 ENOUGH_SHARES = 4  # at least so many of them where the posterior is
-MANY_SHARES = 80  # most nodes of phi; with so many their number is chosen,
-EVERY = 4  # at every fourth row of sigma
+MANY_SHARES = 64  # most nodes of phi; with so many their number is chosen,
+EVERY, SOME = 5, 16  # at every fifth row of sigma and so many points of mu
 IN_LOOK = 6  # nodes of phi at the first look of a grid
 SHARE_TOLERANCE = 1e-6  # of the last coefficients along phi
 DROP_SHARES = 22.0  # log mass below its maximum at which the posterior of phi ends
@@ -180,8 +180,9 @@ class NestedSurface(Surface):
 def summed(by_phi: Array, single: Array, own: Array) -> tuple[Array, Array]:
     """Return log joint and log L of each unit from `NestedSurface.joint`, rho integrated out."""
     joint = log_sum(np.moveaxis(by_phi, 0, -1))
-    without = log_sum(np.moveaxis(by_phi[:, None] - own, 0, -1))
-    return joint, np.concatenate([single, joint - without])
+    # One by one, since there can be thousands
+    without = [log_sum(np.moveaxis(by_phi - each, 0, -1)) for each in own.swapaxes(0, 1)]
+    return joint, np.concatenate([single, joint - np.stack(without)])
 
 
 def _log_prior(phi: Rows) -> Array:
@@ -428,33 +429,35 @@ class Nested(Posterior):
         row_of_node = nodes.by_row(np.arange(len(mass)))
         # The mass of phi is that of its nodes, which sum to one.
         log_ratio = nodes.log_weight + np.log(mass.sum()) - nodes.spread(log_l)
+        main = np.flatnonzero(mass > LIGHT)
+        if not len(main):
+            return []
+        tau, omega = rows.tau[main], grid.tau[main] * cosine
+        reach = effects.reach * tau
+        ends = np.stack([grid.low[main] - reach, grid.high[main] + reach], axis=1)
+        table = clusters.table(ends, 0 * tau, omega, INNER_LEVEL)
+        of_clusters = table.at(table.clusters[some], omega)
+        of_rows = table.at(table.rows, omega)
+        sd = (clusters.information(omega) + 1 / (tau**2 + grid.sd[main] ** 2)) ** -0.5
+        narrow = sd * (SMOOTHED / mass[main]) ** (1 / 6)
+        wanted = np.minimum(np.maximum(0.9 * omega, narrow), 0.7 * sd)
         found = []
-        for row in np.flatnonzero(mass > LIGHT):
-            main = np.flatnonzero(row_of_node == row)
-            ratio = log_ratio[:, main]
-            near = (ratio > ratio.max(1, keepdims=True) - DROP_SHARES).any(0)
-            main, ratio = main[near], ratio[:, near]
-            tau, omega = rows.tau[row], grid.tau[row] * cosine
-            information = float(clusters.information(np.full(1, omega))[0])
-            sd = (information + 1 / (tau**2 + grid.sd[row] ** 2)) ** -0.5
-            narrow = sd * (SMOOTHED / mass[row]) ** (1 / 6)
-            wanted = min(max(0.9 * omega, narrow), 0.7 * sd)
-            mu = nodes.mu[main]
-            low, high = mu.min() - effects.reach * tau, mu.max() + effects.reach * tau
-            x = np.linspace(low, high, int((high - low) / wanted) + 2)
-            step = x[1] - x[0]
+        for i, row in enumerate(main):
+            at_row = np.flatnonzero(row_of_node == row)
+            ratio = log_ratio[:, at_row]
             top = ratio.max(1, keepdims=True)
-            density = nodes.mixed(x, effects, main, np.exp(ratio - top))
-            table = clusters.table(x[None], np.zeros(1), np.full(1, omega), INNER_LEVEL)
+            near = (ratio > top - DROP_SHARES).any(0)
+            at_row, ratio = at_row[near], ratio[:, near]
+            mu = nodes.mu[at_row]
+            low, high = mu.min() - reach[i], mu.max() + reach[i]
+            x = np.linspace(low, high, int((high - low) / wanted[i]) + 2)
+            step = x[1] - x[0]
+            density = nodes.mixed(x, effects, at_row, np.exp(ratio - top))
             matrix = table.in_x(x).T
-            of_clusters, of_rows = (
-                table.at(each, np.full(1, omega))[0] @ matrix
-                for each in (table.clusters[some], table.rows)
-            )
             with np.errstate(divide="ignore"):
-                log_weight = np.log(density * step) + top + of_clusters
-            width = max(omega, step / 0.9)
-            found.append(_Piece(x, omega, width, sd, log_weight, of_rows))
+                log_weight = np.log(density * step) + top + of_clusters[i] @ matrix
+            width = max(omega[i], step / 0.9)
+            found.append(_Piece(x, omega[i], width, sd[i], log_weight, of_rows[i] @ matrix))
         return found
 
     # What is left out
@@ -576,13 +579,13 @@ def _place(units: Units, model: Model, order: int) -> Placed:
 def _chosen(surface: NestedSurface, grid: Grid) -> Rows:
     """Return nodes of phi that hold and resolve its posterior, by a look at some rows of sigma."""
     rows = slice(None, None, EVERY)
-    mu, width = grid.place(chebyshev_shares(grid.columns), rows)
+    mu, width = grid.place(chebyshev_shares(SOME), rows)
     sigma = np.broadcast_to(grid.tau[rows, None], mu.shape)
     ends = surface.phi.ends
     while True:
         phi = Rows.between(*ends, 1.0, MANY_SHARES)
         by_phi, _, _ = surface.joint(phi, mu, sigma, COARSE + 1)
-        # In proportion to the mass of each row and phi, by Chebyshev's own rule
+        # Roughly in proportion to the mass of each row and phi
         log_mass = log_sum(by_phi + np.log(width)) + grid.log_row[rows]
         log_mass = log_sum(log_mass)
         density = np.exp(log_mass - log_mass.max()) / phi.weights
