@@ -121,9 +121,7 @@ class Fit:
             The fit has no exact posterior, or no clusters.
         """
         if not isinstance(self.exact, Nested):
-            raise DfspError(
-                "this fit has no clusters; name the column of clusters when reading"
-            )
+            raise DfspError("this fit has no clusters; name the column of clusters when reading")
         names = self.studies[CLUSTER].unique()
         return pd.DataFrame(
             self.exact.new_rows, index=pd.Index(names, name=CLUSTER), columns=STATISTICS

@@ -85,6 +85,25 @@ def test_a_cluster_is_predicted_as_by_plain_sums(both):
     assert exact.leave_one_cluster_out_lpd == pytest.approx(dense["left_out"], abs=5e-6)
 
 
+def test_rows_far_from_a_location_have_their_likelihood_still():
+    # E[(1 - p)^n] = E[exp(-n theta)] = exp(-n mu + n^2 tau^2 / 2) where rates are all but 1
+    events, total = np.zeros(2), np.array([5.0, 12.0])
+    for tau in (0.5, 1.05, 3.0):
+        found = log_likelihood(events, total, np.full(1, 400.0), np.full(1, tau))[:, 0]
+        assert found == pytest.approx(-400 * total + total**2 * tau**2 / 2, rel=1e-9)
+
+
+def test_nothing_but_events_or_nothing_but_none_leave_sigma_to_its_prior():
+    none = solve_nested([0, 0, 0, 0], [10, 12, 20, 5], list("AABB"), Model())
+    every = solve_nested([10, 12, 20, 5], [10, 12, 20, 5], list("AABB"), Model())
+    assert none.log_marginal_likelihood == pytest.approx(every.log_marginal_likelihood, abs=1e-7)
+    assert none.typical_rate.quantile(0.5) == pytest.approx(1 - every.typical_rate.quantile(0.5))
+    # That of independent rows, and of clusters as one row each (up to the coefficients), enclose it.
+    rows = solve([0, 0, 0, 0], [10, 12, 20, 5], Model()).log_marginal_likelihood
+    sums = solve([0, 0], [22, 25], Model()).log_marginal_likelihood
+    assert rows < none.log_marginal_likelihood < sums
+
+
 # ------------------------------------------------------------------------- one row a cluster
 
 

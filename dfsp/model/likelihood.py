@@ -33,7 +33,7 @@ SPACINGS = (1.0, 0.9, 0.75)  # of a table for all studies, in units of its narro
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
-MOST_STEPS = 2000  # of at most 2 to a mode, which can be a thousand away
+MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
 BLOCK = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
@@ -301,7 +301,7 @@ def _plain(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Ar
 def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
     del events  # all are 0
     theta = np.broadcast_to(-np.log(total), mu.shape)
-    for _ in range(60):
+    for _ in range(MOST_STEPS):
         p = sigmoid(theta)
         a = (theta - mu) / tau
         hazard = np.exp(-0.5 * a * a - LOG_ROOT_2PI - log_ndtr(a))
