@@ -122,6 +122,12 @@ def test_with_one_row_a_cluster_all_is_as_without_clusters():
     # E sqrt(rho) = E sqrt(1 - rho) = 2/3
     expected = 2 / 3 * plain.tau.mean
     assert (nested.tau.mean, nested.omega.mean) == pytest.approx((expected, expected), abs=1e-6)
+    # P(tau < t) = E P(sigma < t / sqrt(rho)), by the midpoint rule over rho
+    rho = (np.arange(20_000, 0, -1) - 0.5) / 20_000
+    for part in (nested.tau, nested.omega):
+        for q in (0.025, 0.5, 0.975):
+            below = plain.tau.cdf_at(part.quantile(q)[0] / np.sqrt(rho)).mean()
+            assert below == pytest.approx(q, abs=1e-5)
 
 
 # ------------------------------------------------------------------------- what a fit says

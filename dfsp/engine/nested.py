@@ -145,7 +145,8 @@ class NestedSurface(Surface):
     def by_share(self, phi: Rows, mu: Array, sigma: Array, level: int) -> Array:
         """Return log L of each cluster of two rows or more: (phi, cluster, *shape of mu)."""
         clusters = self.units.clusters
-        assert clusters is not None
+        if clusters is None:
+            return np.zeros((len(phi), 0, *mu.shape))
         flat = sigma.ravel()
         distinct, where, times = np.unique(flat, return_inverse=True, return_counts=True)
         order = np.argsort(where, kind="stable")
@@ -225,7 +226,7 @@ class Placed(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Locations of clusters at one phi and sigma, see `Nested._located`."""
+    """Locations of clusters at one phi and sigma, see `Nested._locate`."""
 
     x: Array
     omega: float
@@ -320,10 +321,10 @@ class Nested(Posterior):
         place = 2 * (fine.u - low) / (high - low) - 1
         coefficients = self.placed.phi.coefficients(self.mass.T)
         mass = np.maximum(legendre.legval(place, coefficients.T) * fine.weights, 0).T
-        mass = mass[mass.sum(1) > 0]
-        u, within = cdf_of_u(rows, mass)
-        values = share(fine.u)[:, None] * (rows.c * np.sinh(u))
-        return Distribution(*mix(values, within, mass.sum(1), POINTS[1]), mean, sd, False)
+        some = mass.sum(1) > 0
+        u, within = cdf_of_u(rows, mass[some])
+        values = share(fine.u[some])[:, None] * (rows.c * np.sinh(u))
+        return Distribution(*mix(values, within, mass[some].sum(1), POINTS[1]), mean, sd, False)
 
     # Rates
 
@@ -423,15 +424,15 @@ class Nested(Posterior):
         effects, grid = self.model.effects, self.grid
         sine, cosine = np.sin(self.placed.phi.u[k]), np.cos(self.placed.phi.u[k])
         mass = self.mass[k]
+        main = np.flatnonzero(mass > LIGHT)
+        if not len(main):
+            return []
         rows = Rows(grid.rows.u, grid.rows.weights, grid.rows.c * sine)
         here = replace(grid, rows=rows, log_joint=self.placed.by_phi[k], log_l=log_l)
         nodes = equidistant_nodes(here, mass, 0.0, effects)
         row_of_node = nodes.by_row(np.arange(len(mass)))
         # The mass of phi is that of its nodes, which sum to one.
         log_ratio = nodes.log_weight + np.log(mass.sum()) - nodes.spread(log_l)
-        main = np.flatnonzero(mass > LIGHT)
-        if not len(main):
-            return []
         tau, omega = rows.tau[main], grid.tau[main] * cosine
         reach = effects.reach * tau
         ends = np.stack([grid.low[main] - reach, grid.high[main] + reach], axis=1)
@@ -540,7 +541,7 @@ def solve_nested(
     >>> from dfsp.model.model import Model
     >>> posterior = solve_nested([7, 4, 9, 3], [15, 22, 18, 12], ["A", "A", "B", "C"], Model())
     >>> posterior.rho.quantile([0.5]).round(2)
-    array([0.42])
+    array([0.45])
     """
     events = np.asarray(events, dtype=np.float64)
     total = np.asarray(total, dtype=np.float64)
