@@ -13,6 +13,7 @@ from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, MEDIAN_AND_ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
+from dfsp.engine.nested import Nested, identified, solve_nested
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
@@ -30,6 +31,7 @@ QUANTITIES = Effects.quantities
 of them, and may have others too, such as the concentration of beta-binomial ones."""
 
 EXCHANGEABLE = "exchangeable"
+CLUSTER = "cluster"
 GRID_ERROR = 1e-5
 DIGITS = 6  # of exact numbers, which are the same wherever they are computed
 
@@ -116,8 +118,9 @@ class Fit:
         where it does not exist. From the exact engine unless `engine` is `"nuts"`.
     studies : Table
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
-        `leave_one_out_lpd` (NaN without the exact engine); with EXNEX effects `exchangeable`, the
-        posterior probability that the study is.
+        `leave_one_out_lpd` (NaN without the exact engine, and for a row of a cluster of several,
+        which is left out as a whole); with EXNEX effects `exchangeable`, the posterior probability
+        that the study is; where rows belong to clusters, `cluster`.
     checks : tuple of Check
     posterior : Posterior or None
         The exact engine's result.
@@ -168,8 +171,7 @@ class Fit:
         source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
         return Sentences(
             f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
-            f"{int(counts.table['total'].sum())} patients in {len(counts.table)} "
-            f"{'study' if len(counts.table) == 1 else 'studies'}: {first}the mean "
+            f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the mean "
             f"over studies {percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])}); the "
             f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
             f"{percent(new['q97.5'])}."
@@ -272,6 +274,7 @@ class Fit:
         DfspError
             Fewer than two studies.
         """
+        self.counts.require_independent("leaving studies out one by one")
         if len(self.studies) < 2:
             raise DfspError("leaving a study out needs two studies or more")
         table = self.counts.table
@@ -343,16 +346,18 @@ class Fit:
         names = {
             "typical_rate": "typical rate", "mean_rate": "mean rate",
             "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
+            "sigma": "sigma (logit)", "omega": "omega (logit)",
         }  # fmt: skip
         names |= {name: name.replace("_", " ") for name in self.summary.index if name not in names}
         rates = self.summary.reindex(list(names)).dropna(how="all")
         columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
         summary = rates[columns].rename(index=names).rename_axis(index=None)
         studies = self.studies.set_index("study")
-        studies.insert(2, "observed", studies["events"] / studies["total"])
+        studies["observed"] = studies["events"] / studies["total"]
         kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
-        studies = studies[kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)]
-        lines = [f"{len(studies)} studies; {self.model}; {self.engine} engine", ""]
+        kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
+        studies = studies[kept]
+        lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine", ""]
         lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
@@ -363,7 +368,7 @@ class Fit:
         name = self.model.effects.centre
         rate = self.summary.loc[name]
         return (
-            f"Fit({len(self.studies)} studies, {self.engine} engine, {self.model}: "
+            f"Fit({self.counts.groups}, {self.engine} engine, {self.model}: "
             f"{name.replace('_', ' ')} "
             f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
@@ -374,6 +379,31 @@ class Fit:
         """Whether every check passed; None if none failed and some cannot tell."""
         verdicts = [check.passed for check in self.checks]
         return False if False in verdicts else None if None in verdicts else True
+
+    def new_rows(self) -> Table:
+        """Summarise the rate of one more row of each cluster, from the exact engine.
+
+        Returns
+        -------
+        Table
+            Indexed by `cluster`, columns `STATISTICS`, rate scale.
+
+        Raises
+        ------
+        DfspError
+            The fit has no exact posterior, or no clusters.
+        """
+        if not isinstance(self.exact, Nested):
+            raise DfspError("this fit has no clusters; name the column of clusters when reading")
+        names = self.studies[CLUSTER].unique()
+        index = pd.Index(names, name=CLUSTER)
+        return table_of(self.exact.new_rows, digits=DIGITS, index=index, columns=STATISTICS)
+
+    def _elpd(self) -> float | None:
+        """Return the sum of the leave-one-out densities: of clusters, where rows belong to them."""
+        if isinstance(self.posterior, Nested):
+            return float(sum(self.posterior.leave_one_cluster_out_lpd.tolist()))
+        return _plain(sum(self.studies["leave_one_out_lpd"].tolist()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fit as the object of schema `dfsp.fit/1`."""
@@ -386,13 +416,15 @@ class Fit:
             "schema": "dfsp.fit/1",
             "engine": self.engine,
             "n_studies": len(studies),
+            **({"n_clusters": len(set(columns[CLUSTER]))} if CLUSTER in columns else {}),
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
-            "elpd_leave_one_study_out": _plain(sum(row["leave_one_out_lpd"] for row in studies)),
+            "elpd_leave_one_study_out": self._elpd(),
             **{name: _numbers(dict(zip(STATISTICS, row, strict=True))) for name, row in summary},
             "studies": [
                 {
                     "study": row["study"],
+                    **{name: row[name] for name in (CLUSTER,) if name in row},
                     "events": row["events"],
                     "total": row["total"],
                     "rate": _numbers(row),
@@ -421,6 +453,7 @@ def fit(
     ----------
     counts : Counts or pandas.DataFrame
         From `dfsp.count` or `dfsp.read_table`, or any frame with columns study, events, total.
+        Where a column of clusters was named, their effects are fitted too, `NestedNormal`.
     model : Model, optional
         By default `Model()`.
     engine : {"exact", "nuts", "both"}
@@ -472,13 +505,22 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    counts = Counts.of(counts)
+    counts = Counts.of(counts, clusters=True)
     table = counts.table
+    cluster = table[CLUSTER].to_list() if CLUSTER in table else None
     checks: list[Check] = []
     posterior = sampled = None
+    if cluster is not None:
+        model = model.nested(cluster)
+        checks.append(identified(cluster))
     if engine != "nuts":
         together = _together(table) if leave_out == "overlapping" else None
-        posterior = solve(table["events"], table["total"], model, together=together)
+        columns = table["events"], table["total"]
+        posterior = (
+            solve(*columns, model, together=together)
+            if cluster is None
+            else solve_nested(*columns, cluster, model, together=together)
+        )
         checks.append(resolved(posterior))
         summary, studies = _exact_tables(posterior, table)
     if engine != "exact":
@@ -489,8 +531,8 @@ def fit(
         if posterior is None:
             drawn = sampling.summary(sampled.draws)[list(STATISTICS)]
             summary = table_of(drawn.reindex(_rows_of(model)), digits=DIGITS)
-            columns = table["events"].to_numpy(), table["total"].to_numpy()
-            exist = model.effects.spread_moments(*columns, model.tau)
+            seen = table["events"].to_numpy(), table["total"].to_numpy()
+            exist = model.effects.spread_moments(*seen, model.tau)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             summary.loc[model.effects.spread, missing] = float("nan")
@@ -543,7 +585,8 @@ def _rows_of(model: Model) -> list[str]:
 
 def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> Table:
     """Put counts, `rates` by `STATISTICS` and leave-one-out densities side by side."""
-    columns = {name: table[name].array for name in ("study", "events", "total")}
+    own = [name for name in ("study", CLUSTER, "events", "total") if name in table]
+    columns = {name: table[name].array for name in own}
     columns |= {name: np.asarray(rates[name]) for name in STATISTICS}
     return table_of(columns | {"leave_one_out_lpd": lpd}, digits=DIGITS)
 

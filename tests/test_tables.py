@@ -119,7 +119,7 @@ def test_rows_of_a_cluster_are_named_by_a_column(written):
     counts = read_table(written(content), cluster="trial")
     assert counts.table["cluster"].to_list() == ["X", "B", "X", "D"]
     assert counts.table["trial"].to_list() == ["X", "", "X", ""]
-    with pytest.raises(DfspError, match="clusters are not modelled yet"):
+    with pytest.raises(DfspError, match="does not model clusters"):
         Counts.of(counts)
 
 

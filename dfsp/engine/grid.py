@@ -330,8 +330,7 @@ def place(surface: Surface, order: int = 0) -> Grid:
             level + (integral_error > TOLERANCE),
         )
         if finer == (rows, columns, level):
-            # Gauss's rule is exact to twice the degree of the polynomial that the rows hold.
-            return replace(result, error=max(row_error**2, tails, integral_error))
+            return replace(result, error=max(coefficient_error(result), integral_error))
         rows, columns, level = finer
 
 
@@ -593,6 +592,13 @@ def _errors(result: Grid) -> tuple[float, float]:
     if not result.rows.known:
         row_error = last_coefficients(result.rows, mass)
     return row_error, column_error(result.log_joint, density)
+
+
+def coefficient_error(result: Grid) -> float:
+    """Return the relative error that the last coefficients of a grid estimate."""
+    row_error, tails = _errors(result)
+    # Gauss's rule is exact to twice the degree of the polynomial that the rows hold.
+    return max(row_error**2, tails)
 
 
 def last_coefficients(rows: Rows, mass: Array) -> float:

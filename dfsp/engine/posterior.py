@@ -27,10 +27,10 @@ likelihood is narrow, logarithmic in the tails. On these points sums converge ge
 (trapezoidal rule of a function that vanishes at both ends).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -208,7 +208,7 @@ class Population:
     @cached_property
     def nodes(self) -> Nodes:
         """A discrete posterior of (mu, tau)."""
-        return _nodes(
+        return equidistant_nodes(
             self.grid, self.row_weight, self.log_marginal_likelihood, self.model.effects.new
         )
 
@@ -292,7 +292,7 @@ class Population:
         """Summaries of the rates of known studies (none here), and a new study's table."""
         none = Data(np.empty(0), np.empty(0), np.empty(0, np.intp), np.empty(0))
         log_l = self.grid.log_l[:0]
-        return _studies(none, log_l, self.grid, self.nodes, self.row_weight, self.model.effects)
+        return study_rates(none, log_l, self.grid, self.nodes, self.row_weight, self.model.effects)
 
     def draw(self, number: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles.
@@ -362,13 +362,17 @@ class Posterior(Population):
     @cached_property
     def leave_one_out_lpd(self) -> Array:
         """Log predictive density of each study's counts given the others, shape (study,)."""
-        return _left_out(
-            self.data, self.nodes, self.grid, self.row_weight, self.together, self.model
-        )
+
+        def evidence(studies: Sequence[int]) -> float:
+            counts = self.events[studies], self.total[studies]
+            return log_marginal_likelihood(*counts, self.model)
+
+        parts = self.data, self.nodes, self.grid, self.row_weight
+        return left_out(*parts, self.together, self.model, evidence)
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
-        return _studies(
+        return study_rates(
             self.data, self.grid.log_l, self.grid, self.nodes, self.row_weight, self.model.effects
         )
 
@@ -425,7 +429,7 @@ def solve(
     return Posterior(model, grid, exist, reported, events, total, data, together)
 
 
-def _nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) -> Nodes:
+def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects: Effects) -> Nodes:
     """Choose for each row as many equidistant nodes of mu as its tau and its weight need."""
     # Stretched nodes need fewer: they are dense where most of the mass is.
     reach = result.high - result.low
@@ -492,15 +496,19 @@ def _mean_rates(
     return first, second, rows
 
 
-def _left_out(
+def left_out(
     data: Data,
     nodes: Nodes,
     result: Grid,
     row_weight: Array,
     together: Sequence[Sequence[int]] | None,
     model: Model,
+    evidence: Callable[[Sequence[int]], float],
 ) -> Array:
-    """Return the log predictive density of each study given those that are not left out with it."""
+    """Return the log predictive density of each study given those that are not left out with it.
+
+    `evidence` returns the log marginal likelihood of some studies.
+    """
     alone = np.empty(len(data.total))
     astray = np.zeros(len(alone), dtype=bool)
     open_above = result.tau[-1] < 0.9 * model.spread_prior.upper
@@ -540,13 +548,8 @@ def _left_out(
                 lpd[study] = log_sum(without + own) - mass
                 continue
         # What is left may lie where the grid of all studies does not reach or is too coarse.
-        rest = data.inverse[np.setdiff1d(studies, out)]
-        with_it = np.append(rest, data.inverse[study])
-        with_study, without_it = (
-            log_marginal_likelihood(data.events[some], data.total[some], model)
-            for some in (with_it, rest)
-        )
-        lpd[study] = with_study - without_it
+        rest = [other for other in studies if other not in set(out)]
+        lpd[study] = evidence([*rest, study]) - evidence(rest)
     return lpd
 
 
@@ -558,21 +561,65 @@ def log_marginal_likelihood(events: Array, total: Array, model: Model) -> float:
     return Population(model, result).log_marginal_likelihood
 
 
-def _studies(
+def study_rates(
     data: Data, log_l: Array, result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
 ) -> tuple[Array, tuple[Array, Array]]:
     """Return mean, sd and quantiles of the rate of each distinct study, and a new study's table."""
     # A new study is one without patients, the last one here.
-    data = replace(data, events=np.append(data.events, 0.0), total=np.append(data.total, 0.0))
+    events, total = np.append(data.events, 0.0), np.append(data.total, 0.0)
     log_l = np.concatenate([log_l, np.zeros((1, *log_l.shape[1:]))])
-    summaries = np.empty((len(data.total), 2 + len(QUANTILES)))
-    low, high, step = _ranges(data, result, row_weight, effects)
+    main = row_weight > 1e-9
+    ends = Ends.of(
+        result.low[main], result.high[main], result.tau[main], result.sd[main], row_weight[main]
+    )
     mean, tau = nodes.weight @ nodes.mu, min(result.tau[row_weight.argmax()], CORE)
-    centre, _ = modes(data.events, data.total, np.full(1, mean), np.full(1, tau))
+    centre, _ = modes(events, total, np.full(1, mean), np.full(1, tau))
+
+    def log_ratio(chosen: npt.NDArray[np.intp]) -> Array:
+        return nodes.log_weight - nodes.spread(log_l[chosen])
+
+    found, table = tabulate(events, total, nodes, log_ratio, ends, centre, effects)
+    return found[:-1], table
+
+
+def tabulate(
+    events: Array,
+    total: Array,
+    nodes: Nodes,
+    log_ratio: Callable[[npt.NDArray[np.intp]], Array],
+    ends: "Ends",
+    centre: Array,
+    effects: Effects,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Summarise rates whose effects scatter about nodes.
+
+    Parameters
+    ----------
+    events, total : array, shape (study,)
+        One without patients is a new one.
+    nodes : Nodes
+    log_ratio : callable
+        Returns for chosen studies the log weights of the nodes given all counts but the study's
+        own: (chosen, node).
+    ends : Ends
+        Where the nodes are.
+    centre : array, shape (study,)
+        Roughly where each effect is (logit).
+    effects : Effects
+
+    Returns
+    -------
+    summaries : array, shape (study, 7)
+        Mean, sd and quantiles of each rate.
+    table : tuple of array
+        Points (logit) and the distribution function there of the last study's effect.
+    """
+    summaries = np.empty((len(total), 2 + len(QUANTILES)))
+    low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
     # Studies that one table can serve are done at once.
     order = np.lexsort((centre, np.ceil(np.log2(step))))
     most = max(1, BLOCK // len(nodes.mu))
-    new_study = np.empty(0), np.empty(0)
+    last = np.empty(0), np.empty(0)
     start = 0
     while start < len(order):
         block = order[start : start + most]
@@ -581,11 +628,12 @@ def _studies(
         theta, spacing = _table(
             low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
         )
-        summaries[chosen], cdf = _rates(data, log_l, nodes, chosen, effects, theta, spacing)
-        if len(log_l) - 1 in chosen:
-            new_study = theta, cdf[list(chosen).index(len(log_l) - 1)]
+        counts = events[chosen, None], total[chosen, None]
+        summaries[chosen], cdf = _rates(*counts, nodes, log_ratio(chosen), effects, theta, spacing)
+        if len(total) - 1 in chosen:
+            last = theta, cdf[list(chosen).index(len(total) - 1)]
         start += len(chosen)
-    return summaries[:-1], new_study
+    return summaries, last
 
 
 def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array, Array]:
@@ -598,24 +646,40 @@ def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array,
     return theta, core * np.cosh(t) * (t[1] - t[0])
 
 
+class Ends(NamedTuple):
+    """Where the locations of effects end, how widely effects scatter, and what that counts.
+
+    Shapes (end,), or of `mu` (study, end); logit scale.
+    """
+
+    mu: Array
+    tau: Array
+    sd: Array
+    tolerance: Array
+
+    @classmethod
+    def of(cls, low: Array, high: Array, tau: Array, sd: Array, weight: Array) -> "Ends":
+        """Return both ends of ranges of mu, of spread `sd`, that have these weights."""
+        # What has little weight may be resolved less well: the error grows with the eighth power.
+        known = np.tile(tau, 2), np.tile(sd, 2), np.tile(weight ** (-1 / 6), 2)
+        return cls(np.concatenate([low, high], axis=-1), *known)
+
+
 def _ranges(
-    data: Data, result: Grid, row_weight: Array, effects: Effects
+    events: Array, total: Array, ends: Ends, effects: Effects
 ) -> tuple[Array, Array, Array]:
-    """Return where each distinct study's effect can be, and a spacing that resolves its density."""
-    main = row_weight > 1e-9
-    tau = result.tau[main]
-    events, total = data.events[:, None], data.total[:, None]
-    low, high = np.full(len(data.total), np.inf), np.full(len(data.total), -np.inf)
-    narrowest = np.full(len(data.total), np.inf)
-    # Rows of little weight may be resolved less well: the error grows with the eighth power.
-    ends = np.concatenate([result.low[main], result.high[main]])
-    known = np.tile(result.sd[main], 2), np.tile(row_weight[main] ** (-1 / 6), 2)
-    pairs: list[tuple[Array, ...]] = [(ends, np.tile(tau, 2), *known)]
+    """Return where each effect can be, and a spacing that resolves its density.
+
+    Shapes: `events`, `total` (study, 1); results (study,).
+    """
+    low, high = np.full(len(total), np.inf), np.full(len(total), -np.inf)
+    narrowest = np.full(len(total), np.inf)
+    pairs = [ends]
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
-        pairs.append((ends, np.full(len(ends), FARTHEST), *pairs[0][2:]))
+        pairs.append(ends._replace(tau=np.full(len(ends.mu), FARTHEST)))
     if alone := effects.alone:
-        pairs.append(tuple(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0)))
+        pairs.append(Ends(*(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0))))
     for mu, width, sd, tolerance in pairs:
         mode, scale = modes(events, total, mu, width)
         tails, reach = 9 * scale, effects.reach * width
@@ -630,23 +694,23 @@ def _ranges(
 
 
 def _rates(
-    data: Data,
-    log_l: Array,
+    events: Array,
+    total: Array,
     nodes: Nodes,
-    chosen: npt.NDArray[np.intp],
+    log_ratio: Array,
     effects: Effects,
     theta: Array,
     spacing: Array,
 ) -> tuple[Array, Array]:
     """Summarise the rates of studies whose effects' densities are tabulated at `theta`.
 
-    Returns mean, sd and quantiles, and distribution functions at `theta`.
+    Shapes: `events`, `total` (study, 1), `log_ratio` (study, node). Returns mean, sd and quantiles,
+    and distribution functions at `theta`.
     """
     main = nodes.weight > LIGHT
-    log_ratio = nodes.log_weight[main] - nodes.spread(log_l[chosen])[:, main]
+    log_ratio = log_ratio[:, main]
     top = log_ratio.max(-1, keepdims=True)
     ratio = np.exp(log_ratio - top)
-    events, total = data.events[chosen, None], data.total[chosen, None]
     own = log_binomial(events, total, theta)
     is_new = (total == 0)[:, 0]
     mixed = nodes.mixed(theta, effects.new, main, ratio)
@@ -693,11 +757,12 @@ def _rates(
     if is_new.any():
         # A new study's rate can be 0 or 1 to double precision, each with some probability. Its
         # density does not vanish at the ends then, and the sums hold from an inner point on.
-        weight = nodes.weight[main] / nodes.weight[main].sum()
+        weight = ratio[is_new] / ratio[is_new].sum(-1, keepdims=True)
         smooth = effects.new.normal_kernel
         at = theta[INNER : INNER + 1] if smooth else theta
-        below = effects.new.cdf(at[:, None], nodes.mu[main], nodes.width[main]) @ weight
-        cdf[is_new] = cdf[is_new] - cdf[is_new, INNER] + below if smooth else below
+        below = weight @ effects.new.cdf(at[:, None], nodes.mu[main], nodes.width[main]).T
+        inner = cdf[is_new] - cdf[is_new, INNER, None]
+        cdf[is_new] = inner + below if smooth else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
     quantiles = sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))

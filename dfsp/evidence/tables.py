@@ -95,22 +95,24 @@ class Counts:
         show_frames(self)
 
     @classmethod
-    def of(cls, counts: "Counts | pd.DataFrame") -> "Counts":
+    def of(cls, counts: "Counts | pd.DataFrame", *, clusters: bool = False) -> "Counts":
         """Return counts as they are, or a frame with columns study, events, total as counts.
+
+        Parameters
+        ----------
+        counts : Counts or pandas.DataFrame
+        clusters : bool
+            Whether the caller knows rows that belong together.
 
         Raises
         ------
         DfspError
-            Rows that cannot be used, all at once; or rows that belong together, which no model
-            here knows yet.
+            Rows that cannot be used, all at once; or rows that belong together, where the caller
+            does not know them.
         """
         checked = counts if isinstance(counts, Counts) else check_table(counts)
-        if "cluster" in checked.table:
-            raise DfspError(
-                "clusters are not modelled yet: rows that belong together would count as studies "
-                "of their own, with intervals that are too narrow. Add up the rows of each study, "
-                "or keep one of them; without a cluster column all rows are taken as independent"
-            )
+        if not clusters:
+            checked.require_independent("this analysis")
         return checked
 
     def observed(self) -> Table:
@@ -155,10 +157,33 @@ class Counts:
         row = {"events": events, "total": total, "rate": events / total, "low": low, "high": high}
         return table_of([row], index=["all patients"])
 
+    def require_independent(self, what: str) -> None:
+        """Refuse rows that belong to clusters, for what does not know them, `what`.
+
+        Raises
+        ------
+        DfspError
+            A column of clusters was named.
+        """
+        if "cluster" in self.table:
+            raise DfspError(
+                f"{what} does not model clusters: rows that belong together would count as studies "
+                "of their own, with intervals that are too narrow. dfsp.fit models them; for this, "
+                "add up the rows of each cluster, or keep one of them"
+            )
+
+    @property
+    def groups(self) -> str:
+        """How many studies there are, or groups in how many studies."""
+        if "cluster" in self.table:
+            return f"{_numbered(len(self.table), 'group', 'groups')} in " + _numbered(
+                self.table["cluster"].nunique(), "study", "studies"
+            )
+        return _numbered(len(self.table), "study", "studies")
+
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
-        studies = "1 study" if len(self.table) == 1 else f"{len(self.table)} studies"
-        choices = [studies, f"{self.label} {events}/{total}"]
+        choices = [self.groups, f"{self.label} {events}/{total}"]
         if self.evidence_set:
             choices.append(f"evidence set '{self.evidence_set}'")
         if self.not_evaluable:
@@ -183,6 +208,10 @@ def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
     low = betaincinv(events, total - events + 1, ENDS[0]) if events else 0.0
     high = betaincinv(events + 1, total - events, ENDS[1]) if events < total else 1.0
     return float(low), float(high)
+
+
+def _numbered(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 class _Asked(NamedTuple):

@@ -22,7 +22,7 @@ the smallest tau to the widest at the largest.
 *Beta-binomial.* The likelihood is a ratio of rising factorials, without any quadrature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -173,6 +173,18 @@ class Effects:
     def alone(self) -> Alone | None:
         """The component that depends on neither coordinate; None if there is none."""
         return None
+
+    def nested(self, cluster: Sequence[str]) -> "NestedNormal":
+        """Return effects of both levels of rows that belong to clusters, one name a row.
+
+        Raises
+        ------
+        DfspError
+            A family that has none.
+        """
+        raise DfspError(
+            f"{self.family} effects: rows that belong to clusters are fitted with normal effects"
+        )
 
     # Priors, and what is reported
 
@@ -502,6 +514,77 @@ class NormalEffects(Effects):
 
     def pymc_standard(self, pm: Any) -> Any:
         return pm.Normal("z", dims="study")
+
+    def nested(self, cluster: Sequence[str]) -> "NestedNormal":
+        return NestedNormal(tuple(cluster))
+
+
+@dataclass(frozen=True)
+class NestedNormal(NormalEffects):
+    """theta_ij = mu + u_i + v_ij: normal effects of clusters and of the rows in them.
+
+    u_i ~ N(0, tau^2) between clusters, v_ij ~ N(0, omega^2) within. sigma^2 = tau^2 + omega^2 has
+    the prior that tau has without clusters, and rho = tau^2 / sigma^2 ~ Uniform(0, 1), so that with
+    one row a cluster rates are those of normal effects. Priors of tau and omega of their own would
+    not do: then only their sum is known. The second coordinate is sigma; a new study is a row of a
+    new cluster.
+
+    Parameters
+    ----------
+    cluster : tuple of str
+        The cluster of each row.
+    """
+
+    quantities = (
+        "mu", "sigma", "tau", "omega", "rho", "typical_rate", "mean_rate", "new_study_rate",
+    )  # fmt: skip
+    spread = "sigma"
+    spread_words = "standard deviation between rows of different clusters"
+    linear_predictor = False
+    prior_names = ("mu", "sigma")
+    cluster: tuple[str, ...] = field(repr=False)
+
+    def coordinates(self, values: Any) -> tuple[Any, Any]:
+        return values["mu"], values["sigma"]
+
+    def population(self, mu: Array, tau: Array) -> dict[str, Array]:
+        return {"mu": mu, "sigma": tau, "typical_rate": sigmoid(mu)}
+
+    def tail_of_tau(self, events: Array, total: Array, tau: Prior) -> float:
+        """Return below which order moments of sigma exist, and of tau and omega with it.
+
+        At any rho the likelihood falls as 1/sigma for each row with both events and non-events.
+        Within 1/sigma^2 of rho = 1 omega stays finite: there it falls for each cluster with both.
+        """
+        by_row = super().tail_of_tau(events, total, tau)
+        if len(events) != len(self.cluster):
+            return by_row
+        _, inverse = np.unique(self.cluster, return_inverse=True)
+        sums = np.bincount(inverse, events), np.bincount(inverse, total)
+        return min(by_row, super().tail_of_tau(*sums, tau) + 2)
+
+    def pymc_theta(self, pm: Any, mu: Normal, tau: Prior) -> Any:
+        names, inverse = np.unique(self.cluster, return_inverse=True)
+        pm.modelcontext(None).add_coord("cluster", names.tolist())
+        of_mu, sigma = mu.pymc(pm, "mu"), tau.pymc(pm, "sigma")
+        rho = pm.Uniform("rho", 0, 1)
+        between = pm.Deterministic("tau", sigma * pm.math.sqrt(rho))
+        within = pm.Deterministic("omega", sigma * pm.math.sqrt(1 - rho))
+        u = between * pm.Normal("z_cluster", dims="cluster")
+        theta = of_mu + u[inverse] + within * self.pymc_standard(pm)
+        theta = pm.Deterministic("theta", theta, dims="study")
+        pm.Deterministic("rate", pm.math.invlogit(theta), dims="study")
+        pm.Deterministic("typical_rate", pm.math.invlogit(of_mu))
+        return theta
+
+    def judged(self, tau: Prior) -> tuple[str, ...]:
+        return ("mu", *(() if tau.known is not None else ("sigma",)), "rho", "theta")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {}  # the clusters are in the rows
+
+    def __str__(self) -> str:
+        return "normal effects of clusters and of their rows, rho ~ Uniform(0, 1)"
 
 
 @dataclass(frozen=True)
@@ -901,7 +984,8 @@ class InverseRoot:
 
 def known_quantities() -> tuple[str, ...]:
     """Return the quantities of all families, in the order in which tables show them."""
-    return tuple(dict.fromkeys(name for kind in FAMILIES.values() for name in kind.quantities))
+    kinds: list[type[Effects]] = [*FAMILIES.values(), NestedNormal]
+    return tuple(dict.fromkeys(name for kind in kinds for name in kind.quantities))
 
 
 def concentration_prior(location: float | None, scale: float | None) -> LogNormal | None:

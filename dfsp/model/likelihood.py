@@ -33,6 +33,7 @@ SPACINGS = (1.0, 0.9, 0.75)  # of a table for all studies, in units of its narro
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
+MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
 BLOCK = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
@@ -49,6 +50,54 @@ class Rule:
         t = np.linspace(-reach, reach, number)
         weights = (t[1] - t[0]) * np.cosh(stretch * t)
         return cls(np.sinh(stretch * t) / stretch, np.log(weights))
+
+
+@dataclass(frozen=True)
+class Common:
+    """Points theta = centre + core sinh(t) that all studies and all mu share, t equidistant.
+
+    Attributes
+    ----------
+    centre, core : float
+        Logit scale.
+    reach : float
+        Largest |t|.
+    number : int
+    """
+
+    centre: float
+    core: float
+    reach: float
+    number: int
+
+    @classmethod
+    def of(cls, own: Array, mu: Array, tau: Array, width: float, spacing: float) -> "Common":
+        """Choose points for integrands N(theta | mu, tau^2) L(theta) at each `mu` and `tau`.
+
+        Parameters
+        ----------
+        own : array
+            Where the studies' likelihoods are (logit).
+        mu, tau : array, shape (point,)
+            Logit scale.
+        width : float
+            Of the narrowest integrand, logit scale.
+        spacing : float
+            In units of `width`.
+        """
+        centre = (own.max() + own.min()) / 2
+        far = np.abs(mu - centre)
+        # Spacings grow beyond the core, where only the normal density needs them small.
+        needed = (far + 3 * tau) / np.sqrt((1.1 * tau / width) ** 2 - 1)
+        core = max(2.0, own.max() - centre + 1, needed.max())
+        reach = np.arcsinh((np.max(far + 6.5 * tau) + core) / core)
+        return cls(centre, core, reach, int(2 * reach * core / (width * spacing)) + 2)
+
+    def points(self) -> tuple[Array, Array]:
+        """Return the points and their weights."""
+        spacing = 2 * self.reach / (self.number - 1)
+        t = spacing * np.arange(self.number) - self.reach
+        return self.centre + self.core * np.sinh(t), self.core * spacing * np.cosh(t)
 
 
 # For tau up to 0.4, up to 1, and beyond; each level is finer than the one before.
@@ -100,7 +149,7 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     information = total * rate * (1 - rate)
     theta = information * np.log(rate / (1 - rate)) + precision * mu
     theta /= information + precision
-    for _ in range(60):
+    for _ in range(MOST_STEPS):
         p = sigmoid(theta)
         expected = total * p
         curvature = expected * (1 - p)
@@ -209,24 +258,16 @@ def _on_one_table(
     """
     rate = (events + 0.5) / (total + 1)
     own = np.log(rate / (1 - rate))
-    centre = (own.max() + own.min()) / 2
     # The edge of the likelihood of no event in one patient is 1 wide.
     width = min(1.0, (total.max() / 4 + tau[points].min() ** -2.0) ** -0.5)
-    far = np.abs(mu[points] - centre)
-    # Spacings grow beyond the core, where only the normal density needs them small.
-    needed = (far + 3 * tau[points]) / np.sqrt((1.1 * tau[points] / width) ** 2 - 1)
-    core = max(2.0, own.max() - centre + 1, needed.max())
-    reach = np.arcsinh((np.max(far + 6.5 * tau[points]) + core) / core)
-    number = int(2 * reach * core / (width * SPACINGS[level - 1])) + 2
-    if number > CHEAP * len(events):
+    common = Common.of(own, mu[points], tau[points], width, SPACINGS[level - 1])
+    if common.number > CHEAP * len(events):
         return
-    spacing = 2 * reach / (number - 1)
-    t = spacing * np.arange(number) - reach
-    theta = centre + core * np.sinh(t)
+    theta, weight = common.points()
     height = events[:, None] * theta - total[:, None] * softplus(theta)
     top = height.max(-1, keepdims=True)
-    height = np.exp(np.maximum(height - top, FLOOR)) * (core * spacing * np.cosh(t))
-    step = max(1, BLOCK // number)
+    height = np.exp(np.maximum(height - top, FLOOR)) * weight
+    step = max(1, BLOCK // common.number)
     for start in range(0, len(points), step):
         block = points[start : start + step]
         z = theta[:, None] - mu[block]
@@ -260,7 +301,7 @@ def _plain(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Ar
 def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
     del events  # all are 0
     theta = np.broadcast_to(-np.log(total), mu.shape)
-    for _ in range(60):
+    for _ in range(MOST_STEPS):
         p = sigmoid(theta)
         a = (theta - mu) / tau
         hazard = np.exp(-0.5 * a * a - LOG_ROOT_2PI - log_ndtr(a))

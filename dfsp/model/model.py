@@ -1,5 +1,6 @@
 """What is assumed, as data: one description that both engines read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,6 +102,16 @@ class Model:
         """Return the model with other effects, and without priors that these do not have."""
         return Model(effects=effects) if effects.own_priors else replace(self, effects=effects)
 
+    def nested(self, cluster: Sequence[str]) -> "Model":
+        """Return the model of rows that belong to clusters, one name a row.
+
+        Raises
+        ------
+        DfspError
+            Other than normal effects.
+        """
+        return replace(self, effects=self.effects.nested(cluster))
+
     def narrowed(self) -> "Model":
         """Return the model with priors of half the spread between studies.
 
@@ -164,4 +175,5 @@ class Model:
     def __str__(self) -> str:
         if self.effects.own_priors:
             return str(self.effects)
-        return f"mu ~ {self.mu}, tau ~ {self.tau}, {self.effects}"
+        first, second = self.effects.prior_names
+        return f"{first} ~ {self.mu}, {second} ~ {self.tau}, {self.effects}"

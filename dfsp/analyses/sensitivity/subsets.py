@@ -222,6 +222,7 @@ def influence(fit: Fit) -> Influence:
     >>> influence(dfsp.fit(table)).most
     'B'
     """
+    fit.counts.require_independent("the influence of each study")
     table = fit.counts.table
     if len(table) < 2:
         raise DfspError("the influence of a study needs two studies or more")

@@ -1,0 +1,266 @@
+"""The likelihood of clusters of rows, with the effects of both levels integrated out.
+
+Rows j of a cluster have theta_j = mu + u + v_j on the logit scale, u ~ N(0, tau^2) for the cluster
+and v_j ~ N(0, omega^2) for each row, so that the cluster's likelihood is
+
+    L(mu, tau, omega) = integral of N(x | mu, tau^2) product over j of f_j(x, omega) dx,
+
+where f_j(x, omega) is the likelihood of one row about the location x = mu + u.
+
+**Tables.** The log f_j are computed at points of x and of omega and interpolated by polynomials
+through the nearest: x = centre + core sinh(t) and omega = c sinh(s) with equidistant t and s, even
+near 0 and logarithmic far out. A cluster's sum of them is all that its integral needs.
+
+**Two rules.** The points of x are common to all mu, so that a point (mu, tau) costs one normal
+density and one product for each of them. Where tau is so narrow that they would be too many,
+x = mu + tau z, with z at Gauss-Hermite nodes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import roots_hermitenorm
+
+from dfsp.engine.grid import Data
+from dfsp.model.likelihood import (
+    COARSE,
+    FLOOR,
+    LOG_ROOT_2PI,
+    SPACINGS,
+    UNDERFLOW,
+    Common,
+    log_binomial,
+    log_likelihood,
+    log_sum,
+)
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
+
+# Steps of t and of s in a table, by level
+IN_T = (0.2, 0.12, 0.09, 0.07)
+IN_S = (0.3, 0.2, 0.15, 0.11)
+TAPS = 10  # points of a table that a polynomial goes through
+LAGRANGE = np.array(
+    [[1 / np.prod([tap - other for other in range(TAPS) if other != tap])] for tap in range(TAPS)]
+)
+# Gauss-Hermite nodes over a standard normal. Its error is (b / (2 + b))^number where the rows say b
+# as much of x as tau does, 5e-11 at the most that is NARROW.
+SCORES, SCORE_WEIGHTS = roots_hermitenorm(14)
+LOG_SCORES = np.log(SCORE_WEIGHTS) - LOG_ROOT_2PI
+NARROW = 0.5
+REACH = 8.4  # how many tau from mu a table covers
+ROOM = 1.2  # by how much a table reaches beyond what it is made for
+BLOCK = 4_000_000  # numbers held at once: 32 MB
+
+
+@dataclass(frozen=True)
+class Table:
+    """Log likelihoods of rows and of clusters at equidistant s and t.
+
+    Attributes
+    ----------
+    centre, core, c : float
+        x = centre + core sinh(t) and omega = c sinh(s), logit scale.
+    first, step, step_of_s : float
+        The first t, and the distances between neighbours; the first s is 0.
+    rows : array, shape (distinct row, s, t)
+    clusters : array, shape (cluster, s, t)
+    """
+
+    centre: float
+    core: float
+    c: float
+    first: float
+    step: float
+    step_of_s: float
+    rows: Array
+    clusters: Array
+
+    @property
+    def covers(self) -> tuple[float, float, float]:
+        """The range of x, and the largest omega."""
+        in_s, in_t = self.rows.shape[1:]
+        t = self.first + self.step * np.array([0, in_t - 1])
+        low, high = (self.centre + self.core * np.sinh(t)).tolist()
+        return low, high, float(self.c * np.sinh((in_s - 1) * self.step_of_s))
+
+    def in_x(self, x: Array) -> Array:
+        """Return the matrix that interpolates along t at locations `x` (point,): (point, t).
+
+        Beyond the table, where no integrand counts, its ends stand in.
+        """
+        t = np.arcsinh((x - self.centre) / self.core)
+        number = self.rows.shape[2]
+        return _interpolation(np.clip((t - self.first) / self.step, 0, number - 1), number)
+
+    def at(self, values: Array, omega: Array) -> Array:
+        """Return `values` (entry, s, t) at each omega: (omega, entry, t)."""
+        # Even functions of s, which are continued to its other side
+        number = values.shape[1]
+        place = np.arcsinh(omega / self.c) / self.step_of_s + number - 1
+        matrix = _interpolation(place, 2 * number - 1)
+        matrix[:, number:] += matrix[:, number - 2 :: -1]
+        return np.asarray(np.tensordot(matrix[:, number - 1 :], values, axes=(1, 1)))
+
+
+def _interpolation(place: Array, number: int) -> Array:
+    """Return the matrix of polynomials through the nearest `TAPS` of points 0, 1, ..., number - 1.
+
+    Shapes: `place` (point,), result (point, number).
+    """
+    start = np.clip(np.floor(place).astype(np.intp) - TAPS // 2 + 1, 0, number - TAPS)
+    away = place - start - np.arange(TAPS)[:, None]
+    # Lagrange's polynomials: products of all distances but the tap's own
+    one = np.ones((1, len(place)))
+    before = np.cumprod(np.concatenate([one, away[:-1]]), axis=0)
+    after = np.cumprod(np.concatenate([one, away[:0:-1]]), axis=0)[::-1]
+    matrix = np.zeros((len(place), number))
+    matrix[np.arange(len(place)), start + np.arange(TAPS)[:, None]] = before * after * LAGRANGE
+    return matrix
+
+
+class Clusters:
+    """Clusters of two rows or more.
+
+    Parameters
+    ----------
+    events, total : array, shape (row,)
+    cluster : array of int, shape (row,)
+        The cluster of each row, counted from 0.
+    """
+
+    def __init__(self, events: Array, total: Array, cluster: Index) -> None:
+        self.data = Data.of(events, total)
+        self.cluster = cluster
+        self.member = np.zeros((int(cluster.max()) + 1, len(self.data.total)))
+        np.add.at(self.member, (cluster, self.data.inverse), 1.0)
+        p = (self.data.events + 0.5) / (self.data.total + 1)
+        self.own = np.log(p / (1 - p))
+        self.variance = 1 / (self.data.total * p * (1 - p))
+        self._tables: dict[int, Table] = {}
+
+    def __len__(self) -> int:
+        return len(self.member)
+
+    def information(self, omega: Array) -> Array:
+        """Return the most that the rows of one cluster say of its location, by omega (logit^-2)."""
+        most = (self.member @ (1 / (self.variance[:, None] + omega**2))).max(0)
+        # The edge of the likelihood of no event in one patient is 1 wide.
+        return np.asarray(np.maximum(most, 1.0), dtype=np.float64)
+
+    def log_likelihood(self, mu: Array, tau: Array, omega: Array, level: int) -> Array:
+        """Return log L of each cluster.
+
+        Parameters
+        ----------
+        mu : array, shape (pair, point)
+        tau, omega : array, shape (pair,)
+            Logit scale; above 0.
+        level : int
+            As of `dfsp.model.likelihood.LEVELS`.
+
+        Returns
+        -------
+        array, shape (cluster, pair, point)
+        """
+        table = self.table(mu, tau, omega, level)
+        information = self.information(omega)
+        width = (information + tau**-2.0) ** -0.5
+        values = np.empty((len(tau), len(self), mu.shape[1]))
+        # Pairs that need points as dense as each other share them.
+        octave = np.floor(np.log2(width))
+        for each in np.unique(octave):
+            pairs = np.flatnonzero(octave == each)
+            common = self._common(mu, tau, width, pairs, level)
+            narrow = tau[pairs] ** 2 * information[pairs] <= NARROW
+            if common.number > mu.shape[1] * len(SCORES) and narrow.any():
+                self._by_scores(table, mu, tau, omega, pairs[narrow], values)
+                pairs = pairs[~narrow]
+                if not len(pairs):
+                    continue
+                common = self._common(mu, tau, width, pairs, level)
+            self._on_points(table, mu, tau, omega, pairs, common, values)
+        return values.transpose(1, 0, 2)
+
+    def _common(self, mu: Array, tau: Array, width: Array, pairs: Index, level: int) -> Common:
+        points = mu[pairs].ravel(), np.repeat(tau[pairs], mu.shape[1])
+        spacing = SPACINGS[max(level, COARSE + 1) - 1]
+        return Common.of(self.own, *points, float(width[pairs].min()), spacing)
+
+    def table(self, mu: Array, tau: Array, omega: Array, level: int) -> Table:
+        """Return a table that covers these points; an earlier one, if it does."""
+        reach = (REACH * tau)[:, None]
+        low = min(float((mu - reach).min()), float(self.own.min()))
+        high = max(float((mu + reach).max()), float(self.own.max()))
+        last = float(omega.max())
+        if level in self._tables:
+            covered = self._tables[level].covers
+            if covered[0] <= low and high <= covered[1] and last <= covered[2]:
+                return self._tables[level]
+            low, high, last = min(low, covered[0]), max(high, covered[1]), max(last, covered[2])
+        self._tables[level] = self._tabulated(low, high, last, level)
+        return self._tables[level]
+
+    def _tabulated(self, low: float, high: float, last: float, level: int) -> Table:
+        centre = float(self.own.max() + self.own.min()) / 2
+        core = max(2.0, float(self.own.max()) - centre)
+        c = float(self.variance.min()) ** 0.5
+        middle, half = (low + high) / 2, ROOM * (high - low) / 2
+        ends = np.arcsinh((np.array([middle - half, middle + half]) - centre) / core)
+        t = np.linspace(ends[0], ends[1], max(TAPS, int((ends[1] - ends[0]) / IN_T[level]) + 2))
+        s_last = float(np.arcsinh(ROOM * last / c))
+        s = np.linspace(0, s_last, max(TAPS, int(s_last / IN_S[level]) + 2))
+        x = centre + core * np.sinh(t)
+        rows = np.empty((len(self.data.total), len(s), len(t)))
+        counts = self.data.events, self.data.total
+        # At omega = 0 the row's effect is its cluster's.
+        rows[:, 0] = log_binomial(counts[0][:, None], counts[1][:, None], x)
+        pairs = np.tile(x, len(s) - 1), np.repeat(c * np.sinh(s[1:]), len(t))
+        inner = log_likelihood(*counts, *pairs, max(level, COARSE + 1))
+        rows[:, 1:] = inner.reshape(-1, len(s) - 1, len(t))
+        clusters = np.tensordot(self.member, rows, axes=1)
+        steps = float(t[0]), float(t[1] - t[0]), float(s[1])
+        return Table(centre, core, c, *steps, rows, clusters)
+
+    def _by_scores(
+        self, table: Table, mu: Array, tau: Array, omega: Array, pairs: Index, values: Array
+    ) -> None:
+        size = mu.shape[1] * len(SCORES) * (table.rows.shape[2] + len(self))
+        for some in np.array_split(pairs, max(1, len(pairs) * size // BLOCK)):
+            x = mu[some][:, :, None] + tau[some][:, None, None] * SCORES
+            matrix = table.in_x(x.ravel()).reshape(len(some), -1, table.rows.shape[2])
+            height = table.at(table.clusters, omega[some]) @ matrix.swapaxes(1, 2)
+            height = height.reshape(len(some), len(self), mu.shape[1], len(SCORES))
+            values[some] = log_sum(height + LOG_SCORES)
+
+    def _on_points(
+        self,
+        table: Table,
+        mu: Array,
+        tau: Array,
+        omega: Array,
+        pairs: Index,
+        common: Common,
+        values: Array,
+    ) -> None:
+        x, weight = common.points()
+        matrix = table.in_x(x).T
+        size = len(x) * (len(self) + mu.shape[1])
+        for some in np.array_split(pairs, max(1, len(pairs) * size // BLOCK)):
+            height = table.at(table.clusters, omega[some]) @ matrix
+            top = height.max(-1, keepdims=True)
+            z = (x - mu[some][:, :, None]) / tau[some][:, None, None]
+            z *= z
+            z *= -0.5
+            kernel = np.exp(np.maximum(z, FLOOR))
+            sums = (np.exp(np.maximum(height - top, FLOOR)) * weight) @ kernel.swapaxes(1, 2)
+            with np.errstate(divide="ignore"):
+                found = np.log(sums) + top
+            # Counts so far from a location that the products underflow
+            pair, cluster, point = np.nonzero(sums < UNDERFLOW)
+            found[pair, cluster, point] = log_sum(
+                height[pair, cluster] + z[pair, point] + np.log(weight)
+            )
+            values[some] = found - np.log(tau[some])[:, None, None] - LOG_ROOT_2PI
