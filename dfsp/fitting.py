@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -113,9 +114,13 @@ class Fit:
     counts : Counts
     model : Model
     engine : {"exact", "nuts", "both"}
+    numbers : mapping of str to array, shape (statistic,)
+        `STATISTICS` by quantity (`QUANTITIES`, then others of the effects); NaN where one does not
+        exist. From the exact engine unless `engine` is `"nuts"`.
+    columns : mapping of str to sequence
+        The columns of `studies`.
     summary : Table
-        One row a quantity (`QUANTITIES`, then others of the effects), columns `STATISTICS`; NaN
-        where it does not exist. From the exact engine unless `engine` is `"nuts"`.
+        One row a quantity, columns `STATISTICS`.
     studies : Table
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
         `leave_one_out_lpd` (NaN without the exact engine, and for a row of a cluster of several,
@@ -131,11 +136,22 @@ class Fit:
     counts: Counts
     model: Model
     engine: Engine
-    summary: Table
-    studies: Table
+    numbers: Mapping[str, npt.NDArray[np.float64]]
+    columns: Mapping[str, Any]
     checks: tuple[Check, ...]
     posterior: Posterior | None
     sampled: sampling.Sampled | None
+
+    @cached_property
+    def summary(self) -> Table:
+        """One row a quantity, columns `STATISTICS`; what is computed waits for no frame."""
+        index = pd.Index([*self.numbers], name="quantity")
+        return table_of([*self.numbers.values()], digits=DIGITS, index=index, columns=STATISTICS)
+
+    @cached_property
+    def studies(self) -> Table:
+        """One row a study: its counts and its rate under the model."""
+        return table_of(dict(self.columns), digits=DIGITS)
 
     @property
     def exact(self) -> Posterior:
@@ -403,15 +419,14 @@ class Fit:
         """Return the sum of the leave-one-out densities: of clusters, where rows belong to them."""
         if isinstance(self.posterior, Nested):
             return float(sum(self.posterior.leave_one_cluster_out_lpd.tolist()))
-        return _plain(sum(self.studies["leave_one_out_lpd"].tolist()))
+        return _plain(sum(np.asarray(self.columns["leave_one_out_lpd"]).tolist()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fit as the object of schema `dfsp.fit/1`."""
         evidence = self.posterior and self.posterior.log_marginal_likelihood
-        columns = {str(name): column.tolist() for name, column in self.studies.items()}
+        columns = {name: np.asarray(column).tolist() for name, column in self.columns.items()}
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         studies = list(rows)
-        summary = zip(self.summary.index, self.summary.to_numpy().tolist(), strict=True)
         return {
             "schema": "dfsp.fit/1",
             "engine": self.engine,
@@ -420,7 +435,10 @@ class Fit:
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
             "elpd_leave_one_study_out": self._elpd(),
-            **{name: _numbers(dict(zip(STATISTICS, row, strict=True))) for name, row in summary},
+            **{
+                name: _numbers(dict(zip(STATISTICS, row.tolist(), strict=True)))
+                for name, row in self.numbers.items()
+            },
             "studies": [
                 {
                     "study": row["study"],
@@ -507,7 +525,12 @@ def fit(
     sampling.check_options(draws, seed)
     counts = Counts.of(counts, clusters=True)
     table = counts.table
-    cluster = table[CLUSTER].to_list() if CLUSTER in table else None
+    # Each column is taken once: a frame takes its time to hand one over.
+    own = {
+        name: table[name].array for name in ("study", CLUSTER, "events", "total") if name in table
+    }
+    events, total = np.asarray(own["events"]), np.asarray(own["total"])
+    cluster = list(own[CLUSTER]) if CLUSTER in own else None
     checks: list[Check] = []
     posterior = sampled = None
     if cluster is not None:
@@ -515,34 +538,40 @@ def fit(
         checks.append(identified(cluster))
     if engine != "nuts":
         together = _together(table) if leave_out == "overlapping" else None
-        columns = table["events"], table["total"]
         posterior = (
-            solve(*columns, model, together=together)
+            solve(events, total, model, together=together)
             if cluster is None
-            else solve_nested(*columns, cluster, model, together=together)
+            else solve_nested(events, total, cluster, model, together=together)
         )
         checks.append(resolved(posterior))
-        summary, studies = _exact_tables(posterior, table)
+        numbers = {name: getattr(posterior, name).summary() for name in _rows_of(posterior.model)}
+        rates = dict(zip(STATISTICS, posterior.studies.T, strict=True))
+        studies = own | rates | {"leave_one_out_lpd": posterior.leave_one_out_lpd}
+        if posterior.exchangeable is not None:
+            studies[EXCHANGEABLE] = posterior.exchangeable
     if engine != "exact":
         sampled = sampling.sample(table, model, draws=draws, seed=seed)
         checks.extend(sampled.checks)
         if gate == "raise" or posterior is None:
             sampling.require_converged(sampled)
         if posterior is None:
-            drawn = sampling.summary(sampled.draws)[list(STATISTICS)]
-            summary = table_of(drawn.reindex(_rows_of(model)), digits=DIGITS)
-            seen = table["events"].to_numpy(), table["total"].to_numpy()
-            exist = model.effects.spread_moments(*seen, model.tau)
+            drawn = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
+            exist = model.effects.spread_moments(events, total, model.tau)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
-            summary.loc[model.effects.spread, missing] = float("nan")
-            studies = _with_counts(table, sampling.study_rates(sampled.draws), float("nan"))
-            own = sampled.draws["posterior"].to_dataset()
-            if EXCHANGEABLE in own:
-                studies[EXCHANGEABLE] = own[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
+            drawn.loc[model.effects.spread, missing] = float("nan")
+            numbers = dict(zip(drawn.index, drawn.to_numpy(), strict=True))
+            nothing = np.full(len(table), np.nan)
+            drawn_rates = sampling.study_rates(sampled.draws)
+            rates = {name: np.asarray(drawn_rates[name]) for name in STATISTICS}
+            studies = own | rates | {"leave_one_out_lpd": nothing}
+            draws_of = sampled.draws["posterior"].to_dataset()
+            if EXCHANGEABLE in draws_of:
+                studies[EXCHANGEABLE] = draws_of[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
         elif not sampled.refused:
-            checks.extend(sampling.agreement(sampling.summary(sampled.draws), summary))
-    return Fit(counts, model, engine, summary, studies, tuple(checks), posterior, sampled)
+            exact = pd.DataFrame.from_dict(numbers, orient="index", columns=STATISTICS)
+            checks.extend(sampling.agreement(sampling.summary(sampled.draws), exact))
+    return Fit(counts, model, engine, numbers, studies, tuple(checks), posterior, sampled)
 
 
 def _together(table: pd.DataFrame) -> list[list[int]]:
@@ -567,28 +596,8 @@ def resolved(posterior: Posterior) -> Check:
     )
 
 
-def _exact_tables(posterior: Posterior, table: pd.DataFrame) -> tuple[Table, Table]:
-    names = _rows_of(posterior.model)
-    rows = [getattr(posterior, name).summary() for name in names]
-    index = pd.Index(names, name="quantity")
-    summary = table_of(rows, digits=DIGITS, index=index, columns=STATISTICS)
-    rates = dict(zip(STATISTICS, posterior.studies.T, strict=True))
-    studies = _with_counts(table, rates, posterior.leave_one_out_lpd)
-    if posterior.exchangeable is not None:
-        studies[EXCHANGEABLE] = posterior.exchangeable
-    return summary, studies
-
-
 def _rows_of(model: Model) -> list[str]:
     return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
-
-
-def _with_counts(table: pd.DataFrame, rates: Any, lpd: Any) -> Table:
-    """Put counts, `rates` by `STATISTICS` and leave-one-out densities side by side."""
-    own = [name for name in ("study", CLUSTER, "events", "total") if name in table]
-    columns = {name: table[name].array for name in own}
-    columns |= {name: np.asarray(rates[name]) for name in STATISTICS}
-    return table_of(columns | {"leave_one_out_lpd": lpd}, digits=DIGITS)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -330,7 +330,7 @@ def place(surface: Surface, order: int = 0) -> Grid:
             level + (integral_error > TOLERANCE),
         )
         if finer == (rows, columns, level):
-            return replace(result, error=max(coefficient_error(result), integral_error))
+            return replace(result, error=max(_relative(row_error, tails), integral_error))
         rows, columns, level = finer
 
 
@@ -596,7 +596,10 @@ def _errors(result: Grid) -> tuple[float, float]:
 
 def coefficient_error(result: Grid) -> float:
     """Return the relative error that the last coefficients of a grid estimate."""
-    row_error, tails = _errors(result)
+    return _relative(*_errors(result))
+
+
+def _relative(row_error: float, tails: float) -> float:
     # Gauss's rule is exact to twice the degree of the polynomial that the rows hold.
     return max(row_error**2, tails)
 

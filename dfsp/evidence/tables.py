@@ -200,7 +200,7 @@ class Counts:
 
 def partners(table: pd.DataFrame) -> list[list[str]]:
     """Return for each study the others with some of its patients."""
-    shares = table.get(SHARES, pd.Series("", index=table.index))
+    shares = table[SHARES].to_list() if SHARES in table else [""] * len(table)
     return [[name for name in cell.split("; ") if name] for cell in shares]
 
 
