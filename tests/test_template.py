@@ -153,6 +153,14 @@ def test_without_a_template_kernels_are_started_cold(tmp_path, forks, monkeypatc
     assert not forks
 
 
+def test_modules_of_the_working_folder_are_none_of_a_template(tmp_path, monkeypatch):
+    """As they are none of a kernel that is started cold, which is at home elsewhere."""
+    (tmp_path / "dfsp").mkdir()
+    (tmp_path / "dfsp" / "__init__.py").write_text("raise SystemExit('another')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert template.template(os.environ).alive
+
+
 def test_what_is_not_forked(tmp_path):
     one = dict.fromkeys(THREADS, "1")
     command = [sys.executable, *template.LAUNCHER, "connection.json"]

@@ -40,6 +40,10 @@ START = 60.0
 FORK = 10.0
 """Seconds within which it has to answer."""
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+SERVE = "import sys; del sys.path[: sys.path[0] == '']; " + (
+    "from dfsp.runs.template import serve; serve()"
+)
+"""What a template does; modules of the working folder are none of its own."""
 LAUNCHER = ("-m", "ipykernel_launcher", "-f")
 """What starts a kernel of this environment after its Python, before the connection file."""
 
@@ -90,7 +94,7 @@ class Template:
         self._ended: dict[int, int] = {}
         self._buffer = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from dfsp.runs.template import serve; serve()"],
+            [sys.executable, "-c", SERVE],
             env=dict(environment) | ONE_THREAD,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -240,8 +244,6 @@ NEEDED = (
 
 def serve() -> None:
     """Be the template: import, then fork a kernel for each line of standard input."""
-    if sys.path[0] == "":  # the working folder, which a kernel puts there itself
-        del sys.path[0]
     for name in NEEDED:
         import_module(name)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
