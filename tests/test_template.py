@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from small import KEEP, notebook
@@ -159,6 +161,16 @@ def test_modules_of_the_working_folder_are_none_of_a_template(tmp_path, monkeypa
     (tmp_path / "dfsp" / "__init__.py").write_text("raise SystemExit('another')", "utf-8")
     monkeypatch.chdir(tmp_path)
     assert template.template(os.environ).alive
+
+
+def test_a_template_outlives_the_thread_that_started_it(tmp_path):
+    """Linux kills with a thread what that thread has started, if asked; others need the template."""
+    starts = Thread(target=template.template, args=[os.environ])
+    starts.start()
+    starts.join()
+    (made,) = template._own
+    with pytest.raises(subprocess.TimeoutExpired):
+        made._process.wait(2)
 
 
 def test_what_is_not_forked(tmp_path):

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -93,7 +94,10 @@ class Template:
         self._lock = Lock()
         self._ended: dict[int, int] = {}
         self._buffer = b""
-        self._process = subprocess.Popen(
+        # Linux kills it with the thread that has started it, which therefore is one of its own.
+        self._thread = ThreadPoolExecutor(1)
+        self._process = self._thread.submit(
+            subprocess.Popen[bytes],
             [sys.executable, "-c", SERVE],
             env=dict(environment) | ONE_THREAD,
             stdin=subprocess.PIPE,
@@ -102,7 +106,7 @@ class Template:
             bufsize=0,
             start_new_session=True,
             preexec_fn=end_with(os.getpid()),
-        )
+        ).result()
         with self._lock:
             self._answer("ready", START)
 
@@ -174,6 +178,7 @@ class Template:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._thread.shutdown()
 
 
 _own: list[Template] = []
