@@ -173,6 +173,21 @@ def test_a_template_outlives_the_thread_that_started_it(tmp_path):
         made._process.wait(2)
 
 
+def test_what_does_not_start_is_not_tried_again(tmp_path, monkeypatch):
+    tried = []
+
+    def fails(environment):
+        tried.append(environment)
+        raise NoTemplate("a template has one thread, and not 3")
+
+    monkeypatch.setattr(template, "Template", fails)
+    monkeypatch.setattr(template, "_failed", [])
+    for _ in range(2):
+        with pytest.raises(NoTemplate, match="and not 3"):
+            template.template(os.environ)
+    assert len(tried) == 1
+
+
 def test_what_is_not_forked(tmp_path):
     one = dict.fromkeys(THREADS, "1")
     command = [sys.executable, *template.LAUNCHER, "connection.json"]

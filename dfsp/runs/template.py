@@ -107,8 +107,12 @@ class Template:
             start_new_session=True,
             preexec_fn=end_with(os.getpid()),
         ).result()
-        with self._lock:
-            self._answer("ready", START)
+        try:
+            with self._lock:
+                self._answer("ready", START)
+        except NoTemplate:
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -182,6 +186,8 @@ class Template:
 
 
 _own: list[Template] = []
+_failed: list[NoTemplate] = []
+"""Why one has not started; the next would not either, and each run would wait for it."""
 _starting = Lock()
 
 
@@ -197,7 +203,13 @@ def template(environment: Mapping[str, str]) -> Template:
         if _own and not _own[0].alive:
             _own.pop().close()
         if not _own:
-            _own.append(Template(environment))
+            if _failed:
+                raise _failed[0]
+            try:
+                _own.append(Template(environment))
+            except NoTemplate as error:
+                _failed.append(error)
+                raise
         return _own[0]
 
 
