@@ -188,6 +188,27 @@ def test_what_does_not_start_is_not_tried_again(tmp_path, monkeypatch):
     assert len(tried) == 1
 
 
+def test_a_template_of_another_source_is_replaced_once_its_kernels_have_ended(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(template, "source_sha256", lambda: "a")
+    first = template.template(os.environ)
+    kernel = first.fork(
+        arguments=["-f", str(tmp_path / "connection.json")],
+        env=dict(os.environ), cwd=str(tmp_path), log=str(tmp_path / "log"),
+    )  # fmt: skip
+    assert template.template(os.environ) is first
+    monkeypatch.setattr(template, "source_sha256", lambda: "b")
+    second = template.template(os.environ)
+    assert second is not first and kernel.poll() is None
+    kernel.kill()
+    until = time.monotonic() + 10
+    while kernel.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert kernel.poll() == -signal.SIGKILL and first.alive
+    assert template.template(os.environ) is second and not first.alive
+
+
 def test_what_is_not_forked(tmp_path):
     one = dict.fromkeys(THREADS, "1")
     command = [sys.executable, *template.LAUNCHER, "connection.json"]

@@ -33,6 +33,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from dfsp.runs.record import source_sha256
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Environment variables that tell libraries how many threads to use."""
 ONE_THREAD = dict.fromkeys(THREADS, "1") | {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -88,10 +90,18 @@ class Forked:
 
 
 class Template:
-    """A process from which kernels are forked, seen from the one that has started it."""
+    """A process from which kernels are forked, seen from the one that has started it.
+
+    Attributes
+    ----------
+    source : str
+        SHA-256 of the source of this package when it was started.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.source = source_sha256()
         self._lock = Lock()
+        self._at_work: set[int] = set()
         self._ended: dict[int, int] = {}
         self._buffer = b""
         # Linux kills it with the thread that has started it, which therefore is one of its own.
@@ -138,7 +148,9 @@ class Template:
                 self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             except OSError as error:
                 raise NoTemplate(str(error)) from None
-            return Forked(self, self._answer("forked", FORK))
+            pid = self._answer("forked", FORK)
+            self._at_work.add(pid)
+            return Forked(self, pid)
 
     def ended(self, pid: int) -> int | None:
         """Return how a kernel has ended; None if it has not."""
@@ -148,7 +160,14 @@ class Template:
                     pass
             if pid not in self._ended and not self.alive:
                 self._ended[pid] = -signal.SIGKILL  # as Linux does with what it has forked
+            if pid in self._ended:
+                self._at_work.discard(pid)
             return self._ended.get(pid)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that it has forked has ended."""
+        return all(self.ended(pid) is not None for pid in list(self._at_work))
 
     def _answer(self, kind: str, seconds: float) -> int:
         """Wait for an answer of a kind."""
@@ -192,7 +211,7 @@ _starting = Lock()
 
 
 def template(environment: Mapping[str, str]) -> Template:
-    """Return this process's template; a dead one is replaced.
+    """Return this process's template; one that is dead or of an older source is replaced.
 
     Raises
     ------
@@ -200,17 +219,22 @@ def template(environment: Mapping[str, str]) -> Template:
         It does not start.
     """
     with _starting:
-        if _own and not _own[0].alive:
-            _own.pop().close()
-        if not _own:
-            if _failed:
-                raise _failed[0]
-            try:
-                _own.append(Template(environment))
-            except NoTemplate as error:
-                _failed.append(error)
-                raise
-        return _own[0]
+        source = source_sha256()
+        for each in list(_own):
+            if not each.alive or (each.source != source and each.idle):
+                _own.remove(each)
+                each.close()
+        for each in _own:
+            if each.source == source:
+                return each
+        if _failed:
+            raise _failed[0]
+        try:
+            _own.append(Template(environment))
+        except NoTemplate as error:
+            _failed.append(error)
+            raise
+        return _own[-1]
 
 
 def fits(command: Sequence[str], environment: Mapping[str, str]) -> bool:
