@@ -218,6 +218,8 @@ def test_what_is_not_forked(tmp_path):
     assert not fits(["/usr/bin/python3", *command[1:]], one)
     assert not fits([sys.executable, "-m", "xeus", "-f", "connection.json"], one)
     assert not suits(notebook(tmp_path / "other.ipynb", "x = 1", "import numpy"))
-    for line in ("os.environ['OMP_NUM_THREADS'] = '4'", "%env MPLBACKEND=agg"):
+    lines = ("os.environ['A'] = '4'", "from os import environ\nenviron['A'] = '4'", "%env A=agg")
+    for line in lines:
         assert not suits(notebook(tmp_path / "env.ipynb", "x = 1", line, "import dfsp"))
-    assert suits(notebook(tmp_path / "ours.ipynb", "x = 1", "from dfsp import fit"))
+    words = "# of this environment\nfrom dfsp import fit"
+    assert suits(notebook(tmp_path / "ours.ipynb", "x = 1", words))

@@ -21,6 +21,7 @@ import ctypes
 import gc
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -42,6 +43,7 @@ START = 60.0
 """Seconds within which a template has to be ready."""
 FORK = 10.0
 """Seconds within which it has to answer."""
+_SETS_ENVIRONMENT = re.compile(r"\.environ\b|\bimport\b[^\n]*\benviron\b|\bputenv\b|%(set_)?env\b")
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 SERVE = "import sys; del sys.path[: sys.path[0] == '']; " + (
     "from dfsp.runs.template import serve; serve()"
@@ -266,7 +268,7 @@ def suits(notebook: Path) -> bool:
     except OSError:  # as its run will find
         return False
     uses = "import dfsp" in text or "from dfsp" in text
-    return uses and not any(word in text for word in ("os.environ", "putenv", "%env", "%set_env"))
+    return uses and not _SETS_ENVIRONMENT.search(text)
 
 
 # ---------------------------------------------------------------- in the template
