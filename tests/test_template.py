@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from small import KEEP, notebook
@@ -153,6 +155,60 @@ def test_without_a_template_kernels_are_started_cold(tmp_path, forks, monkeypatc
     assert not forks
 
 
+def test_modules_of_the_working_folder_are_none_of_a_template(tmp_path, monkeypatch):
+    """As they are none of a kernel that is started cold, which is at home elsewhere."""
+    (tmp_path / "dfsp").mkdir()
+    (tmp_path / "dfsp" / "__init__.py").write_text("raise SystemExit('another')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert template.template(os.environ).alive
+
+
+def test_a_template_outlives_the_thread_that_started_it(tmp_path):
+    """Linux kills with a thread what that thread has started, if asked; others need the template."""
+    starts = Thread(target=template.template, args=[os.environ])
+    starts.start()
+    starts.join()
+    (made,) = template._own
+    with pytest.raises(subprocess.TimeoutExpired):
+        made._process.wait(2)
+
+
+def test_what_does_not_start_is_not_tried_again(tmp_path, monkeypatch):
+    tried = []
+
+    def fails(environment):
+        tried.append(environment)
+        raise NoTemplate("a template has one thread, and not 3")
+
+    monkeypatch.setattr(template, "Template", fails)
+    monkeypatch.setattr(template, "_failed", [])
+    for _ in range(2):
+        with pytest.raises(NoTemplate, match="and not 3"):
+            template.template(os.environ)
+    assert len(tried) == 1
+
+
+def test_a_template_of_another_source_is_replaced_once_its_kernels_have_ended(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(template, "source_sha256", lambda: "a")
+    first = template.template(os.environ)
+    kernel = first.fork(
+        arguments=["-f", str(tmp_path / "connection.json")],
+        env=dict(os.environ), cwd=str(tmp_path), log=str(tmp_path / "log"),
+    )  # fmt: skip
+    assert template.template(os.environ) is first
+    monkeypatch.setattr(template, "source_sha256", lambda: "b")
+    second = template.template(os.environ)
+    assert second is not first and kernel.poll() is None
+    kernel.kill()
+    until = time.monotonic() + 10
+    while kernel.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert kernel.poll() == -signal.SIGKILL and first.alive
+    assert template.template(os.environ) is second and not first.alive
+
+
 def test_what_is_not_forked(tmp_path):
     one = dict.fromkeys(THREADS, "1")
     command = [sys.executable, *template.LAUNCHER, "connection.json"]
@@ -162,6 +218,8 @@ def test_what_is_not_forked(tmp_path):
     assert not fits(["/usr/bin/python3", *command[1:]], one)
     assert not fits([sys.executable, "-m", "xeus", "-f", "connection.json"], one)
     assert not suits(notebook(tmp_path / "other.ipynb", "x = 1", "import numpy"))
-    for line in ("os.environ['OMP_NUM_THREADS'] = '4'", "%env MPLBACKEND=agg"):
+    lines = ("os.environ['A'] = '4'", "from os import environ\nenviron['A'] = '4'", "%env A=agg")
+    for line in lines:
         assert not suits(notebook(tmp_path / "env.ipynb", "x = 1", line, "import dfsp"))
-    assert suits(notebook(tmp_path / "ours.ipynb", "x = 1", "from dfsp import fit"))
+    words = "# of this environment\nfrom dfsp import fit"
+    assert suits(notebook(tmp_path / "ours.ipynb", "x = 1", words))

@@ -21,16 +21,20 @@ import ctypes
 import gc
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from dfsp.runs.record import source_sha256
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Environment variables that tell libraries how many threads to use."""
@@ -39,7 +43,12 @@ START = 60.0
 """Seconds within which a template has to be ready."""
 FORK = 10.0
 """Seconds within which it has to answer."""
+_SETS_ENVIRONMENT = re.compile(r"\.environ\b|\bimport\b[^\n]*\benviron\b|\bputenv\b|%(set_)?env\b")
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+SERVE = "import sys; del sys.path[: sys.path[0] == '']; " + (
+    "from dfsp.runs.template import serve; serve()"
+)
+"""What a template does; modules of the working folder are none of its own."""
 LAUNCHER = ("-m", "ipykernel_launcher", "-f")
 """What starts a kernel of this environment after its Python, before the connection file."""
 
@@ -83,14 +92,25 @@ class Forked:
 
 
 class Template:
-    """A process from which kernels are forked, seen from the one that has started it."""
+    """A process from which kernels are forked, seen from the one that has started it.
+
+    Attributes
+    ----------
+    source : str
+        SHA-256 of the source of this package when it was started.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.source = source_sha256()
         self._lock = Lock()
+        self._at_work: set[int] = set()
         self._ended: dict[int, int] = {}
         self._buffer = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from dfsp.runs.template import serve; serve()"],
+        # Linux kills it with the thread that has started it, which therefore is one of its own.
+        self._thread = ThreadPoolExecutor(1)
+        self._process = self._thread.submit(
+            subprocess.Popen[bytes],
+            [sys.executable, "-c", SERVE],
             env=dict(environment) | ONE_THREAD,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -98,9 +118,13 @@ class Template:
             bufsize=0,
             start_new_session=True,
             preexec_fn=end_with(os.getpid()),
-        )
-        with self._lock:
-            self._answer("ready", START)
+        ).result()
+        try:
+            with self._lock:
+                self._answer("ready", START)
+        except NoTemplate:
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -126,7 +150,9 @@ class Template:
                 self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             except OSError as error:
                 raise NoTemplate(str(error)) from None
-            return Forked(self, self._answer("forked", FORK))
+            pid = self._answer("forked", FORK)
+            self._at_work.add(pid)
+            return Forked(self, pid)
 
     def ended(self, pid: int) -> int | None:
         """Return how a kernel has ended; None if it has not."""
@@ -136,7 +162,14 @@ class Template:
                     pass
             if pid not in self._ended and not self.alive:
                 self._ended[pid] = -signal.SIGKILL  # as Linux does with what it has forked
+            if pid in self._ended:
+                self._at_work.discard(pid)
             return self._ended.get(pid)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that it has forked has ended."""
+        return all(self.ended(pid) is not None for pid in list(self._at_work))
 
     def _answer(self, kind: str, seconds: float) -> int:
         """Wait for an answer of a kind."""
@@ -170,14 +203,17 @@ class Template:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._thread.shutdown()
 
 
 _own: list[Template] = []
+_failed: list[NoTemplate] = []
+"""Why one has not started; the next would not either, and each run would wait for it."""
 _starting = Lock()
 
 
 def template(environment: Mapping[str, str]) -> Template:
-    """Return this process's template; a dead one is replaced.
+    """Return this process's template; one that is dead or of an older source is replaced.
 
     Raises
     ------
@@ -185,11 +221,22 @@ def template(environment: Mapping[str, str]) -> Template:
         It does not start.
     """
     with _starting:
-        if _own and not _own[0].alive:
-            _own.pop().close()
-        if not _own:
+        source = source_sha256()
+        for each in list(_own):
+            if not each.alive or (each.source != source and each.idle):
+                _own.remove(each)
+                each.close()
+        for each in _own:
+            if each.source == source:
+                return each
+        if _failed:
+            raise _failed[0]
+        try:
             _own.append(Template(environment))
-        return _own[0]
+        except NoTemplate as error:
+            _failed.append(error)
+            raise
+        return _own[-1]
 
 
 def fits(command: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -221,7 +268,7 @@ def suits(notebook: Path) -> bool:
     except OSError:  # as its run will find
         return False
     uses = "import dfsp" in text or "from dfsp" in text
-    return uses and not any(word in text for word in ("os.environ", "putenv", "%env", "%set_env"))
+    return uses and not _SETS_ENVIRONMENT.search(text)
 
 
 # ---------------------------------------------------------------- in the template
@@ -240,8 +287,6 @@ NEEDED = (
 
 def serve() -> None:
     """Be the template: import, then fork a kernel for each line of standard input."""
-    if sys.path[0] == "":  # the working folder, which a kernel puts there itself
-        del sys.path[0]
     for name in NEEDED:
         import_module(name)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
