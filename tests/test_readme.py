@@ -49,3 +49,14 @@ def test_the_lines_run_as_written(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "prior.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/tables.md"]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text("utf-8")
+    targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text)
+    assert targets or page == "data/tables.md"
+    for target in targets:
+        assert (ROOT / page).parent.joinpath(target).exists(), target
