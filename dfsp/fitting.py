@@ -16,11 +16,12 @@ from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
 from dfsp.engine.nested import Nested, identified, solve_nested
 from dfsp.engine.posterior import Posterior, solve
+from dfsp.engine.powers import Powers, PowerScaling, power_scaling
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
-from dfsp.text import Result, Sentences, Table, interval, percent, table_of
+from dfsp.text import Result, Sentences, Table, interval, percent, points, table_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,6 +33,18 @@ QUANTITIES = Effects.quantities
 of them, and may have others too, such as the concentration of beta-binomial ones."""
 
 EXCHANGEABLE = "exchangeable"
+# Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
+# 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
+# deviations.
+LOCATION_LIMIT = 0.25
+WIDTH_LIMIT = 0.15
+ADVICE = {
+    "mu": "choose a centre and an upper end from knowledge other than these counts, or widen with "
+    "--mu-sd, and report both",
+    "tau": "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
+    "and report both",
+}
+"""What to do about a prior that decides."""
 CLUSTER = "cluster"
 GRID_ERROR = 1e-5
 DIGITS = 6  # of exact numbers, which are the same wherever they are computed
@@ -189,9 +202,42 @@ class Fit:
             f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
             f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the mean "
             f"over studies {percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])}); the "
-            f"true rate of a new study is expected between {100 * new['q2.5']:.1f} and "
+            f"true rate of a new study is expected between {points(new['q2.5'])} and "
             f"{percent(new['q97.5'])}."
         )
+
+    @cached_property
+    def prior_sensitivity(self) -> Powers | None:
+        """How each quantity moves when a prior, or the likelihood, is raised to a power near one.
+
+        See `dfsp.engine.powers.power_scaling`: by quantity and by what is raised, `location` and
+        `width`; None for a prior that is fixed. None as a whole without an exact posterior, and for
+        rows in clusters.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> fit = dfsp.fit(pd.DataFrame({"study": ["A"], "events": [0], "total": [200]}))
+        >>> round(fit.prior_sensitivity["typical_rate"]["mu"].location, 1)
+        1.5
+        """
+        if self.posterior is None or isinstance(self.posterior, Nested):
+            return None
+        return power_scaling(self.posterior)
+
+    def prior_warning(self) -> Sentences:
+        """Say which prior decides, which way, and what to do; `""` if none does."""
+        said = []
+        for prior in self.model.effects.prior_names if self.prior_sensitivity else ():
+            moved = {
+                quantity: by_prior[prior]
+                for quantity, by_prior in (self.prior_sensitivity or {}).items()
+            }
+            parts = [*_pulls(moved), *_stretches(moved)]
+            if parts:
+                advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
+                said.append(f"The prior of {prior} decides: it {' and '.join(parts)}; {advice}.")
+        return Sentences(" ".join(said))
 
     def agreement(self) -> Sentences:
         """Say in one line whether the checks hold; no digit of a sampler is in it."""
@@ -378,7 +424,8 @@ class Fit:
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if check.passed is not True]
-        return "\n".join([*lines, self.describe()])
+        lines += filter(None, [self.describe(), self.prior_warning()])
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         name = self.model.effects.centre
@@ -451,7 +498,20 @@ class Fit:
                 }
                 for row in studies
             ],
+            "prior_sensitivity": self._powers(),
             "checks": [check.as_dict() for check in self.checks],
+        }
+
+    def _powers(self) -> dict[str, Any] | None:
+        """Return the prior sensitivity as plain data."""
+        if self.prior_sensitivity is None:
+            return None
+        return {
+            quantity: {
+                name: power and {key: _plain(value) for key, value in power._asdict().items()}
+                for name, power in by_prior.items()
+            }
+            for quantity, by_prior in self.prior_sensitivity.items()
         }
 
 
@@ -598,6 +658,33 @@ def resolved(posterior: Posterior) -> Check:
 
 def _rows_of(model: Model) -> list[str]:
     return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
+
+
+def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
+    """Say which way a prior pulls the rate that it moves most, if it does so enough."""
+    found = {
+        quantity: power.location
+        for quantity in ("typical_rate", "mean_rate")
+        if (power := moved.get(quantity)) and abs(power.location) > LOCATION_LIMIT
+    }
+    if not found:
+        return []
+    most = max(found, key=lambda quantity: abs(found[quantity]))
+    way = "up" if found[most] > 0 else "down"
+    words = most.replace("_", " ")
+    return [f"pulls the {words} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"]
+
+
+def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
+    """Say what a prior does to the interval of a new study's rate, if it does so enough."""
+    power = moved["new_study_rate"]
+    if power is None or abs(power.width) <= WIDTH_LIMIT:
+        return []
+    what = "widens" if power.width > 0 else "narrows"
+    return [
+        f"{what} the interval of a new study's rate (width {power.width:+.2f}, limit "
+        f"{WIDTH_LIMIT:g})"
+    ]
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ Each has one rich form, without styles, scripts or identifiers drawn at random: 
 gives the same bytes, and a notebook that nobody trusts yet shows it too.
 """
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -175,15 +176,30 @@ class Result:
         return self.describe()._repr_markdown_()
 
 
+def points(value: float) -> str:
+    """Return a rate in percent with one decimal, or as many more as tell it from 0 and from 100.
+
+    Examples
+    --------
+    >>> points(0.1234), points(2.8e-6), points(0.99987), points(0.0)
+    ('12.3', '0.00028', '99.987', '0.0')
+    """
+    gap = min(value, 1 - value)
+    decimals = 1
+    if 0 < gap < 0.0005:  # two digits of what is missing from 0 or 100
+        decimals = min(1 - math.floor(math.log10(100 * gap)), 15)
+    return f"{100 * value:.{decimals}f}"
+
+
 def percent(value: float) -> str:
-    """Return a rate as a percentage with one decimal.
+    """Return a rate as a percentage, as `points` has it.
 
     Examples
     --------
     >>> percent(0.1234)
     '12.3 %'
     """
-    return f"{100 * value:.1f} %"
+    return f"{points(value)} %"
 
 
 def interval(low: float, high: float) -> str:
@@ -194,7 +210,7 @@ def interval(low: float, high: float) -> str:
     >>> interval(0.1, 0.25)
     '95% interval 10.0 to 25.0 %'
     """
-    return f"{CI_PROB:.0%} interval {100 * low:.1f} to {percent(high)}"
+    return f"{CI_PROB:.0%} interval {points(low)} to {percent(high)}"
 
 
 def chance(probability: float) -> str:
