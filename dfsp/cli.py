@@ -98,8 +98,17 @@ def cli() -> None:
     is_flag=True,
     help="Rows that add up others, or are called so, are studies.",
 )
-@click.option("--mu-mean", type=float, default=0.0, help="Prior mean of mu (logit).")
-@click.option("--mu-sd", type=float, default=2.0, help="Prior sd of mu (logit).")
+@click.option("--mu-mean", type=float, show_default="0", help="Prior mean of mu (logit).")
+@click.option("--mu-sd", type=float, show_default="2", help="Prior sd of mu (logit).")
+@click.option(
+    "--rate-centre", type=float, help="Instead of --mu-mean: prior median of the typical rate."
+)
+@click.option(
+    "--rate-upper",
+    type=float,
+    help="Instead of --mu-sd: rate that it exceeds with probability 0.025.",
+)
+@click.option("--rate-lower", type=float, help="Or: rate that it falls short of with 0.025.")
 @click.option("--tau-family", type=_Known(TAU_FAMILIES), default="half-normal")
 @click.option(
     "--tau-scale",
@@ -149,8 +158,11 @@ def fit_command(
     sheet: str,
     missing: Missing,
     keep_total_rows: bool,
-    mu_mean: float,
-    mu_sd: float,
+    mu_mean: float | None,
+    mu_sd: float | None,
+    rate_centre: float | None,
+    rate_upper: float | None,
+    rate_lower: float | None,
     tau_family: str,
     tau_scale: float | None,
     tau_shape: float | None,
@@ -181,7 +193,8 @@ def fit_command(
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
         concentration=concentration_prior(*concentration),
     )  # fmt: skip
-    model = Model(mu=Normal(mu_mean, mu_sd), tau=tau, effects=own)
+    mu = _prior_of_mu(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower)
+    model = Model(mu=mu, tau=tau, effects=own)
     table = read_table(
         file,
         study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
@@ -198,6 +211,23 @@ def fit_command(
         click.echo(result.page())
     if failed(result.checks):
         sys.exit(1)
+
+
+def _prior_of_mu(
+    mean: float | None,
+    sd: float | None,
+    centre: float | None,
+    upper: float | None,
+    lower: float | None,
+) -> Normal:
+    """Return the prior of mu that the options say, on the logit scale or as rates."""
+    if centre is None:
+        if upper is not None or lower is not None:
+            raise DfspError("--rate-upper and --rate-lower need --rate-centre beside them")
+        return Normal(0.0 if mean is None else mean, 2.0 if sd is None else sd)
+    if mean is not None:
+        raise DfspError("--mu-mean and --rate-centre say the same thing; give one of them")
+    return Normal.of_rates(centre, upper=upper, lower=lower, sd=sd)
 
 
 @cli.command("run")

@@ -1,7 +1,8 @@
 """Fit counts with one engine or both; what people ask a fit, the fit answers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -32,6 +33,8 @@ QUANTITIES = Effects.quantities
 """Rows of every summary: `mu` and `tau` on the logit scale, the others rates. Effects may lack some
 of them, and may have others too, such as the concentration of beta-binomial ones."""
 
+RATES = {"typical_rate": "typical rate", "new_study_rate": "new-study rate"}
+"""What a prior is said to expect, and how a line calls it."""
 EXCHANGEABLE = "exchangeable"
 # Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
 # 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
@@ -39,8 +42,8 @@ EXCHANGEABLE = "exchangeable"
 LOCATION_LIMIT = 0.25
 WIDTH_LIMIT = 0.15
 ADVICE = {
-    "mu": "choose a centre and an upper end from knowledge other than these counts, or widen with "
-    "--mu-sd, and report both",
+    "mu": "choose a centre and an upper end from knowledge other than these counts "
+    "(--rate-centre, --rate-upper), or widen with --mu-sd, and report both",
     "tau": "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
     "and report both",
 }
@@ -419,13 +422,25 @@ class Fit:
         kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
         kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
         studies = studies[kept]
-        lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine", ""]
+        lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine", *self._prior(), ""]
         lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if check.passed is not True]
         lines += filter(None, [self.describe(), self.prior_warning()])
         return "\n".join(lines)
+
+    def _prior(self) -> Iterator[str]:
+        """Say which rates the priors expect, if they can be integrated."""
+        with suppress(DfspError):
+            prior = self.prior()
+            names = [name for name in RATES if name in self.model.quantities]
+            ends = ((name, getattr(prior, name).quantile(MEDIAN_AND_ENDS)) for name in names)
+            parts = [
+                f"{RATES[name]} {percent(middle)} ({points(low)} to {percent(high)})"
+                for name, (middle, low, high) in ends
+            ]
+            yield f"before these counts: {', '.join(parts)}"
 
     def __repr__(self) -> str:
         name = self.model.effects.centre

@@ -1,6 +1,7 @@
 """What a fit says of its priors: numbers in the JSON, one sentence where a prior decides."""
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -78,3 +79,50 @@ def test_no_rate_that_is_neither_is_shown_as_0_or_100():
         says = page(text).split("log marginal")[1]
         assert " 0.0 " not in says and "100.0 %" not in says, says
     assert "typical study is 0.014 %" in page(RARE)  # 1.414e-4 by quadrature of others' making
+
+
+def test_the_page_says_what_the_priors_expect():
+    """Normal(0, 2): logit^-1 of 0 and of -3.92 and 3.92."""
+    assert (
+        "before these counts: typical rate 50.0 % (1.9 to 98.1 %), new-study rate 50.0 %"
+        in page(NONE)
+    )
+    # Quantiles of this prior lie beyond any number.
+    options = "--tau-family", "inverse-gamma", "--tau-shape", "0.01", "--tau-scale", "0.01"
+    assert "before these counts" not in page(RARE, *options)
+
+
+def test_a_prior_is_said_in_rates():
+    says = page(RARE, "--rate-centre", "0.00001", "--rate-upper", "0.001")
+    # On the logit scale the lower end is as far as the upper one: nearly 1e-5 squared over 1e-3.
+    assert "typical rate 0.0010 % (0.0000100 to 0.1 %)" in says
+    lower = page(RARE, "--rate-centre", "0.5", "--rate-lower", "0.25")
+    assert "typical rate 50.0 % (25.0 to 75.0 %)" in lower
+    assert "mu ~ Normal(mean -2.19722, sd 2)" in page(RARE, "--rate-centre", "0.1")
+    assert "mu ~ Normal(mean 0, sd 0.5)" in page(RARE, "--rate-centre", "0.5", "--mu-sd", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--rate-centre 0.5 --mu-mean 0", "--mu-mean and --rate-centre say the same"),
+        ("--rate-upper 0.5", "need --rate-centre"),
+        ("--rate-centre 0.5 --rate-upper 0.4", "give rates with 0 < centre < upper < 1"),
+        ("--rate-centre 0.5 --rate-lower 0.5", "give rates with 0 < lower < centre < 1"),
+        ("--rate-centre 0", "centre = 0.0: give rates with 0 < centre < 1"),
+        ("--rate-centre nan", "give rates with 0 < centre < 1"),
+        ("--rate-centre 0.2 --rate-upper 0.4 --mu-sd 1", "give one of them"),
+        ("--rate-centre 0.2 --rate-upper 0.4 --rate-lower 0.1", "give one of them"),
+    ],
+)
+def test_rates_that_make_no_prior_are_refused(options, says):
+    done = CliRunner().invoke(cli, ["fit", "-", *options.split()], input=RARE)
+    assert isinstance(done.exception, dfsp.DfspError) and says in str(done.exception)
+
+
+def test_the_prior_of_rates_has_these_quantiles():
+    prior = dfsp.Normal.of_rates(0.2, upper=0.4)
+    q = 1 / (1 + np.exp(-prior.ppf(np.array([0.5, 0.975]))))
+    assert q == pytest.approx([0.2, 0.4])
+    q = 1 / (1 + np.exp(-dfsp.Normal.of_rates(0.9, lower=0.5).ppf(np.array([0.5, 0.025]))))
+    assert q == pytest.approx([0.9, 0.5])

@@ -13,12 +13,14 @@ The inverse gamma is one of tau^2: 1 / tau^2 ~ Gamma(shape, rate = scale), of de
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln, gammainccinv, gammaln, ndtri, stdtrit
+from scipy.special import betaln, gammainccinv, gammaln, logit, ndtri, stdtrit
 
+from dfsp.constants import ENDS
 from dfsp.errors import DfspError
 
 Array = npt.NDArray[np.float64]
@@ -250,6 +252,58 @@ class Normal(Prior):
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"mean": (-100.0, 100.0)}
     mean: float = 0.0
     sd: float = 2.0
+
+    @classmethod
+    def of_rates(
+        cls,
+        centre: float,
+        *,
+        upper: float | None = None,
+        lower: float | None = None,
+        sd: float | None = None,
+    ) -> "Normal":
+        """Return the prior of mu that says this of the typical rate.
+
+        That of a new study's rate is wider, by what the prior of tau adds.
+
+        Parameters
+        ----------
+        centre : float
+            Its median, a rate.
+        upper, lower : float, optional
+            One of them: the rate that it exceeds with probability 0.025, or falls short of.
+        sd : float, optional
+            Instead of them, standard deviation on the logit scale; by default 2.
+
+        Raises
+        ------
+        DfspError
+            More than one of the three, or not 0 < lower < centre < upper < 1.
+
+        Examples
+        --------
+        >>> prior = Normal.of_rates(0.001, upper=0.01)
+        >>> round(prior.mean, 4), round(prior.sd, 4)
+        (-6.9068, 1.1794)
+        """
+        if sum(each is not None for each in (upper, lower, sd)) > 1:
+            raise DfspError(
+                "a prior of rates has one upper end, or one lower end, or a standard deviation; "
+                "give one of them"
+            )
+        end = lower if upper is None else upper
+        given = {"lower": lower, "centre": centre, "upper": upper}
+        found = {name: rate for name, rate in given.items() if rate is not None}
+        rates = list(found.values())
+        if any(isinstance(rate, bool) or not isinstance(rate, (int, float)) for rate in rates) or (
+            not all(a < b for a, b in pairwise([0, *rates, 1]))
+        ):
+            said = ", ".join(f"{name} = {rate!r}" for name, rate in found.items())
+            raise DfspError(f"{said}: give rates with 0 < {' < '.join(found)} < 1")
+        mean = float(logit(centre))
+        if end is not None:
+            sd = abs(float(logit(end)) - mean) / float(ndtri(1 - ENDS[0]))
+        return cls(mean, 2.0 if sd is None else sd)
 
     @property
     def tail_sd(self) -> float:
