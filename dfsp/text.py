@@ -4,7 +4,6 @@ Each has one rich form, without styles, scripts or identifiers drawn at random: 
 gives the same bytes, and a notebook that nobody trusts yet shows it too.
 """
 
-import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -186,8 +185,8 @@ def points(value: float) -> str:
     """
     gap = min(value, 1 - value)
     decimals = 1
-    if 0 < gap < 0.0005:  # two digits of what is missing from 0 or 100
-        decimals = min(1 - math.floor(math.log10(100 * gap)), 15)
+    if 0 < gap < 0.0005:  # two digits of what is missing from 0 or 100, as it is rounded to them
+        decimals = min(1 - int(f"{100 * gap:.1e}".partition("e")[2]), 15)
     return f"{100 * value:.{decimals}f}"
 
 

@@ -95,7 +95,7 @@ def test_the_page_says_what_the_priors_expect():
 def test_a_prior_is_said_in_rates():
     says = page(RARE, "--rate-centre", "0.00001", "--rate-upper", "0.001")
     # On the logit scale the lower end is as far as the upper one: nearly 1e-5 squared over 1e-3.
-    assert "typical rate 0.0010 % (0.0000100 to 0.1 %)" in says
+    assert "typical rate 0.0010 % (0.000010 to 0.1 %)" in says
     lower = page(RARE, "--rate-centre", "0.5", "--rate-lower", "0.25")
     assert "typical rate 50.0 % (25.0 to 75.0 %)" in lower
     assert "mu ~ Normal(mean -2.19722, sd 2)" in page(RARE, "--rate-centre", "0.1")
