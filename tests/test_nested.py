@@ -20,6 +20,7 @@ from dfsp.engine.clusters import Clusters
 from dfsp.engine.nested import solve_nested
 from dfsp.engine.posterior import solve
 from dfsp.errors import DfspError
+from dfsp.evidence.tables import check_table
 from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.model.priors import Fixed, HalfNormal, Normal
@@ -331,12 +332,12 @@ def test_nuts_agrees():
         ],
         columns=["study", "events", "total", "paper"],
     )
-    result = dfsp.fit(dfsp.check_table(table, cluster="paper"), engine="both")
+    result = dfsp.fit(check_table(table, cluster="paper"), engine="both")
     checks = {check.name: check for check in result.checks}
     for name in ("mu", "sigma", "tau", "omega", "rho", "typical_rate", "new_study_rate"):
         assert checks[f"agreement of {name}"].passed, checks[f"agreement of {name}"].says
     assert checks["agreement of interval ends"].passed
-    rates = sampling.study_rates(result.draws)
+    rates = sampling.study_rates(result.sampled.draws)
     z = (rates["mean"].to_numpy() - result.studies["mean"].to_numpy()) / rates[
         "mcse_mean"
     ].to_numpy()

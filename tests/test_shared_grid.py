@@ -45,7 +45,7 @@ def test_nodes_too_coarse_for_an_analysis_are_noticed():
 def test_subsets_with_large_studies_are_fitted_by_themselves(make):
     counts = make([("A", 500_000, 1_000_000), ("B", 100, 10_000), ("C", 7, 10)])
     model = Model(tau=dfsp.HalfNormal(0.01))
-    table = dfsp.sensitivity.all_subsets(counts, model)
+    table = dfsp.sensitivity.all_subsets(counts, model).table
     for row in table.to_dict("records"):
         own = counts.table[[row[study] for study in "ABC"]]
         rate = solve(own["events"], own["total"], model).typical_rate
