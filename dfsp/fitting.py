@@ -33,8 +33,16 @@ QUANTITIES = Effects.quantities
 """Rows of every summary: `mu` and `tau` on the logit scale, the others rates. Effects may lack some
 of them, and may have others too, such as the concentration of beta-binomial ones."""
 
-RATES = {"typical_rate": "typical rate", "new_study_rate": "new-study rate"}
-"""What a prior is said to expect, and how a line calls it."""
+NAMES = {
+    "typical_rate": "typical rate",
+    "mean_rate": "mean rate",
+    "new_study_rate": "new-study rate",
+    "mu": "mu (logit)",
+    "tau": "tau (logit)",
+    "sigma": "sigma (logit)",
+    "omega": "omega (logit)",
+}
+"""How a page calls the quantities, in its order."""
 EXCHANGEABLE = "exchangeable"
 # Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
 # 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
@@ -408,12 +416,8 @@ class Fit:
 
     def page(self) -> str:
         """Return the plain-text page that `dfsp fit` prints."""
-        names = {
-            "typical_rate": "typical rate", "mean_rate": "mean rate",
-            "new_study_rate": "new-study rate", "mu": "mu (logit)", "tau": "tau (logit)",
-            "sigma": "sigma (logit)", "omega": "omega (logit)",
-        }  # fmt: skip
-        names |= {name: name.replace("_", " ") for name in self.summary.index if name not in names}
+        others = [name for name in self.summary.index if name not in NAMES]
+        names = NAMES | {name: name.replace("_", " ") for name in others}
         rates = self.summary.reindex(list(names)).dropna(how="all")
         columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
         summary = rates[columns].rename(index=names).rename_axis(index=None)
@@ -434,10 +438,11 @@ class Fit:
         """Say which rates the priors expect, if they can be integrated."""
         with suppress(DfspError):
             prior = self.prior()
-            names = [name for name in RATES if name in self.model.quantities]
+            rates = ("typical_rate", "new_study_rate")
+            names = [name for name in rates if name in self.model.quantities]
             ends = ((name, getattr(prior, name).quantile(MEDIAN_AND_ENDS)) for name in names)
             parts = [
-                f"{RATES[name]} {percent(middle)} ({points(low)} to {percent(high)})"
+                f"{NAMES[name]} {percent(middle)} ({points(low)} to {percent(high)})"
                 for name, (middle, low, high) in ends
             ]
             yield f"before these counts: {', '.join(parts)}"
@@ -686,8 +691,9 @@ def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
         return []
     most = max(found, key=lambda quantity: abs(found[quantity]))
     way = "up" if found[most] > 0 else "down"
-    words = most.replace("_", " ")
-    return [f"pulls the {words} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"]
+    return [
+        f"pulls the {NAMES[most]} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"
+    ]
 
 
 def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:

@@ -1,5 +1,7 @@
 """Pictures of what cohorts report: response categories, doses, totals."""
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -69,19 +71,7 @@ def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
             )  # fmt: skip
             left += width
         ax.text(101.5, y, f"n = {total}", va="center", fontsize=FONT)
-    handles = [
-        Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
-        for c in used
-    ]
-    ax.set_yticks(
-        range(len(cohorts)), [shortened(c) for c in cohorts], fontsize=FONT, parse_math=False
-    )
-    ax.set(xlim=(0, 100), ylim=(len(cohorts) - 0.4, -0.6))
-    ax.set_xlabel("Patients (%)", fontsize=FONT)
-    ax.legend(
-        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
-        frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
-    )  # fmt: skip
+    _label_bars(ax, cohorts, used, "Patients (%)")
     return ax
 
 
@@ -209,19 +199,24 @@ def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
                 left += width
         label = "model" if study == "new study" else "observed, model"
         ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
+    _label_bars(ax, studies, used, "Rate of each category (%)")
+    return ax
+
+
+def _label_bars(ax: Axes, names: Sequence[str], used: Sequence[str], across: str) -> None:
+    """Name the bars of categories, one a study, and the categories above them."""
     handles = [
         Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
         for c in used
     ]
-    labels = [shortened(study) for study in studies]
-    ax.set_yticks(range(len(studies)), labels, fontsize=FONT, parse_math=False)
-    ax.set(xlim=(0, 100), ylim=(len(studies) - 0.4, -0.6))
-    ax.set_xlabel("Rate of each category (%)", fontsize=FONT)
+    labels = [shortened(name) for name in names]
+    ax.set_yticks(range(len(names)), labels, fontsize=FONT, parse_math=False)
+    ax.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
+    ax.set_xlabel(across, fontsize=FONT)
     ax.legend(
         handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),
         frameon=False, fontsize=FONT, handlelength=1.6, columnspacing=1.2,
     )  # fmt: skip
-    return ax
 
 
 def _observed_shares(result: Categories, study: str) -> dict[str, float]:
