@@ -14,7 +14,7 @@ from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence.tables import Missing, read_table
-from dfsp.fitting import Engine
+from dfsp.fitting import Engine, check_threshold
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
@@ -98,6 +98,11 @@ def cli() -> None:
     is_flag=True,
     help="Rows that add up others, or are called so, are studies.",
 )
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Rows may have a total of 0, as arms that enrol no patient yet: their rate is predicted.",
+)
 @click.option("--mu-mean", type=float, show_default="0", help="Prior mean of mu (logit).")
 @click.option("--mu-sd", type=float, show_default="2", help="Prior sd of mu (logit).")
 @click.option(
@@ -147,6 +152,12 @@ def cli() -> None:
 @click.option("--engine", type=click.Choice(get_args(Engine)), default="exact")
 @click.option("--draws", type=int, default=DRAWS, help="NUTS draws a chain.")
 @click.option("--seed", type=int, default=SEED, help="Seed of the NUTS engine.")
+@click.option(
+    "--above",
+    type=float,
+    help="A rate, above 0 and below 1: say how probably each study's, a typical and a new study's "
+    "exceed it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def fit_command(
     file: str,
@@ -158,6 +169,7 @@ def fit_command(
     sheet: str,
     missing: Missing,
     keep_total_rows: bool,
+    allow_empty: bool,
     mu_mean: float | None,
     mu_sd: float | None,
     rate_centre: float | None,
@@ -180,12 +192,15 @@ def fit_command(
     engine: Engine,
     draws: int,
     seed: int,
+    above: float | None,
     as_json: bool,
 ) -> None:
     """Fit a table of single-arm studies; FILE is a CSV or a workbook, or - for standard input.
 
     Exit status: 0 done; 1 a check failed; 2 the input or an option cannot be used.
     """
+    if above is not None:
+        check_threshold(above)
     tau = tau_prior(tau_family, scale=tau_scale, shape=tau_shape, df=tau_df, location=tau_location)
     concentration = (concentration_location, concentration_scale)
     own = effects_of(
@@ -198,7 +213,7 @@ def fit_command(
     table = read_table(
         file,
         study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
-        missing=missing, keep_totals=keep_total_rows,
+        missing=missing, keep_totals=keep_total_rows, allow_empty=allow_empty,
     )  # fmt: skip
     for note in table.notes:
         click.echo(f"note: {note}", err=True)
@@ -206,9 +221,10 @@ def fit_command(
         click.echo(f"left out: {row.study}: {row.reason}", err=True)
     result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
     if as_json:
-        click.echo(json.dumps(result.as_dict(), ensure_ascii=False, allow_nan=False, indent=2))
+        found = result.as_dict(above)
+        click.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2))
     else:
-        click.echo(result.page())
+        click.echo(result.page(above))
     if failed(result.checks):
         sys.exit(1)
 

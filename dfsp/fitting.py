@@ -1,7 +1,7 @@
 """Fit counts with one engine or both; what people ask a fit, the fit answers."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +22,12 @@ from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
-from dfsp.text import Result, Sentences, Table, interval, percent, points, table_of
+from dfsp.text import Result, Sentences, Table, chance, interval, percent, points, table_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Array = npt.NDArray[np.float64]
 Engine = Literal["exact", "nuts", "both"]
 
 QUANTITIES = Effects.quantities
@@ -43,6 +44,7 @@ NAMES = {
     "omega": "omega (logit)",
 }
 """How a page calls the quantities, in its order."""
+RATES = ("typical_rate", "mean_rate", "new_study_rate")
 EXCHANGEABLE = "exchangeable"
 # Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
 # 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
@@ -129,6 +131,31 @@ class NewStudy(Result):
         )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Above(Result):
+    """How probably rates exceed one.
+
+    Attributes
+    ----------
+    rate : float
+    population : mapping of str to float
+        The probability of the typical, the mean and the new-study rate, as far as they have a
+        meaning.
+    studies : Table
+        One row a study: `study`, `cluster` where rows belong to clusters, `events`, `total`, and
+        `above`, the probability.
+    """
+
+    rate: float
+    population: Mapping[str, float]
+    studies: Table
+
+    def describe(self) -> Sentences:
+        """Say how probably the population's rates exceed the one given."""
+        said = [f"{NAMES[name]} {chance(value)}" for name, value in self.population.items()]
+        return Sentences(f"P(rate > {percent(self.rate)}): {', '.join(said)}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """What a model says about counts; its methods answer what people ask.
@@ -149,7 +176,8 @@ class Fit:
         One row a study: `study`, `events`, `total`, `STATISTICS` of its rate under the model, and
         `leave_one_out_lpd` (NaN without the exact engine, and for a row of a cluster of several,
         which is left out as a whole); with EXNEX effects `exchangeable`, the posterior probability
-        that the study is; where rows belong to clusters, `cluster`.
+        that the study is; where rows belong to clusters, `cluster`. A study without patients has
+        its predictive distribution and no density.
     checks : tuple of Check
     posterior : Posterior or None
         The exact engine's result.
@@ -325,7 +353,7 @@ class Fit:
         """
         rate = self.exact.new_study_rate
         rows = []
-        for row in self.studies[["study", "events", "total"]].to_dict("records"):
+        for row in self._filled()[["study", "events", "total"]].to_dict("records"):
             probability = predictive.probability_of_events(rate, row["total"])
             low, high = predictive.interval_of_events(probability)
             mid_p = predictive.mid_p(probability, row["events"])
@@ -348,9 +376,9 @@ class Fit:
             Fewer than two studies.
         """
         self.counts.require_independent("leaving studies out one by one")
-        if len(self.studies) < 2:
+        table = self.counts.filled().table
+        if len(table) < 2:
             raise DfspError("leaving a study out needs two studies or more")
-        table = self.counts.table
         centre, spread = self.model.effects.centre, self.model.effects.spread
         rows = []
         for study, shared in zip(table["study"], partners(table), strict=True):
@@ -414,11 +442,52 @@ class Fit:
         values = [mean, weighted.std(), *np.quantile(weighted, QUANTILES)]
         return pd.Series(values, index=list(STATISTICS), name="patient_weighted_rate")
 
-    def page(self) -> str:
-        """Return the plain-text page that `dfsp fit` prints."""
+    def above(self, rate: float) -> Above:
+        """Return how probably each study's rate, and the population's rates, exceed one.
+
+        Parameters
+        ----------
+        rate : float
+            Strictly between 0 and 1.
+
+        Raises
+        ------
+        DfspError
+            Another `rate`.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 20]})
+        >>> dfsp.fit(table).above(0.2)
+        P(rate > 20.0 %): typical rate 0.926, mean rate 0.956, new-study rate 0.863.
+        """
+        check_threshold(rate)
+        rates = [name for name in RATES if name in self.model.quantities]
+        if self.posterior is None:
+            assert self.sampled is not None
+            drawn = self.sampled.draws["posterior"].to_dataset()
+            of = {name: float((drawn[name] > rate).mean()) for name in rates}
+            probability = (drawn["rate"] > rate).mean(("chain", "draw")).to_numpy()
+        else:
+            of = {name: getattr(self.posterior, name).prob_above(rate) for name in rates}
+            probability = _of_all_rows(
+                self.posterior,
+                self.columns,
+                lambda posterior: posterior.prob_above(rate),
+                lambda posterior: np.asarray(posterior.unseen_rate.prob_above(rate)),
+                lambda posterior: posterior.prob_new_rows_above(rate),
+            )
+        kept = [name for name in ("study", CLUSTER, "events", "total") if name in self.columns]
+        table = self.studies[kept].assign(above=probability)
+        return Above(rate, of, table_of(table))
+
+    def page(self, above: float | None = None) -> str:
+        """Return the plain-text page that `dfsp fit` prints, with `above` a rate of interest."""
         others = [name for name in self.summary.index if name not in NAMES]
         names = NAMES | {name: name.replace("_", " ") for name in others}
         rates = self.summary.reindex(list(names)).dropna(how="all")
+        found = None if above is None else self.above(above)
         columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
         summary = rates[columns].rename(index=names).rename_axis(index=None)
         studies = self.studies.set_index("study")
@@ -426,12 +495,15 @@ class Fit:
         kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
         kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
         studies = studies[kept]
+        if found:
+            studies[f"P(> {percent(found.rate)})"] = found.studies["above"].to_numpy()
         lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine", *self._prior(), ""]
         lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if check.passed is not True]
-        lines += filter(None, [self.describe(), self.prior_warning()])
+        said = found.describe() if found else ""
+        lines += filter(None, [self.describe(), said, self.prior_warning()])
         return "\n".join(lines)
 
     def _prior(self) -> Iterator[str]:
@@ -478,27 +550,37 @@ class Fit:
         """
         if not isinstance(self.exact, Nested):
             raise DfspError("this fit has no clusters; name the column of clusters when reading")
-        names = self.studies[CLUSTER].unique()
+        names = self._filled()[CLUSTER].unique()
         index = pd.Index(names, name=CLUSTER)
         return table_of(self.exact.new_rows, digits=DIGITS, index=index, columns=STATISTICS)
+
+    def _filled(self) -> Table:
+        """Return the rows of studies with patients."""
+        return self.studies[self.studies["total"] > 0]
 
     def _elpd(self) -> float | None:
         """Return the sum of the leave-one-out densities: of clusters, where rows belong to them."""
         if isinstance(self.posterior, Nested):
             return float(sum(self.posterior.leave_one_cluster_out_lpd.tolist()))
-        return _plain(sum(np.asarray(self.columns["leave_one_out_lpd"]).tolist()))
+        lpd, total = (np.asarray(self.columns[name]) for name in ("leave_one_out_lpd", "total"))
+        return _plain(sum(lpd[total > 0].tolist()))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fit as the object of schema `dfsp.fit/1`."""
+    def as_dict(self, above: float | None = None) -> dict[str, Any]:
+        """Return the fit as the object of schema `dfsp.fit/1`, with `above` a rate of interest."""
+        found = None if above is None else self.above(above)
         evidence = self.posterior and self.posterior.log_marginal_likelihood
         columns = {name: np.asarray(column).tolist() for name, column in self.columns.items()}
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         studies = list(rows)
+        filled = [row for row in studies if row["total"]]
+        if found:
+            for row, probability in zip(studies, found.studies["above"], strict=True):
+                row["above"] = float(probability)
         return {
             "schema": "dfsp.fit/1",
             "engine": self.engine,
-            "n_studies": len(studies),
-            **({"n_clusters": len(set(columns[CLUSTER]))} if CLUSTER in columns else {}),
+            "n_studies": len(filled),
+            **({"n_clusters": len({row[CLUSTER] for row in filled})} if CLUSTER in columns else {}),
             "model": self.model.as_dict(),
             "log_marginal_likelihood": evidence,
             "elpd_leave_one_study_out": self._elpd(),
@@ -514,10 +596,11 @@ class Fit:
                     "total": row["total"],
                     "rate": _numbers(row),
                     "leave_one_out_lpd": _plain(row["leave_one_out_lpd"]),
-                    **{name: row[name] for name in (EXCHANGEABLE,) if name in row},
+                    **{name: row[name] for name in (EXCHANGEABLE, "above") if name in row},
                 }
                 for row in studies
             ],
+            **({"above": {"rate": found.rate, **found.population}} if found else {}),
             "prior_sensitivity": self._powers(),
             "checks": [check.as_dict() for check in self.checks],
         }
@@ -603,21 +686,26 @@ def fit(
         if value not in allowed:
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
-    counts = Counts.of(counts, clusters=True)
+    counts = Counts.of(counts, clusters=True, empty=True)
     table = counts.table
     # Each column is taken once: a frame takes its time to hand one over.
     own = {
         name: table[name].array for name in ("study", CLUSTER, "events", "total") if name in table
     }
-    events, total = np.asarray(own["events"]), np.asarray(own["total"])
-    cluster = list(own[CLUSTER]) if CLUSTER in own else None
+    full = np.asarray(own["total"]) > 0
+    events, total = np.asarray(own["events"])[full], np.asarray(own["total"])[full]
+    cluster = (
+        [each for each, has in zip(own[CLUSTER], full, strict=True) if has]
+        if CLUSTER in own
+        else None
+    )
     checks: list[Check] = []
     posterior = sampled = None
     if cluster is not None:
-        model = model.nested(cluster)
+        model = model.nested(list(own[CLUSTER]))
         checks.append(identified(cluster))
     if engine != "nuts":
-        together = _together(table) if leave_out == "overlapping" else None
+        together = _together(counts.filled().table) if leave_out == "overlapping" else None
         posterior = (
             solve(events, total, model, together=together)
             if cluster is None
@@ -625,10 +713,21 @@ def fit(
         )
         checks.append(resolved(posterior))
         numbers = {name: getattr(posterior, name).summary() for name in _rows_of(posterior.model)}
-        rates = dict(zip(STATISTICS, posterior.studies.T, strict=True))
-        studies = own | rates | {"leave_one_out_lpd": posterior.leave_one_out_lpd}
+        found = _of_all_rows(
+            posterior,
+            own,
+            lambda posterior: posterior.studies,
+            lambda posterior: posterior.unseen_rate.summary(),
+            lambda posterior: posterior.new_rows,
+        )
+        rates = dict(zip(STATISTICS, found.T, strict=True))
+        lpd = np.full(len(full), np.nan)
+        lpd[full] = posterior.leave_one_out_lpd
+        studies = own | rates | {"leave_one_out_lpd": lpd}
         if posterior.exchangeable is not None:
-            studies[EXCHANGEABLE] = posterior.exchangeable
+            assert model.effects.alone is not None
+            studies[EXCHANGEABLE] = np.full(len(full), 1 - model.effects.alone.share)
+            studies[EXCHANGEABLE][full] = posterior.exchangeable
     if engine != "exact":
         sampled = sampling.sample(table, model, draws=draws, seed=seed)
         checks.extend(sampled.checks)
@@ -636,7 +735,8 @@ def fit(
             sampling.require_converged(sampled)
         if posterior is None:
             drawn = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
-            exist = model.effects.spread_moments(events, total, model.tau)
+            both = np.asarray(own["events"]), np.asarray(own["total"])
+            exist = model.effects.spread_moments(*both, model.tau)
             # Draws always have a mean, also where the distribution has none.
             missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
             drawn.loc[model.effects.spread, missing] = float("nan")
@@ -652,6 +752,44 @@ def fit(
             exact = pd.DataFrame.from_dict(numbers, orient="index", columns=STATISTICS)
             checks.extend(sampling.agreement(sampling.summary(sampled.draws), exact))
     return Fit(counts, model, engine, numbers, studies, tuple(checks), posterior, sampled)
+
+
+def check_threshold(rate: float) -> None:
+    """Refuse what no rate is held against.
+
+    Raises
+    ------
+    DfspError
+        It is not strictly between 0 and 1.
+    """
+    if not 0 < rate < 1:
+        raise DfspError(f"above = {rate!r}; give a rate above 0 and below 1")
+
+
+def _of_all_rows(
+    posterior: Posterior,
+    columns: Mapping[str, Any],
+    known: Callable[[Posterior], Array],
+    unseen: Callable[[Posterior], Array],
+    new_rows: Callable[[Nested], Array],
+) -> Array:
+    """Return what a posterior says of each row, along the first axis.
+
+    Of a row with patients that is `known`; of one without what is said of one more row of its
+    cluster, `new_rows`, if others are in it, else `unseen`.
+    """
+    full = np.asarray(columns["total"]) > 0
+    of_full = known(posterior)
+    if full.all():
+        return of_full
+    found = np.empty((len(full), *of_full.shape[1:]))
+    found[full], found[~full] = of_full, unseen(posterior)
+    if isinstance(posterior, Nested):
+        cluster = np.asarray(columns[CLUSTER])
+        by_cluster = dict(zip(dict.fromkeys(cluster[full]), new_rows(posterior), strict=True))
+        for row in np.flatnonzero(~full):
+            found[row] = by_cluster.get(cluster[row], found[row])
+    return found
 
 
 def _together(table: pd.DataFrame) -> list[list[int]]:

@@ -255,6 +255,7 @@ def test_all_faults_are_listed_by_row(written):
         ),
         "  each row needs the name of its study, also where cells are merged",
         "  rows without counts are left out with --missing drop (missing='drop')",
+        "  arms that enrol no patient yet are predicted with --allow-empty (allow_empty=True)",
     ]
 
 

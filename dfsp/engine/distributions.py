@@ -142,10 +142,10 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
     return np.where(q >= cdf[:, -1:], x[:, -1:], inner)
 
 
-def interpolate(x: Array, y: Array, at: Array) -> Array:
-    """Interpolate each row of `y` over ascending `x` by cubics through the four nearest points."""
-    start = _search(x, at) - 2
-    around = _around(start, 4, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
+def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
+    """Interpolate each row of `y` over ascending `x` by polynomials through the nearest points."""
+    start = _search(x, at) - points // 2
+    around = _around(start, points, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
     return polynomial(x.take(around), y.take(around), at)
 
 

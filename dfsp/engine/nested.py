@@ -46,6 +46,7 @@ from dfsp.engine.grid import (
 )
 from dfsp.engine.posterior import (
     LIGHT,
+    NOWHERE,
     PLAIN,
     Ends,
     Nodes,
@@ -53,6 +54,7 @@ from dfsp.engine.posterior import (
     Posterior,
     equidistant_nodes,
     left_out,
+    logit_of,
     study_rates,
     tabulate,
 )
@@ -328,31 +330,44 @@ class Nested(Posterior):
 
     # Rates
 
-    @cached_property
-    def _rates(self) -> tuple[Array, tuple[Array, Array]]:
+    def _summarised(self, at: Array) -> tuple[Array, tuple[Array, Array]]:
         single = self.units.single
         log_l = self.grid.log_l[: len(single.total)]
-        return study_rates(
-            single, log_l, self.grid, self.nodes, self.row_weight, self.model.effects
-        )
+        parts = self.grid, self.nodes, self.row_weight, self.model.effects
+        return study_rates(single, log_l, *parts, at)
 
     @cached_property
     def studies(self) -> Array:
         """Mean, sd and `QUANTILES` of each row's rate, shape (row, 7)."""
-        found = np.empty((len(self.total), 2 + len(QUANTILES)))
+        return self._of_rows(self._rates[0], NOWHERE)
+
+    def prob_above(self, rate: float) -> Array:
+        at = logit_of(rate)
+        return self._of_rows(self._summarised(at)[0], at)[:, -1]
+
+    def _of_rows(self, single_rows: Array, at: Array) -> Array:
+        """Return summaries of all rows; `single_rows` are those of distinct single ones."""
         units = self.units
+        found = np.empty((len(self.total), single_rows.shape[1]))
         single = units.is_single[units.unit]
-        found[single] = self._rates[0][units.data.inverse[units.unit[single]]]
+        found[single] = single_rows[units.data.inverse[units.unit[single]]]
         if units.clusters is not None:
             rows = units.clusters.cluster
             found[~single] = self._about_clusters(
-                units.clusters, self.placed.of_clusters, rows, False
+                units.clusters, self.placed.of_clusters, rows, False, at
             )
         return found
 
     @cached_property
     def new_rows(self) -> Array:
         """Mean, sd and `QUANTILES` of the rate of one more row of each cluster, in order."""
+        return self._of_new_rows(NOWHERE)
+
+    def prob_new_rows_above(self, rate: float) -> Array:
+        """Return the probability that the rate of one more row exceeds `rate`, by cluster."""
+        return self._of_new_rows(logit_of(rate))[:, -1]
+
+    def _of_new_rows(self, at: Array) -> Array:
         clusters = Clusters(self.events, self.total, self.units.unit)
         shape = len(self.placed.phi), len(clusters), *self.grid.log_joint.shape
         log_l = np.empty(shape)
@@ -360,14 +375,17 @@ class Nested(Posterior):
         single = self.units.is_single
         log_l[:, single] = self.grid.log_l[inverse[single]]
         log_l[:, ~single] = self.placed.of_clusters
-        return self._about_clusters(clusters, log_l, np.arange(len(clusters)), True)
+        return self._about_clusters(clusters, log_l, np.arange(len(clusters)), True, at)
 
-    def _about_clusters(self, clusters: Clusters, log_l: Array, rows: Index, new: bool) -> Array:
+    def _about_clusters(
+        self, clusters: Clusters, log_l: Array, rows: Index, new: bool, at: Array
+    ) -> Array:
         """Summarise the rates of the rows of clusters, or of `new` ones.
 
-        Shapes: `log_l` (phi, cluster, row of sigma, column); `rows` (row,), the cluster of each.
+        Shapes: `log_l` (phi, cluster, row of sigma, column); `rows` (row,), the cluster of each;
+        `at` (value,), logit rates.
         """
-        found = np.empty((len(rows), 2 + len(QUANTILES)))
+        found = np.empty((len(rows), 2 + len(QUANTILES) + len(at)))
         for start in range(0, len(clusters), CLUSTERS):
             some = np.arange(start, min(start + CLUSTERS, len(clusters)))
             located = self._locate(clusters, log_l[:, some], some)
@@ -388,7 +406,7 @@ class Nested(Posterior):
             centre = modes(events, total, located.mean[of], np.array(located.omega))[0]
             ends = located.ends._replace(mu=located.ends.mu[of])
             parts = events, total, located.nodes, log_ratio, ends, centre
-            found[chosen] = tabulate(*parts, self.model.effects)[0]
+            found[chosen] = tabulate(*parts, self.model.effects, at)[0]
         return found
 
     def _locate(self, clusters: Clusters, log_l: Array, some: Index) -> "_Located":

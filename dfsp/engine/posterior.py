@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
 from dfsp.engine.distributions import (
@@ -42,7 +43,9 @@ from dfsp.engine.distributions import (
     Distribution,
     cumulate,
     cumulate_vanishing,
+    interpolate,
     invert,
+    levels,
     mix,
     moments,
     of_tau,
@@ -80,6 +83,7 @@ SIZES = tuple(24 * 2**power + 1 for power in range(11))
 FAINT = 1e-14  # probability of a row below which it counts for nothing
 LOOSE = 1e-5  # error of log densities, weighted by a posterior, from which on it is placed anew
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
+NOWHERE = np.empty(0)  # no value to compare rates with
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 BLOCK = 4_000_000  # numbers held at once: 32 MB
@@ -372,14 +376,42 @@ class Posterior(Population):
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
-        return study_rates(
-            self.data, self.grid.log_l, self.grid, self.nodes, self.row_weight, self.model.effects
-        )
+        return self._summarised(NOWHERE)
+
+    def _summarised(self, at: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Return summaries of the distinct studies' rates, and a new study's table."""
+        parts = self.grid, self.nodes, self.row_weight, self.model.effects
+        return study_rates(self.data, self.grid.log_l, *parts, at)
 
     @property
     def studies(self) -> Array:
         """Mean, sd and `QUANTILES` of each study's rate, shape (study, 7)."""
         return self._rates[0][self.data.inverse]
+
+    def prob_above(self, rate: float) -> Array:
+        """Return the probability that each study's rate exceeds `rate`, shape (study,).
+
+        Examples
+        --------
+        >>> solve([7, 4, 9], [15, 22, 18], Model()).prob_above(0.3).round(3)
+        array([0.885, 0.325, 0.93 ])
+        """
+        found, _ = self._summarised(logit_of(rate))
+        return np.asarray(found[self.data.inverse, -1])
+
+    @cached_property
+    def unseen_rate(self) -> Distribution:
+        """Rate of one of the studies of which nothing is known; like the others it may be alone."""
+        new, alone = self.new_study_rate, self.model.effects.alone
+        if alone is None:
+            return new
+        (first,), (second,) = NormalEffects().moments(np.full(1, alone.mean), np.full(1, alone.sd))
+        mean = (1 - alone.share) * new.mean + alone.share * first
+        square = (1 - alone.share) * (new.mean**2 + new.sd**2) + alone.share * second
+        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(POINTS[1]))))
+        of_alone = ndtr((x - alone.mean) / alone.sd)
+        cdf = (1 - alone.share) * new.cdf_of_points(x) + alone.share * of_alone
+        return Distribution(x, cdf, mean, float(np.sqrt(square - mean**2)), True)
 
     @cached_property
     def exchangeable(self) -> Array | None:
@@ -561,10 +593,21 @@ def log_marginal_likelihood(events: Array, total: Array, model: Model) -> float:
     return Population(model, result).log_marginal_likelihood
 
 
+def logit_of(rate: float) -> Array:
+    """Return the logit of a rate strictly between 0 and 1, shape (1,)."""
+    return np.full(1, np.log(rate) - np.log1p(-rate))
+
+
 def study_rates(
-    data: Data, log_l: Array, result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
+    data: Data,
+    log_l: Array,
+    result: Grid,
+    nodes: Nodes,
+    row_weight: Array,
+    effects: Effects,
+    at: Array = NOWHERE,
 ) -> tuple[Array, tuple[Array, Array]]:
-    """Return mean, sd and quantiles of the rate of each distinct study, and a new study's table."""
+    """Return summaries of the rates of distinct studies, as `tabulate`, and a new study's table."""
     # A new study is one without patients, the last one here.
     events, total = np.append(data.events, 0.0), np.append(data.total, 0.0)
     log_l = np.concatenate([log_l, np.zeros((1, *log_l.shape[1:]))])
@@ -578,7 +621,7 @@ def study_rates(
     def log_ratio(chosen: npt.NDArray[np.intp]) -> Array:
         return nodes.log_weight - nodes.spread(log_l[chosen])
 
-    found, table = tabulate(events, total, nodes, log_ratio, ends, centre, effects)
+    found, table = tabulate(events, total, nodes, log_ratio, ends, centre, effects, at)
     return found[:-1], table
 
 
@@ -590,6 +633,7 @@ def tabulate(
     ends: "Ends",
     centre: Array,
     effects: Effects,
+    at: Array = NOWHERE,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Summarise rates whose effects scatter about nodes.
 
@@ -606,15 +650,17 @@ def tabulate(
     centre : array, shape (study,)
         Roughly where each effect is (logit).
     effects : Effects
+    at : array, shape (value,)
+        Logit rates.
 
     Returns
     -------
-    summaries : array, shape (study, 7)
-        Mean, sd and quantiles of each rate.
+    summaries : array, shape (study, 7 + value)
+        Mean, sd and quantiles of each rate, and the probabilities that it exceeds the values.
     table : tuple of array
         Points (logit) and the distribution function there of the last study's effect.
     """
-    summaries = np.empty((len(total), 2 + len(QUANTILES)))
+    summaries = np.empty((len(total), 2 + len(QUANTILES) + len(at)))
     low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
     # Studies that one table can serve are done at once.
     order = np.lexsort((centre, np.ceil(np.log2(step))))
@@ -629,7 +675,9 @@ def tabulate(
             low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
         )
         counts = events[chosen, None], total[chosen, None]
-        summaries[chosen], cdf = _rates(*counts, nodes, log_ratio(chosen), effects, theta, spacing)
+        summaries[chosen], cdf = _rates(
+            *counts, nodes, log_ratio(chosen), effects, theta, spacing, at
+        )
         if len(total) - 1 in chosen:
             last = theta, cdf[list(chosen).index(len(total) - 1)]
         start += len(chosen)
@@ -701,11 +749,12 @@ def _rates(
     effects: Effects,
     theta: Array,
     spacing: Array,
+    at: Array,
 ) -> tuple[Array, Array]:
     """Summarise the rates of studies whose effects' densities are tabulated at `theta`.
 
-    Shapes: `events`, `total` (study, 1), `log_ratio` (study, node). Returns mean, sd and quantiles,
-    and distribution functions at `theta`.
+    Shapes: `events`, `total` (study, 1), `log_ratio` (study, node), `at` (value,). Returns
+    summaries as `tabulate`, and distribution functions at `theta`.
     """
     main = nodes.weight > LIGHT
     log_ratio = log_ratio[:, main]
@@ -759,11 +808,21 @@ def _rates(
         # density does not vanish at the ends then, and the sums hold from an inner point on.
         weight = ratio[is_new] / ratio[is_new].sum(-1, keepdims=True)
         smooth = effects.new.normal_kernel
-        at = theta[INNER : INNER + 1] if smooth else theta
-        below = weight @ effects.new.cdf(at[:, None], nodes.mu[main], nodes.width[main]).T
+        ends = theta[INNER : INNER + 1] if smooth else theta
+        below = weight @ effects.new.cdf(ends[:, None], nodes.mu[main], nodes.width[main]).T
         inner = cdf[is_new] - cdf[is_new, INNER, None]
         cdf[is_new] = inner + below if smooth else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
     quantiles = sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))
-    return np.column_stack([mean, sd, quantiles]), cdf
+    return np.column_stack([mean, sd, quantiles, _above(theta, cdf, at)]), cdf
+
+
+def _above(theta: Array, cdf: Array, at: Array) -> Array:
+    """Return the probability beyond each of `at`: shapes (point,), (study, point), (value,)."""
+    if not len(at):
+        return np.empty((len(cdf), 0))
+    score = ndtri(np.clip(cdf, 1e-300, 1 - 1e-16))
+    beyond = ndtr(-interpolate(np.broadcast_to(theta, cdf.shape), score, at, 8))
+    beyond = np.where(at <= theta[0], 1 - cdf[:, :1], beyond)
+    return np.where(at >= theta[-1], 1 - cdf[:, -1:], beyond)

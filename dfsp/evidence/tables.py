@@ -95,7 +95,9 @@ class Counts:
         show_frames(self)
 
     @classmethod
-    def of(cls, counts: "Counts | pd.DataFrame", *, clusters: bool = False) -> "Counts":
+    def of(
+        cls, counts: "Counts | pd.DataFrame", *, clusters: bool = False, empty: bool = False
+    ) -> "Counts":
         """Return counts as they are, or a frame with columns study, events, total as counts.
 
         Parameters
@@ -103,6 +105,8 @@ class Counts:
         counts : Counts or pandas.DataFrame
         clusters : bool
             Whether the caller knows rows that belong together.
+        empty : bool
+            Whether the caller predicts rows without patients; they are left out otherwise.
 
         Raises
         ------
@@ -113,7 +117,14 @@ class Counts:
         checked = counts if isinstance(counts, Counts) else check_table(counts)
         if not clusters:
             checked.require_independent("this analysis")
-        return checked
+        return checked if empty else checked.filled()
+
+    def filled(self) -> "Counts":
+        """Return the counts of rows with patients; of the others nothing is known yet."""
+        table = self.table
+        if table["total"].all():
+            return self
+        return replace(self, table=table[table["total"] > 0].reset_index(drop=True))
 
     def observed(self) -> Table:
         """Return the stratified estimates: each study alone.
@@ -175,11 +186,13 @@ class Counts:
     @property
     def groups(self) -> str:
         """How many studies there are, or groups in how many studies."""
-        if "cluster" in self.table:
-            return f"{_numbered(len(self.table), 'group', 'groups')} in " + _numbered(
-                self.table["cluster"].nunique(), "study", "studies"
-            )
-        return _numbered(len(self.table), "study", "studies")
+        table = self.filled().table
+        empty = len(self.table) - len(table)
+        rest = f" and {empty} without patients yet" if empty else ""
+        if "cluster" in table:
+            studies = _numbered(table["cluster"].nunique(), "study", "studies")
+            return f"{_numbered(len(table), 'group', 'groups')} in {studies}{rest}"
+        return _numbered(len(table), "study", "studies") + rest
 
     def __repr__(self) -> str:
         events, total = self.table["events"].sum(), self.table["total"].sum()
@@ -205,6 +218,8 @@ def partners(table: pd.DataFrame) -> list[list[str]]:
 
 
 def _clopper_pearson(events: int, total: int) -> tuple[float, float]:
+    if not total:
+        return float("nan"), float("nan")
     low = betaincinv(events, total - events + 1, ENDS[0]) if events else 0.0
     high = betaincinv(events + 1, total - events, ENDS[1]) if events < total else 1.0
     return float(low), float(high)
@@ -224,6 +239,7 @@ class _Asked(NamedTuple):
     cluster: str
     missing: Missing
     keep_totals: bool
+    allow_empty: bool
 
     @property
     def of_counts(self) -> dict[str, str]:
@@ -256,6 +272,7 @@ def read_table(
     sheet: str = "",
     missing: Missing = "refuse",
     keep_totals: bool = False,
+    allow_empty: bool = False,
 ) -> Counts:
     """Read a table of studies: CSV, or a workbook (.xlsx, .ods, .xls) if python-calamine is there.
 
@@ -286,6 +303,9 @@ def read_table(
     keep_totals : bool
         Whether rows that add up others, or are called a total, are studies (see
         `dfsp.evidence.total_rows`); refused if not.
+    allow_empty : bool
+        Whether rows may have a total of 0, such as arms that enrol no patient yet; a fit then
+        predicts their rates.
 
     Returns
     -------
@@ -297,7 +317,7 @@ def read_table(
     DfspError
         The file cannot be read, or some rows cannot be used; all faults at once, by line number.
     """
-    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals)
+    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
     where, data = _content(file)
     try:
         found = read_sheet(data, wanted=list(asked.of_counts.values()), sheet=sheet)
@@ -330,6 +350,7 @@ def check_table(
     cluster: str = "",
     missing: Missing = "refuse",
     keep_totals: bool = False,
+    allow_empty: bool = False,
 ) -> Counts:
     """Check a table of studies made in Python; the same rules as `read_table`.
 
@@ -337,7 +358,7 @@ def check_table(
     ----------
     frame : pandas.DataFrame
         One row a study; further columns are kept as they are.
-    study, events, total, counts, cluster, missing, keep_totals
+    study, events, total, counts, cluster, missing, keep_totals, allow_empty
         As in `read_table`.
 
     Returns
@@ -357,7 +378,7 @@ def check_table(
     cells = frame.apply(
         lambda column: column.map(lambda value: "" if pd.isna(value) else str(value).strip())
     )
-    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals)
+    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
     return _counts("table", header, cells, frame, {}, asked)
 
 
@@ -624,7 +645,8 @@ def _counts(
     numbers: dict[int, tuple[int, int]] = {}
     faults = _name_faults(kept)
     for row in kept:
-        found = _numbers({role: text[row] for role, text in texts.items()}, called)
+        cell = {role: text[row] for role, text in texts.items()}
+        found = _numbers(cell, called, asked.allow_empty)
         if isinstance(found, list):
             faults.setdefault(row, []).extend(found)
         else:
@@ -644,6 +666,8 @@ def _counts(
         raise DfspError(f"{where}: there is a header and no study below it")
     if not kept:
         raise DfspError(f"{where}: no row has counts; none is left")
+    if not any(total for _, total in numbers.values()):
+        raise DfspError(f"{where}: no row has patients; there is nothing to fit")
 
     chosen = cells.index.isin(list(kept))
     table = pd.DataFrame({"study": pd.Series(list(kept.values()), dtype="str")})
@@ -685,7 +709,9 @@ def _without_counts(
     return {row: ", ".join(gone[row]) for row in sorted(gone)}
 
 
-def _numbers(cells: Mapping[str, str], called: Mapping[str, str]) -> tuple[int, int] | list[str]:
+def _numbers(
+    cells: Mapping[str, str], called: Mapping[str, str], allow_empty: bool
+) -> tuple[int, int] | list[str]:
     """Return the events and the total of a row, or what is wrong with them."""
     if "counts" in cells:
         found = events_of_total(cells["counts"])
@@ -707,10 +733,10 @@ def _numbers(cells: Mapping[str, str], called: Mapping[str, str]) -> tuple[int, 
             return [f"{called[role]}: {says}" for role, says in wrong.items()]
         events, total = count["events"] or 0, of or 0
         names = called["events"], called["total"]
-    if total == 0:
-        return [f"{names[1]} = 0; leave out a study without patients"]
-    if events > total:
+    if events > total > 0 or (events and allow_empty and not total):
         return [f"{names[0]} = {events} exceeds {names[1]} = {total}"]
+    if total == 0 and not allow_empty:
+        return [f"{names[1]} = 0; leave out a study without patients"]
     return events, total
 
 
@@ -736,7 +762,7 @@ def _total_faults(
     if asked.keep_totals:
         return {}
     faults = {row: ["it is called a total"] for row, name in rows.items() if called_total(name)}
-    order = list(numbers)
+    order = [row for row, (_, total) in numbers.items() if total]
     gaps = [i for i, row in enumerate(order) if i and row - order[i - 1] != 1]
     named = [i for i, row in enumerate(order) if row in faults]
     events, total = ([numbers[row][i] for row in order] for i in (0, 1))
@@ -796,6 +822,10 @@ def _hints(
         hints.append(f"{have} nothing but a name: remove headings and notes")
     if not _without_counts(texts, dict.fromkeys(texts, "")).keys().isdisjoint(kept):
         hints.append("rows without counts are left out with --missing drop (missing='drop')")
+    if any("; leave out a study without patients" in says for says in said):
+        hints.append(
+            "arms that enrol no patient yet are predicted with --allow-empty (allow_empty=True)"
+        )
     if any(says == "it is called a total" or " is the sum of " in says for says in said):
         hints.append(
             "totals count patients twice: remove them; rows like these that are studies are kept "

@@ -231,7 +231,8 @@ def _doses(fit: Fit) -> list[str]:
 
 def _percentages(rate: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[str]:
     rows = zip(rate, low, high, strict=True)
-    return [f"{100 * r:.0f} [{100 * a:.0f}, {100 * b:.0f}]" for r, a, b in rows]
+    # Nothing is observed where nobody is.
+    return ["–" if r != r else f"{100 * r:.0f} [{100 * a:.0f}, {100 * b:.0f}]" for r, a, b in rows]
 
 
 def _population(fit: Fit, label: str) -> tuple[float, float, float]:
