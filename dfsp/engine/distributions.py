@@ -19,17 +19,23 @@ from dfsp.model.likelihood import sigmoid
 Array = npt.NDArray[np.float64]
 
 READABLE = 1e-12  # probability beyond which a table is not read: scores lose their digits there
-POINTS = (89, 353)
+POINTS = (65, 353)
 """Points of a mixture of distribution functions: of one smooth peak, and of what may pile up.
 
-Quantiles of the ten imatinib cohorts change by less than 1e-7 with twice as many."""
+Quantiles of the ten imatinib cohorts change by less than 1e-7 with twice as many; with (55, 217)
+the error of others is 8e-5."""
 
 REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
+ROUGH = 4  # of a row's points, one in this many places those of a mixture
+# Steps of a mixture's table that are averaged: where some points stand close together, the
+# polynomials through them are worth less. Without it quantiles err up to twenty times as much.
+EVEN = 5
 GOLDEN = (np.sqrt(5) - 1) / 2
 CELLS = 160  # of one factor of a product, each with its share of the mass
 FINE = 1280  # of the other factor, whose distribution function is integrated
 IN_PRODUCT = 161  # points of a product's own table
 NARROW = 1e-4  # cells: 1e-16 / 1e-4^2 is what cancellation leaves, 1e-4^2 what the linear F does
+INCREMENT = np.array([-191, 1879, -9531, 68323, 68323, -9531, 1879, -191]) / 120960
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
 
@@ -187,14 +193,13 @@ def increments(density: Array) -> Array:
     The integral over the middle interval of the polynomial of degree 7 through eight equidistant
     points; beyond the ends the density is 0.
     """
-    number = density.shape[-1] - 1
-    padded = np.zeros((*density.shape[:-1], number + 7))
+    shape = density.shape
+    padded = np.zeros((*shape[:-1], shape[-1] + 6))
     padded[..., 3:-3] = density
-    pieces = [
-        weight * (padded[..., shift : shift + number] + padded[..., 7 - shift : 7 - shift + number])
-        for shift, weight in enumerate(np.array([-191, 1879, -9531, 68323]) / 120960)
-    ]
-    return np.asarray(sum(pieces))
+    # The padding keeps the rows apart in one long convolution, which is quicker than several sums.
+    pieces = np.empty(padded.size)
+    pieces[:-7] = np.convolve(padded.ravel(), INCREMENT, "valid")
+    return pieces.reshape(padded.shape)[..., : shape[-1] - 1]
 
 
 def cumulate(density: Array, spacing: Array) -> Array:
@@ -248,12 +253,15 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    mass = np.diff(within, axis=1) * weight[:, None]
-    share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = values[:, :-1] + share * np.diff(values, axis=1)
+    few = values[:, ::ROUGH]
+    mass = np.diff(within[:, ::ROUGH], axis=1) * weight[:, None]
+    share = (0.5 + GOLDEN * np.arange(len(few)))[:, None] % 1
+    at = few[:, :-1] + share * np.diff(few, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
+    steps = np.pad(np.diff(x), EVEN // 2, mode="edge")
+    x = x[0] + np.append(0.0, np.cumsum(np.convolve(steps, np.full(EVEN, 1 / EVEN), "valid")))
     x = x[np.append(True, np.diff(x) > 0)]
     low, high = values[:, :1], values[:, -1:]
     inside = np.minimum(np.maximum(interpolate(values, within, x), 0), 1)

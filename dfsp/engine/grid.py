@@ -33,7 +33,8 @@ Array = npt.NDArray[np.float64]
 Some = npt.NDArray[np.intp] | slice
 
 # Errors in these comments are the largest of a rate (a probability) over the sixty random tables of
-# `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 4e-6.
+# `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
+# 3e-7 at the median.
 DROP = 28.0  # log density below its maximum at which the posterior ends; with 20 error 2e-5
 DROP_WITHOUT = 18.0  # the same with studies left out: e^-18 = 2e-8; with 9 densities err by 9e-4
 FARTHEST = 1e100  # of tau, whatever its prior

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import digamma, gammaln, log_ndtr, polygamma
+from scipy.special import digamma, gammaln, log_ndtr, zeta
 
 Array = npt.NDArray[np.float64]
 
@@ -234,7 +234,8 @@ def _raise_plateaus(value: Array, events: Array, total: Array, mu: Array, tau: A
         return
     n = total[edge, None]
     sign = np.where(events[edge, None] > 0, -1.0, 1.0)
-    sd = np.sqrt(tau[far] ** 2 + polygamma(1, 1) + polygamma(1, n))
+    # psi'(n) is Hurwitz's zeta function of 2.
+    sd = np.sqrt(tau[far] ** 2 + np.pi**2 / 6 + zeta(2.0, n))
     plateau = log_ndtr((digamma(1) - digamma(n) - sign * mu[far]) / sd)
     some = np.ix_(edge, far)
     value[some] = np.maximum(value[some], plateau)
