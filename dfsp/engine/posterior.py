@@ -39,7 +39,8 @@ from scipy.special import ndtr, ndtri
 from dfsp.constants import QUANTILES
 from dfsp.engine.distributions import (
     NOTHING,
-    POINTS,
+    PILED,
+    SMOOTH,
     Distribution,
     cumulate,
     cumulate_vanishing,
@@ -233,8 +234,8 @@ class Population:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
-        points = POINTS[self.grid.stretched or heavy]
-        return mix(values, self.conditional.within, self.row_weight, points)
+        placing = PILED if self.grid.stretched or heavy else SMOOTH
+        return mix(values, self.conditional.within, self.row_weight, placing)
 
     @cached_property
     def _of_mu(self) -> tuple[Array, Array]:
