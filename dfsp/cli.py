@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -18,7 +19,8 @@ from dfsp.fitting import Engine, check_threshold
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
-from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
+from dfsp.model.priors import TAU_FAMILIES, mu_prior, tau_prior
+from dfsp.prior_words import criterion
 from dfsp.project import PROJECT_VARIABLE
 
 if TYPE_CHECKING:
@@ -114,6 +116,16 @@ def cli() -> None:
     help="Instead of --mu-sd: rate that it exceeds with probability 0.025.",
 )
 @click.option("--rate-lower", type=float, help="Or: rate that it falls short of with 0.025.")
+@click.option(
+    "--prior-below",
+    type=float,
+    help="Check that the priors give a new study's rate 5 % to be below this one.",
+)
+@click.option(
+    "--prior-above",
+    type=float,
+    help="Check that the priors give a new study's rate 5 % to be above this one.",
+)
 @click.option("--tau-family", type=_Known(TAU_FAMILIES), default="half-normal")
 @click.option(
     "--tau-scale",
@@ -175,6 +187,8 @@ def fit_command(
     rate_centre: float | None,
     rate_upper: float | None,
     rate_lower: float | None,
+    prior_below: float | None,
+    prior_above: float | None,
     tau_family: str,
     tau_scale: float | None,
     tau_shape: float | None,
@@ -208,8 +222,9 @@ def fit_command(
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
         concentration=concentration_prior(*concentration),
     )  # fmt: skip
-    mu = _prior_of_mu(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower)
+    mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=_option)
     model = Model(mu=mu, tau=tau, effects=own)
+    wide_enough = criterion(model, below=prior_below, above=prior_above)
     table = read_table(
         file,
         study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
@@ -220,6 +235,7 @@ def fit_command(
     for row in table.dropped.itertuples():
         click.echo(f"left out: {row.study}: {row.reason}", err=True)
     result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
+    result = replace(result, checks=(*result.checks, *wide_enough))
     if as_json:
         found = result.as_dict(above)
         click.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2))
@@ -229,21 +245,9 @@ def fit_command(
         sys.exit(1)
 
 
-def _prior_of_mu(
-    mean: float | None,
-    sd: float | None,
-    centre: float | None,
-    upper: float | None,
-    lower: float | None,
-) -> Normal:
-    """Return the prior of mu that the options say, on the logit scale or as rates."""
-    if centre is None:
-        if upper is not None or lower is not None:
-            raise DfspError("--rate-upper and --rate-lower need --rate-centre beside them")
-        return Normal(0.0 if mean is None else mean, 2.0 if sd is None else sd)
-    if mean is not None:
-        raise DfspError("--mu-mean and --rate-centre say the same thing; give one of them")
-    return Normal.of_rates(centre, upper=upper, lower=lower, sd=sd)
+def _option(name: str) -> str:
+    """Return how the command line writes an option."""
+    return f"--{name.replace('_', '-')}"
 
 
 @cli.command("run")
@@ -299,8 +303,9 @@ def run_command(
         click.echo(f"failed: {run.record['reason']}", err=True)
     for check in bad:
         click.echo(str(check), err=True)
-    if run.record["headline"]:
-        click.echo(run.record["headline"])
+    for said in (run.record["headline"], run.record.get("prior_warning")):
+        if said:
+            click.echo(said)
     click.echo(f"see {_relative(run.folder)}/{run.record['notebook']}")
     if run.record["status"] == "failed":
         sys.exit(1)

@@ -1,8 +1,7 @@
 """Fit counts with one engine or both; what people ask a fit, the fit answers."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,11 +16,12 @@ from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
 from dfsp.engine.nested import Nested, identified, solve_nested
 from dfsp.engine.posterior import Posterior, solve
-from dfsp.engine.powers import Powers, PowerScaling, power_scaling
+from dfsp.engine.powers import Powers, power_scaling
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
+from dfsp.prior_words import PRIOR, decisive_priors, expected_rates, table_of_powers
 from dfsp.text import Result, Sentences, Table, chance, interval, percent, points, table_of
 
 if TYPE_CHECKING:
@@ -46,18 +46,6 @@ NAMES = {
 """How a page calls the quantities, in its order."""
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
 EXCHANGEABLE = "exchangeable"
-# Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
-# 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
-# deviations.
-LOCATION_LIMIT = 0.25
-WIDTH_LIMIT = 0.15
-ADVICE = {
-    "mu": "choose a centre and an upper end from knowledge other than these counts "
-    "(--rate-centre, --rate-upper), or widen with --mu-sd, and report both",
-    "tau": "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
-    "and report both",
-}
-"""What to do about a prior that decides."""
 CLUSTER = "cluster"
 GRID_ERROR = 1e-5
 DIGITS = 6  # of exact numbers, which are the same wherever they are computed
@@ -264,19 +252,25 @@ class Fit:
             return None
         return power_scaling(self.posterior)
 
+    def prior_table(self) -> Table:
+        """Return `prior_sensitivity` as a table, one row a quantity.
+
+        Raises
+        ------
+        DfspError
+            There is none.
+        """
+        if self.prior_sensitivity is None:
+            raise DfspError(
+                "the prior sensitivity is not known: it is of the exact engine, and not of clusters"
+            )
+        return table_of_powers(self.prior_sensitivity)
+
     def prior_warning(self) -> Sentences:
         """Say which prior decides, which way, and what to do; `""` if none does."""
-        said = []
-        for prior in self.model.effects.prior_names if self.prior_sensitivity else ():
-            moved = {
-                quantity: by_prior[prior]
-                for quantity, by_prior in (self.prior_sensitivity or {}).items()
-            }
-            parts = [*_pulls(moved), *_stretches(moved)]
-            if parts:
-                advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
-                said.append(f"The prior of {prior} decides: it {' and '.join(parts)}; {advice}.")
-        return Sentences(" ".join(said))
+        if self.prior_sensitivity is None:
+            return Sentences()
+        return decisive_priors({"": self.prior_sensitivity}, self.model.effects.prior_names)
 
     def agreement(self) -> Sentences:
         """Say in one line whether the checks hold; no digit of a sampler is in it."""
@@ -497,27 +491,18 @@ class Fit:
         studies = studies[kept]
         if found:
             studies[f"P(> {percent(found.rate)})"] = found.studies["above"].to_numpy()
-        lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine", *self._prior(), ""]
+        lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine"]
+        lines += [*filter(None, [expected_rates(self.model)]), ""]
         lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
+        if self.prior_sensitivity is not None:
+            moved = self.prior_table().rename(index=names).rename_axis(index=None)
+            lines += ["when a prior or the likelihood is raised to a power:", repr(moved), ""]
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
-        lines += [str(check) for check in self.checks if check.passed is not True]
+        lines += [str(check) for check in self.checks if _is_told(check)]
         said = found.describe() if found else ""
         lines += filter(None, [self.describe(), said, self.prior_warning()])
         return "\n".join(lines)
-
-    def _prior(self) -> Iterator[str]:
-        """Say which rates the priors expect, if they can be integrated."""
-        with suppress(DfspError):
-            prior = self.prior()
-            rates = ("typical_rate", "new_study_rate")
-            names = [name for name in rates if name in self.model.quantities]
-            ends = ((name, getattr(prior, name).quantile(MEDIAN_AND_ENDS)) for name in names)
-            parts = [
-                f"{NAMES[name]} {percent(middle)} ({points(low)} to {percent(high)})"
-                for name, (middle, low, high) in ends
-            ]
-            yield f"before these counts: {', '.join(parts)}"
 
     def __repr__(self) -> str:
         name = self.model.effects.centre
@@ -818,32 +803,9 @@ def _rows_of(model: Model) -> list[str]:
     return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
 
 
-def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
-    """Say which way a prior pulls the rate that it moves most, if it does so enough."""
-    found = {
-        quantity: power.location
-        for quantity in ("typical_rate", "mean_rate")
-        if (power := moved.get(quantity)) and abs(power.location) > LOCATION_LIMIT
-    }
-    if not found:
-        return []
-    most = max(found, key=lambda quantity: abs(found[quantity]))
-    way = "up" if found[most] > 0 else "down"
-    return [
-        f"pulls the {NAMES[most]} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"
-    ]
-
-
-def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
-    """Say what a prior does to the interval of a new study's rate, if it does so enough."""
-    power = moved["new_study_rate"]
-    if power is None or abs(power.width) <= WIDTH_LIMIT:
-        return []
-    what = "widens" if power.width > 0 else "narrows"
-    return [
-        f"{what} the interval of a new study's rate (width {power.width:+.2f}, limit "
-        f"{WIDTH_LIMIT:g})"
-    ]
+def _is_told(check: Check) -> bool:
+    """Whether a page shows a verdict: it is no plain yes, or it was asked for."""
+    return check.passed is not True or check.name.startswith(PRIOR)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

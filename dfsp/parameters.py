@@ -16,6 +16,7 @@ from typing import Annotated, cast, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from dfsp.checks import Check
 from dfsp.constants import DRAWS, SEED
 from dfsp.engine.nuts import MIN_DRAWS
 from dfsp.errors import DfspError, listed, unknown
@@ -24,8 +25,10 @@ from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
-from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, tau_prior
+from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, mu_prior, tau_prior
+from dfsp.prior_words import criterion, expected_rates
 from dfsp.project import project_folder
+from dfsp.text import Sentences
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,12 @@ class OneOf:
 
 Positive = Annotated[float, Field(gt=0, le=LARGE)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+RateOrNone = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(ge=1)]
 Simulated = Annotated[int, Field(ge=100)]
+
+
+_OF_MU = ("mu_mean", "mu_sd", "rate_centre", "rate_upper", "rate_lower")
 
 
 class Parameters(BaseModel):
@@ -77,8 +84,20 @@ class Parameters(BaseModel):
     """Studies left out; in one text, a vertical bar stands between them."""
     study: str = ""
     """Study marked in figures; empty: the one that moves the typical rate most."""
+    mu_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """Mean of the normal prior of mu, logit scale."""
     mu_sd: Positive = 2.0
     """Standard deviation of the normal prior of mu, logit scale."""
+    rate_centre: RateOrNone = 0.0
+    """Instead of mu_mean: prior median of the typical rate; 0 for none."""
+    rate_upper: RateOrNone = 0.0
+    """Instead of mu_sd: rate that the typical one exceeds with probability 0.025; 0 for none."""
+    rate_lower: RateOrNone = 0.0
+    """Or: rate that the typical one falls short of with probability 0.025; 0 for none."""
+    prior_below: RateOrNone = 0.0
+    """The priors must give a new study 5 % to be below this rate; 0 for no such criterion."""
+    prior_above: RateOrNone = 0.0
+    """The priors must give a new study 5 % to be above this rate; 0 for no such criterion."""
     tau_family: Annotated[str, AfterValidator(OneOf(TAU_FAMILIES))] = "half-normal"
     """Family of the prior of tau."""
     tau_scale: Positive = 1.0
@@ -152,7 +171,24 @@ class Parameters(BaseModel):
     def model(self) -> Model:
         """Priors and study effects."""
         prior = tau_prior(self.tau_family, scale=self.tau_scale)
-        return Model(Normal(0, self.mu_sd), prior, effects_of(self.effects))
+        # What a notebook leaves as it is has not been given.
+        given = {
+            name: value
+            for name in _OF_MU
+            if (value := getattr(self, name)) != type(self).model_fields[name].default
+        }
+        return Model(mu_prior(**given), prior, effects_of(self.effects))
+
+    @property
+    def expected_rates(self) -> Sentences:
+        """Which rates the priors expect."""
+        return expected_rates(self.model)
+
+    @property
+    def prior_criterion(self) -> tuple[Check, ...]:
+        """Whether the priors give enough to the rates that were named beforehand."""
+        below, above = (rate or None for rate in (self.prior_below, self.prior_above))
+        return criterion(self.model, below=below, above=above)
 
     @cached_property
     def coefficient(self) -> Normal:
@@ -311,7 +347,7 @@ def _together(*names: str) -> Callable[[Refusal], Refusal]:
     return enter
 
 
-_PRIORS = ("mu_sd", "tau_family", "tau_scale", "effects")
+_PRIORS = (*_OF_MU, "tau_family", "tau_scale", "effects")
 _EVIDENCE = ("evidence_set", "folder", "table")
 
 
@@ -320,7 +356,8 @@ def _model(given: Parameters, declared: Set[str]) -> None:
     try:
         _ = given.model
     except DfspError as error:
-        raise DfspError(f"{', '.join(_PRIORS)}: {error}") from None
+        names = (name for name in _PRIORS if name in declared)
+        raise DfspError(f"{', '.join(names)}: {error}") from None
 
 
 @_together("coefficient_sd")

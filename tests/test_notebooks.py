@@ -133,7 +133,7 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
     assert "8 of 22 patients in 2 studies" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
     figures = ("prior", "forest", "prior_and_posterior", "predictive")
-    tables = ("summary", "studies", "pooled", "predictive", "leave_one_out")
+    tables = ("summary", "studies", "prior_sensitivity", "pooled", "predictive", "leave_one_out")
     assert {path.name for path in folder.iterdir()} == {
         "02_response.ipynb",
         "record.json",

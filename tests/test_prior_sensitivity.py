@@ -10,7 +10,7 @@ import dfsp
 from dfsp.cli import cli
 from dfsp.engine.powers import power_scaling
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import LOCATION_LIMIT
+from dfsp.prior_words import LOCATION_LIMIT, criterion
 from dfsp.project import project_folder
 from dfsp.schemas import schema
 
@@ -126,3 +126,79 @@ def test_the_prior_of_rates_has_these_quantiles():
     assert q == pytest.approx([0.2, 0.4])
     q = 1 / (1 + np.exp(-dfsp.Normal.of_rates(0.9, lower=0.5).ppf(np.array([0.5, 0.025]))))
     assert q == pytest.approx([0.9, 0.5])
+
+
+def test_the_table_holds_what_the_mapping_holds():
+    fit = dfsp.fit(table(events=[3, 5, 9], total=[9, 12, 20]))
+    found = fit.prior_table()
+    assert list(found.index) == list(fit.prior_sensitivity)
+    assert found.loc["mean_rate", "tau width"] == fit.prior_sensitivity["mean_rate"]["tau"].width
+    assert "mu location" in fit.page()
+    fixed = dfsp.fit(table(events=[3, 5], total=[9, 12]), dfsp.Model(tau=dfsp.Fixed(0.5)))
+    assert fixed.prior_table()["tau location"].isna().all()
+    with pytest.raises(dfsp.DfspError, match="not of clusters"):
+        dfsp.fit(
+            Counts(
+                table(events=[3, 5, 9], total=[9, 12, 20], cluster=["x", "x", "y"]).assign(
+                    shares_patients_with=""
+                )
+            )
+        ).prior_table()
+
+
+def test_of_several_models_the_sentence_names_those_that_a_prior_decides():
+    """Complete responses are rare and their counts few; the response rate itself is not moved."""
+    result = dfsp.categories.fit(dfsp.load_evidence("reconciled"))
+    said = result.prior_warning()
+    assert (
+        "The prior of mu decides: for complete given response it pulls the typical rate up" in said
+    )
+    assert "for response it pulls" not in said
+    assert said.count("choose a centre") == 1  # the advice once, not for each question
+    shown = result.prior_table()
+    assert shown.loc[("response", "mean_rate"), "mu location"] == pytest.approx(
+        power_scaling(result.posteriors["response"])["mean_rate"]["mu"].location
+    )
+
+
+def test_of_totals_over_sets_of_cohorts():
+    total = dfsp.totals.total_of(dfsp.load_evidence("review"), "severe_adverse_event")
+    found = dfsp.totals.scenarios(total)
+    assert "for severe adverse event it narrows the interval" in dfsp.totals.prior_warning(found)
+    moved = dfsp.totals.prior_table(found).loc[("severe adverse event", "new_study_rate")]
+    assert moved["tau width"] == found.prior_sensitivity["new_study_rate"]["tau"].width
+
+
+@pytest.mark.parametrize(
+    ("rates", "passed"),
+    # Normal(0, 2), HalfNormal(1): 5 % of a new study's rates lie below 2.5 %, as the quantiles of
+    # the prior's own table say; so does the same above by symmetry.
+    [
+        ((0.02, None), [False]),
+        ((0.03, None), [True]),
+        ((None, 0.98), [False]),
+        ((0.03, 0.97), [True] * 2),
+    ],
+)
+def test_a_criterion_written_down_before_the_fit(rates, passed):
+    below, above = rates
+    found = criterion(dfsp.Model(), below=below, above=above)
+    assert [check.passed for check in found] == passed
+    at = dfsp.fit(table(events=[1], total=[2])).prior().new_study_rate
+    if below:
+        assert found[0].value == pytest.approx(1 - at.prob_above(below))
+    rates = [
+        f"--prior-{side}={rate}"
+        for side, rate in zip(("below", "above"), rates, strict=True)
+        if rate
+    ]
+    done = CliRunner().invoke(cli, ["fit", "-", *rates], input="study,events,total\nA,3,10\n")
+    assert done.exit_code == (0 if all(passed) else 1)
+    assert done.output.count("prior: a new study") == len(passed)
+
+
+def test_a_criterion_of_a_prior_that_cannot_be_integrated_cannot_tell():
+    (check,) = criterion(dfsp.Model(tau=dfsp.InverseGamma(0.01, 0.01)), below=0.1)
+    assert check.passed is None and "reaches beyond 1e100" in check.says
+    with pytest.raises(dfsp.DfspError, match="between 0 and 1"):
+        criterion(dfsp.Model(), above=1.0)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -230,6 +231,20 @@ def test_defaults_are_on_the_page_and_only_what_differs_is_in_the_index(runs):
     assert {(each["name"], each["fails"]) for each in values} == {
         (EVIL, "False"), ("", "False"), (EVIL, "True")
     }  # fmt: skip
+
+
+def test_a_prior_that_decides_is_on_the_page_and_in_the_index(runs):
+    """Two studies of ten patients: both priors are wider than what they tell of tau."""
+    where, made = runs
+    record = made[1].record
+    warning = record["prior_warning"]
+    assert warning.startswith("The prior of tau decides: ")
+    index = unescape((where / "report" / "index.html").read_text("utf-8"))
+    assert warning in unescape(pages(runs)[1]) and index.count(warning) == 2
+    moved = record["prior_sensitivity"]["typical_rate"]
+    shown = f"mu {moved['mu']['location']:+.2f}, tau {moved['tau']['location']:+.2f}"
+    assert index.count(f'<td class="number">{shown}</td>') == 2
+    assert made[2].record["prior_warning"] is None  # the run that failed
 
 
 def test_one_run_is_not_one_runs(runs, tmp_path):

@@ -33,7 +33,8 @@ def test_a_run_leaves_notebook_figures_and_record(tmp_path):
     runs = tmp_path / "runs"
     run = run_notebook(notebook, {"events": "3"}, folder=runs, progress=False)
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "forest.png", "forest.svg", "record.json", "small.ipynb", "studies.csv", "summary.csv",
+        "forest.png", "forest.svg", "prior_sensitivity.csv", "record.json", "small.ipynb",
+        "studies.csv", "summary.csv",
     ]  # fmt: skip
     record = json.loads((run.folder / "record.json").read_text())
     assert record == run.record

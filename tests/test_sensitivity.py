@@ -49,15 +49,26 @@ def test_the_grid_has_the_effects_and_the_priors_of_the_model(make, monkeypatch)
 def test_a_fixed_tau_cannot_be_scaled(make):
     counts = make([("A", 18, 20), ("B", 19, 20), ("C", 28, 30)])
     table = dfsp.sensitivity.power_scaling(dfsp.fit(counts, dfsp.Model(tau=dfsp.Fixed(0.5)))).table
-    assert table.index.tolist() == ["mu"] and table.notna().all(axis=None)
+    assert table.index.tolist() == ["mu", "likelihood"] and table.notna().all(axis=None)
 
 
 def test_a_prior_in_conflict_is_noticed(make):
     counts = make([("A", 18, 20), ("B", 19, 20), ("C", 28, 30)])
-    calm = dfsp.sensitivity.power_scaling(dfsp.fit(counts))
-    loud = dfsp.sensitivity.power_scaling(dfsp.fit(counts, dfsp.Model(mu=dfsp.Normal(-3, 0.7))))
-    assert loud.table.loc["mu", "prior"] > 3 * calm.table.loc["mu", "prior"]
-    assert "conflict" in loud.describe()
+    calm = dfsp.fit(counts)
+    loud = dfsp.fit(counts, dfsp.Model(mu=dfsp.Normal(-3, 0.7)))
+    for fit in (calm, loud):  # the draws know nothing of the grid's derivatives
+        assert dfsp.sensitivity.power_scaling(fit).agrees
+    moved = [dfsp.sensitivity.power_scaling(fit).table.loc["mu", "draws"] for fit in (calm, loud)]
+    assert abs(moved[1]) > 3 * abs(moved[0])
+    assert "The prior of mu decides: it pulls the typical rate down" in loud.prior_warning()
+
+
+def test_draws_that_the_grid_does_not_foretell_are_seen(make):
+    counts = make([("A", 18, 20), ("B", 9, 20), ("C", 28, 30)])
+    found = dfsp.sensitivity.power_scaling(dfsp.fit(counts))
+    table = found.table.assign(grid=found.table["draws"] + 5 * found.table["error"])
+    wrong = replace(found, table=table)
+    assert not wrong.agrees and "False" in wrong.describe()
 
 
 def test_missing_outcomes_end_at_the_rules():

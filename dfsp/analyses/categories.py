@@ -8,6 +8,7 @@ questions are independent; `ORDERS` holds another order of asking, as a sensitiv
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from dfsp.checks import Check
 from dfsp.constants import ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine.distributions import product
 from dfsp.engine.posterior import Posterior, solve
+from dfsp.engine.powers import Powers, power_scaling
 from dfsp.engine.predictive import draw, prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
@@ -25,6 +27,7 @@ from dfsp.fitting import resolved
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
+from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -217,6 +220,24 @@ class Categories(Result):
         columns = ["prior_low", "prior_high", "low", "median", "high", "tau"]
         index = pd.Index(self.posteriors, name="question")
         return table_of(rows, index=index, columns=columns)
+
+    def prior_table(self) -> Table:
+        """Return how the rates of each question move when a prior is raised to a power.
+
+        Returns
+        -------
+        Table
+            Indexed by `question` and `quantity`; the columns of `dfsp.Fit.prior_table`.
+        """
+        return table_of_several(self._powers, "question")
+
+    def prior_warning(self) -> Sentences:
+        """Say which prior decides, of which questions, and what to do; `""` if none does."""
+        return decisive_priors(self._powers, self.model.effects.prior_names)
+
+    @cached_property
+    def _powers(self) -> dict[str, Powers]:
+        return {name: power_scaling(posterior) for name, posterior in self.posteriors.items()}
 
     def by_study(self) -> Table:
         """Return observed shares and rates under the model of every cohort, and of a new study.

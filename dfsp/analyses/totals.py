@@ -4,6 +4,7 @@ Three readings stand side by side. They are scenarios, and no bounds of each oth
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from dfsp.constants import ENDS, STATISTICS
 from dfsp.engine.distributions import product
 from dfsp.engine.grid import Data, Surface, place
 from dfsp.engine.posterior import Population, solve
+from dfsp.engine.powers import Powers, power_scaling
 from dfsp.engine.predictive import probability_of_events
 from dfsp.errors import DfspError, listed
 from dfsp.evidence.files import read_cells
@@ -23,6 +25,7 @@ from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import check_table
 from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
+from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
@@ -155,11 +158,19 @@ class Scenarios(Result):
         `complete pooling`: one rate for all patients, uniform prior. `one exchangeable study`:
         the total as a single study, tau from its prior. `sum over sets of cohorts`: which cohorts
         were counted is unknown, and every set whose sizes add up to the total is equally likely.
+    sets : Population
+        The posterior of the last of them.
     """
 
     total: Total
     patients: int
     table: Table
+    sets: Population
+
+    @cached_property
+    def prior_sensitivity(self) -> Powers:
+        """How the sum over sets moves when a prior, or the likelihood, is raised to a power."""
+        return power_scaling(self.sets)
 
     def describe(self) -> Sentences:
         """Say what is and what is not known of the total."""
@@ -222,7 +233,24 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
     table = table_of(frame.set_index(["scenario", "rate"]), digits=3)
-    return Scenarios(total, patients, table)
+    return Scenarios(total, patients, table, sets)
+
+
+def prior_table(*of: Scenarios) -> Table:
+    """Return how the sum over sets of each total moves when a prior is raised to a power.
+
+    Returns
+    -------
+    Table
+        Indexed by `total` and `quantity`; the columns of `dfsp.Fit.prior_table`.
+    """
+    return table_of_several({each.total.label: each.prior_sensitivity for each in of}, "total")
+
+
+def prior_warning(*of: Scenarios) -> Sentences:
+    """Say which prior decides the sum over sets of which total; `""` if none does."""
+    powers = {each.total.label: each.prior_sensitivity for each in of}
+    return decisive_priors(powers, of[0].sets.model.effects.prior_names)
 
 
 def _counts(probability: Array) -> list[float]:

@@ -11,7 +11,7 @@ The inverse gamma is one of tau^2: 1 / tau^2 ~ Gamma(shape, rate = scale), of de
     p(tau) = 2 scale^shape / Gamma(shape) tau^(-2 shape - 1) exp(-scale / tau^2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol, Self
@@ -541,6 +541,47 @@ class Fixed(Prior):
 
     def _quantile(self, q: Array) -> Any:
         return np.full(q.shape, self.scale)
+
+
+def mu_prior(
+    mu_mean: float | None = None,
+    mu_sd: float | None = None,
+    rate_centre: float | None = None,
+    rate_upper: float | None = None,
+    rate_lower: float | None = None,
+    *,
+    written: Callable[[str], str] = str,
+) -> Normal:
+    """Return the prior of mu that options describe, on the logit scale or as rates.
+
+    Parameters
+    ----------
+    mu_mean, mu_sd : float, optional
+        Logit scale; by default 0 and 2.
+    rate_centre, rate_upper, rate_lower : float, optional
+        Instead; see `Normal.of_rates`.
+    written : callable, optional
+        How messages write the name of an option.
+
+    Raises
+    ------
+    DfspError
+        Options that do not go together, or rates that are none.
+
+    Examples
+    --------
+    >>> print(mu_prior(rate_centre=0.5, mu_sd=1))
+    Normal(mean 0, sd 1)
+    """
+    centre = written("rate_centre")
+    if rate_centre is None:
+        if rate_upper is not None or rate_lower is not None:
+            ends = " and ".join(map(written, ("rate_upper", "rate_lower")))
+            raise DfspError(f"{ends} need {centre} beside them")
+        return Normal(0.0 if mu_mean is None else mu_mean, 2.0 if mu_sd is None else mu_sd)
+    if mu_mean is not None:
+        raise DfspError(f"{written('mu_mean')} and {centre} say the same thing; give one of them")
+    return Normal.of_rates(rate_centre, upper=rate_upper, lower=rate_lower, sd=mu_sd)
 
 
 def tau_prior(family: str, **parameters: float | None) -> Prior:

@@ -71,6 +71,13 @@ class Check(_Model):
     says: str
 
 
+class Power(_Model):
+    """What raising a density to a power does to a quantity; see `dfsp.engine.powers`."""
+
+    location: float | None
+    width: float | None
+
+
 class Appraisal(_Model):
     """What is judged of one study."""
 
@@ -123,6 +130,12 @@ class Record(_Model):
     seed: int | None
     model: dict[str, Any] | None = None
     headline: str | None
+    prior_warning: str | None = Field(
+        default=None, description="Which priors decide, which way, and what to do; empty for none."
+    )
+    prior_sensitivity: dict[str, dict[str, Power | None]] | None = Field(
+        default=None, description="By quantity, and by what is raised to a power near one."
+    )
     numbers: dict[str, Statistics]
     checks: list[Check]
     figures: list[str]

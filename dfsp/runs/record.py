@@ -38,6 +38,8 @@ DRAWS_VARIABLE = "DFSP_RUN_DRAWS"
 FINDINGS = "findings.json"
 NOTHING: Mapping[str, Any] = {
     "headline": None,
+    "prior_warning": None,
+    "prior_sensitivity": None,
     "engine": None,
     "seed": None,
     "model": None,
@@ -80,6 +82,7 @@ def record(
     *,
     fit: Fit | None = None,
     headline: str | None = None,
+    prior_warning: str | None = None,
     checks: Sequence[Check] = (),
     data: Mapping[str, str] | None = None,
     figures: Mapping[str, "Axes"] | None = None,
@@ -95,6 +98,8 @@ def record(
         Its checks, headline numbers and data are recorded.
     headline : str, optional
         The sentence to print at the end; by default `fit.describe()`.
+    prior_warning : str, optional
+        Which priors decide, `""` for none; by default `fit.prior_warning()`.
     checks : sequence of Check
         Verdicts beside those of the fit.
     data : mapping of str to str, optional
@@ -102,8 +107,8 @@ def record(
     figures : mapping of str to Axes, optional
         Saved under these names as SVG and PNG.
     tables : mapping of str to pandas.DataFrame, optional
-        Saved under these names as CSV, beside `summary` and `studies` of the fit. An index that
-        has a name becomes a column.
+        Saved under these names as CSV, beside `summary`, `studies` and `prior_sensitivity` of the
+        fit. An index that has a name becomes a column.
     seed : int, optional
     appraisal : Evidence or Counts, optional
         Studies whose risk of bias and certainty are recorded, as far as somebody has judged them;
@@ -112,12 +117,15 @@ def record(
     Returns
     -------
     Sentences
-        The headline.
+        The headline, and which priors decide.
     """
-    headline = Sentences(headline or (fit.describe() if fit else ""))
+    headline = headline or (fit.describe() if fit else "")
+    if prior_warning is None:
+        prior_warning = fit.prior_warning() if fit else ""
+    said = Sentences("\n".join(filter(None, [headline, prior_warning])))
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
-        return headline
+        return said
     names = []
     for name, axes in (figures or {}).items():
         from dfsp.plots import save
@@ -126,6 +134,8 @@ def record(
     frames: dict[str, pd.DataFrame] = (
         {"summary": fit.summary, "studies": fit.studies} if fit else {}
     )
+    if fit and fit.prior_sensitivity is not None:
+        frames["prior_sensitivity"] = fit.prior_table()
     frames |= tables or {}
     for name, frame in frames.items():
         if any(frame.index.names):
@@ -138,6 +148,8 @@ def record(
     numbers = fit.as_dict() if fit else {}
     findings = {
         "headline": headline,
+        "prior_warning": prior_warning,
+        "prior_sensitivity": numbers.get("prior_sensitivity"),
         "engine": fit.engine if fit else None,
         "seed": seed,
         "model": numbers.get("model"),
@@ -150,7 +162,7 @@ def record(
         "appraisal": _appraised(appraisal or (fit.counts if fit else None)),
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
-    return headline
+    return said
 
 
 def _appraised(studies: Evidence | Counts | None) -> list[dict[str, Any]] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
@@ -264,14 +265,16 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
     rows = []
     for name, record in found.items():
         every = {key: str(value) for key, value in parameters_of(record).items()}
+        said = (record["reason"] or record["headline"], record["prior_warning"])
         rows.append(
             {
                 "page": quote(pages[name], safe="="),
                 "status": record["status"],
                 "notebook": record["notebook"],
                 "parameters": every,
-                "numbers": [_rate(record, *each) for each in HEADLINE] + [_tau(record)],
-                "says": record["reason"] or record["headline"] or "",
+                "numbers": [_rate(record, *each) for each in HEADLINE]
+                + [_tau(record), _priors(record)],
+                "says": [*filter(None, said)],
             }
         )
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
@@ -314,6 +317,20 @@ def _tau(record: Mapping[str, Any]) -> str:
     if not found or found["q50"] is None:
         return "–"
     return f"{found['q50']:.2f} [{found['q2.5']:.2f}, {found['q97.5']:.2f}]"
+
+
+def _priors(record: Mapping[str, Any]) -> str:
+    """Return how far each prior moves the first rate."""
+    found = record["prior_sensitivity"]
+    if not found:
+        return "–"
+    moved = found[next(name for name, _ in HEADLINE if name in found)]
+    parts = [
+        f"{name} {power['location']:+.2f}"
+        for name, power in moved.items()
+        if name != LIKELIHOOD and power and power["location"] is not None
+    ]
+    return ", ".join(parts) or "–"
 
 
 def _number(value: float | None) -> str:

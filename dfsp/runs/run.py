@@ -426,7 +426,9 @@ def _findings(work: Path, name: str) -> tuple[dict[str, Any], str | None]:
         return dict(NOTHING), None
     text = (work / FINDINGS).read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=lambda _: None)  # JSON proper has no NaN
-    nothing: dict[str, Any] = {"headline": None, "numbers": {}}
+    nothing: dict[str, Any] = {
+        "headline": None, "prior_warning": None, "prior_sensitivity": None, "numbers": {},
+    }  # fmt: skip
     bad = [check["name"] for check in found["checks"] if check["passed"] is False]
     if bad:  # numbers that a check has refused are not reported
         return found | nothing, f"checks failed: {'; '.join(bad)}"

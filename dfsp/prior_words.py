@@ -1,0 +1,190 @@
+"""What the priors did to a result, as a table and as the sentence that names one that decides."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from dfsp.checks import Check
+from dfsp.constants import MEDIAN_AND_ENDS
+from dfsp.engine.powers import Powers, PowerScaling
+from dfsp.engine.predictive import prior_of
+from dfsp.errors import DfspError
+from dfsp.model.model import Model
+from dfsp.text import Sentences, Table, chance, percent, points, table_of
+
+# Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
+# 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
+# deviations.
+LOCATION_LIMIT = 0.25
+WIDTH_LIMIT = 0.15
+LEAST = 0.05
+"""Probability that the priors must give to each side that was named beforehand."""
+PRIOR = "prior: "
+"""Beginning of the names of checks of the priors."""
+ADVICE = {
+    "mu": "choose a centre and an upper end from knowledge other than these counts "
+    "(--rate-centre, --rate-upper), or widen with --mu-sd, and report both",
+    "tau": "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
+    "and report both",
+}
+"""What to do about a prior that decides."""
+
+
+def table_of_powers(powers: Powers) -> Table:
+    """Return how each quantity moves with each density, one row a quantity.
+
+    Returns
+    -------
+    Table
+        Indexed by `quantity`. For each prior and for the likelihood two columns, such as
+        `mu location`, in posterior standard deviations, and `mu width`, of the logarithm of the
+        width of the 95 % interval, both for each unit of ln(alpha); NaN for a prior that is fixed.
+
+    See Also
+    --------
+    dfsp.engine.powers.power_scaling : What the numbers are.
+    """
+    nothing = PowerScaling(np.nan, np.nan)
+    rows = {
+        quantity: {
+            f"{density} {name}": value
+            for density, power in by_density.items()
+            for name, value in (power or nothing)._asdict().items()
+        }
+        for quantity, by_density in powers.items()
+    }
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("quantity")
+    return table_of(frame, digits=3)
+
+
+def table_of_several(powers: Mapping[str, Powers], what: str) -> Table:
+    """Return the tables of several results, indexed by `what` they are of and by `quantity`."""
+    frames = {name: table_of_powers(each) for name, each in powers.items()}
+    return table_of(pd.concat(frames, names=[what]), digits=3)
+
+
+def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sentences:
+    """Say which prior decides, which way, and what to do; `""` if none does.
+
+    Parameters
+    ----------
+    powers : mapping of str to Powers
+        By what each is of; `""` for the only one.
+    priors : sequence of str
+        Names of the priors, which are the same for all.
+
+    Examples
+    --------
+    >>> from dfsp.engine.posterior import solve
+    >>> from dfsp.engine.powers import power_scaling
+    >>> from dfsp.model.model import Model
+    >>> powers = power_scaling(solve([0], [200], Model()))
+    >>> decisive_priors({"": powers}, ["mu"]).partition(";")[0]
+    'The prior of mu decides: it pulls the mean rate up (location +1.55, limit 0.25)'
+    """
+    said = []
+    for prior in priors:
+        does = []
+        for name, each in powers.items():
+            moved = {quantity: by_prior[prior] for quantity, by_prior in each.items()}
+            if parts := [*_pulls(moved), *_stretches(moved)]:
+                does.append(f"{f'for {name} ' if name else ''}it {' and '.join(parts)}")
+        if does:
+            advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
+            said.append(f"The prior of {prior} decides: {', '.join(does)}; {advice}.")
+    return Sentences(" ".join(said))
+
+
+def expected_rates(model: Model) -> Sentences:
+    """Say which rates the priors expect; `""` where they cannot be integrated.
+
+    Examples
+    --------
+    >>> expected_rates(Model())
+    before these counts: typical rate 50.0 % (1.9 to 98.1 %), new-study rate 50.0 % (1.2 to 98.8 %)
+    """
+    try:
+        prior = prior_of(model)
+        names = [name for name in ("typical_rate", "new_study_rate") if name in model.quantities]
+        ends = [getattr(prior, name).quantile(MEDIAN_AND_ENDS) for name in names]
+    except DfspError:
+        return Sentences()
+    parts = [
+        f"{_words(name)} {percent(middle)} ({points(low)} to {percent(high)})"
+        for name, (middle, low, high) in zip(names, ends, strict=True)
+    ]
+    return Sentences(f"before these counts: {', '.join(parts)}")
+
+
+def criterion(
+    model: Model, *, below: float | None = None, above: float | None = None
+) -> tuple[Check, ...]:
+    """Check what was asked of the priors before the fit.
+
+    Parameters
+    ----------
+    model : Model
+    below, above : float, optional
+        Rates, written down beforehand: that of a new study must be able to lie below the one and
+        above the other, with a prior predictive probability of `LEAST` each.
+
+    Raises
+    ------
+    DfspError
+        A rate outside (0, 1).
+
+    Examples
+    --------
+    >>> [(each.name, each.passed) for each in criterion(Model(), below=0.001, above=0.9)]
+    [('prior: a new study below 0.1 %', False), ('prior: a new study above 90.0 %', True)]
+    """
+    checks = []
+    for side, rate in (("below", below), ("above", above)):
+        if rate is None:
+            continue
+        if not 0 < rate < 1:
+            raise DfspError(f"{rate:g}: give a rate between 0 and 1")
+        name, probability = f"{PRIOR}a new study {side} {percent(rate)}", None
+        try:
+            over = prior_of(model).new_study_rate.prob_above(rate)
+            probability = over if side == "above" else 1 - over
+            says = f"The priors give this probability {chance(probability)}"
+        except DfspError as error:
+            says = str(error)
+        passed = None if probability is None else probability >= LEAST
+        checks.append(Check(name, passed, probability, LEAST, f"{says}; {LEAST:g} was asked for."))
+    return tuple(checks)
+
+
+def _words(quantity: str) -> str:
+    """Return how sentences call a rate."""
+    return quantity.replace("_rate", " rate").replace("new_study", "new-study")
+
+
+def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
+    """Say which way a prior pulls the rate that it moves most, if it does so enough."""
+    found = {
+        quantity: power.location
+        for quantity in ("typical_rate", "mean_rate")
+        if (power := moved.get(quantity)) and abs(power.location) > LOCATION_LIMIT
+    }
+    if not found:
+        return []
+    most = max(found, key=lambda quantity: abs(found[quantity]))
+    way = "up" if found[most] > 0 else "down"
+    return [
+        f"pulls the {_words(most)} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"
+    ]
+
+
+def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
+    """Say what a prior does to the interval of a new study's rate, if it does so enough."""
+    power = moved["new_study_rate"]
+    if power is None or abs(power.width) <= WIDTH_LIMIT:
+        return []
+    what = "widens" if power.width > 0 else "narrows"
+    return [
+        f"{what} the interval of a new study's rate (width {power.width:+.2f}, limit "
+        f"{WIDTH_LIMIT:g})"
+    ]
