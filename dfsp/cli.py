@@ -388,6 +388,22 @@ def report_command(runs: Path) -> None:
     click.echo(f"see {_relative(write_report(runs))}")
 
 
+@cli.command("compare")
+@click.argument("before", metavar="RUNS_A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="RUNS_B", type=click.Path(path_type=Path))
+def compare_command(before: Path, after: Path) -> None:
+    """Say what changed from the runs in RUNS_A to those in RUNS_B.
+
+    Counts, parameters, versions, numbers (against their intervals) and verdicts of each run that
+    both folders have; two folders of one run each are compared with each other.
+
+    Exit status: 0 done; 2 nothing to compare.
+    """
+    from dfsp.runs.compare import compare_runs
+
+    click.echo(repr(compare_runs(before, after)))
+
+
 @cli.command("parameters")
 def parameters_command() -> None:
     """List the parameters of notebooks: type, allowed values, meaning.

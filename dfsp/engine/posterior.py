@@ -422,7 +422,7 @@ class Posterior(Population):
         (first,), (second,) = NormalEffects().moments(np.full(1, alone.mean), np.full(1, alone.sd))
         mean = (1 - alone.share) * new.mean + alone.share * first
         square = (1 - alone.share) * (new.mean**2 + new.sd**2) + alone.share * second
-        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(POINTS[1]))))
+        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(PILED.points))))
         of_alone = ndtr((x - alone.mean) / alone.sd)
         cdf = (1 - alone.share) * new.cdf_of_points(x) + alone.share * of_alone
         return Distribution(x, cdf, mean, float(np.sqrt(square - mean**2)), True)

@@ -1,0 +1,184 @@
+"""What changed between two folders of runs: counts, parameters, versions, numbers and verdicts.
+
+Runs are the same analysis if their notebook and the parameters that were given are, which is what
+their folders are named after. What a study that was added did to each conclusion is then read off
+two batches of the same plan.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfsp.errors import DfspError
+from dfsp.fitting import NAMES
+from dfsp.runs.batch import records
+from dfsp.runs.publish import RECORD
+from dfsp.runs.record import parameters_of, read_record
+from dfsp.text import Result, Sentences, interval, percent
+
+CENTRES = {"typical_rate": "q50", "mean_rate": "mean", "new_study_rate": "mean", "tau": "q50"}
+"""Quantities that are compared, and their point estimates: those that the forest plot draws."""
+
+VERDICTS = {True: "passed", False: "failed", None: "cannot tell"}
+SAME = 0.005  # of an interval's width: a shift or a change of width below this is none
+STUDIES = "studies.csv"
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
+    """What changed from one folder of runs to another.
+
+    Attributes
+    ----------
+    changes : mapping of str to tuple of str
+        By run that both have, a sentence a change; none where nothing did.
+    gone, new : tuple of str
+        Runs that only the first, only the second has.
+    """
+
+    changes: Mapping[str, tuple[str, ...]]
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def describe(self) -> Sentences:
+        """Say what changed, a paragraph a run, and how many did not."""
+        lines = []
+        for name, changes in self.changes.items():
+            if changes:
+                lines += [f"{name}:", *(f"  {change}" for change in changes)]
+        for word, names in (("Gone", self.gone), ("New", self.new)):
+            if names:
+                lines += [f"{word}:", *(f"  {name}" for name in names)]
+        same = sum(not changes for changes in self.changes.values())
+        runs = "run is" if same == 1 else "runs are"
+        return Sentences("\n".join([*lines, f"{same} {runs} the same in both."]))
+
+
+def compare_runs(before: str | Path, after: str | Path) -> Comparison:
+    """Compare two folders of runs, or two runs.
+
+    Parameters
+    ----------
+    before, after : path
+        Folders that `dfsp batch` or `dfsp run` wrote to, or the folders of two runs, which are then
+        compared whatever they are called.
+
+    Raises
+    ------
+    DfspError
+        A folder has no runs, or no run is in both.
+    """
+    before, after = Path(before), Path(after)
+    if (before / RECORD).is_file() and (after / RECORD).is_file():
+        name = before.name if before.name == after.name else f"{before.name} -> {after.name}"
+        return Comparison({name: tuple(_changes(before, after))}, (), ())
+    first, second = _names(before), _names(after)
+    both = [name for name in first if name in second]
+    if not both:
+        raise DfspError(
+            f"{before} and {after} have no run in common: runs are the same analysis if their "
+            "notebook and the parameters given are; two others are compared by their own folders"
+        )
+    return Comparison(
+        {name: tuple(_changes(before / name, after / name)) for name in both},
+        tuple(name for name in first if name not in second),
+        tuple(name for name in second if name not in first),
+    )
+
+
+def _names(where: Path) -> list[str]:
+    found, _ = records(where)
+    if not found:
+        raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
+    return list(found)
+
+
+def _changes(before: Path, after: Path) -> Iterator[str]:
+    """Yield a sentence a change, what was put in first."""
+    old, new = read_record(before), read_record(after)
+    if old["status"] != new["status"]:
+        reason = f" ({new['reason']})" if new["reason"] else ""
+        yield f"the run is {new['status']}{reason}, and was {old['status']}"
+    yield from _of_counts(_counts(before), _counts(after))
+    yield from _of_values("parameter", parameters_of(old), parameters_of(new))
+    yield from _of_files(old["data"], new["data"])
+    yield from _of_values("version of", old["versions"], new["versions"])
+    if old["source_sha256"] != new["source_sha256"]:
+        yield "the source of dfsp is another"
+    for name, centre in CENTRES.items():
+        numbers = old["numbers"].get(name), new["numbers"].get(name)
+        if all(found and found[centre] is not None for found in numbers):
+            yield from _of_numbers(name, centre, *numbers)
+    yield from _of_verdicts(old["checks"], new["checks"])
+
+
+def _counts(folder: Path) -> dict[str, str]:
+    """Return what the run counted, by study; nothing where it kept no such table."""
+    try:
+        with (folder / STUDIES).open(encoding="utf-8", newline="") as file:
+            return {
+                row["study"]: f"{row['events']} of {row['total']}" for row in csv.DictReader(file)
+            }
+    except (OSError, KeyError):
+        return {}
+
+
+def _of_counts(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for study in (*old, *(study for study in new if study not in old)):
+        if study not in new:
+            yield f"{study} ({old[study]}) is left out"
+        elif study not in old:
+            yield f"{study} ({new[study]}) is new"
+        elif old[study] != new[study]:
+            yield f"{study} has {new[study]}, and had {old[study]}"
+
+
+def _of_values(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old or name not in new or old[name] != new[name]:
+            was, now = (repr(each[name]) if name in each else "none" for each in (old, new))
+            yield f"{what} {name}: {was} -> {now}"
+
+
+def _of_files(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            word = "no longer read" if name not in new else "read too" if name not in old else ""
+            yield f"{name} is {word or 'another'}"
+
+
+def _of_numbers(
+    name: str, centre: str, old: Mapping[str, float], new: Mapping[str, float]
+) -> Iterator[str]:
+    """Say how far an estimate moved, against the interval that it had."""
+    width = old["q97.5"] - old["q2.5"]
+    shift, wider = new[centre] - old[centre], new["q97.5"] - new["q2.5"] - width
+    if not width or max(abs(shift), abs(wider)) <= SAME * width:
+        return
+    moved = 100 * abs(shift) / width
+    moves = [f"{'up' if shift > 0 else 'down'} by {moved:.0f} % of the interval's width"]
+    if abs(wider) > SAME * width:
+        more = 100 * abs(wider) / width
+        moves.append(f"the interval {more:.0f} % {'wider' if wider > 0 else 'narrower'}")
+    say = _plain if name == "tau" else _rate
+    yield f"{NAMES[name]}: {say(old, centre)} -> {say(new, centre)}: {', '.join(moves)}"
+
+
+def _rate(found: Mapping[str, float], centre: str) -> str:
+    return f"{percent(found[centre])} ({interval(found['q2.5'], found['q97.5'])})"
+
+
+def _plain(found: Mapping[str, float], centre: str) -> str:
+    return f"{found[centre]:.2f} ({found['q2.5']:.2f} to {found['q97.5']:.2f})"
+
+
+def _of_verdicts(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
+    was, now = ({check["name"]: check["passed"] for check in checks} for checks in (old, new))
+    for name in (*was, *(name for name in now if name not in was)):
+        if name not in now or name not in was or was[name] != now[name]:
+            first, second = (
+                VERDICTS[each[name]] if name in each else "not made" for each in (was, now)
+            )
+            yield f"check {name}: {first} -> {second}"
