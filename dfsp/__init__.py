@@ -8,11 +8,12 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from dfsp.analyses.by import FitBy, fit_by
 from dfsp.checks import Check
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
-from dfsp.evidence.tables import Counts, read_table, without
+from dfsp.evidence.tables import Counts, read_table, read_tables, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import BetaBinomial, Exnex, NormalEffects, StudentT
 from dfsp.model.model import Model
@@ -59,6 +60,7 @@ __all__ = [
     "Exnex",
     "Exponential",
     "Fit",
+    "FitBy",
     "Fixed",
     "HalfCauchy",
     "HalfNormal",
@@ -75,6 +77,7 @@ __all__ = [
     "categories",
     "count",
     "fit",
+    "fit_by",
     "load_evidence",
     "multiverse",
     "ordinal",
@@ -82,6 +85,7 @@ __all__ = [
     "planning",
     "plots",
     "read_table",
+    "read_tables",
     "record",
     "references",
     "regression",

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
+from dfsp.analyses.by import fit_by
 from dfsp.checks import failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
-from dfsp.evidence.tables import Missing, read_table
+from dfsp.evidence.tables import Counts, Missing, read_table, read_tables
 from dfsp.fitting import Engine, check_threshold
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
@@ -87,6 +88,13 @@ def cli() -> None:
 )
 @click.option(
     "--cluster", default="", show_default=False, help="Column that says which rows belong together."
+)
+@click.option(
+    "--by",
+    default="",
+    show_default=False,
+    help="Column that says which rows are a table of their own, such as an outcome or a subgroup: "
+    "each is fitted by itself. With --json one object a line.",
 )
 @click.option("--sheet", default="", show_default="the only one", help="Sheet of a workbook.")
 @click.option(
@@ -178,6 +186,7 @@ def fit_command(
     total: str,
     counts: str,
     cluster: str,
+    by: str,
     sheet: str,
     missing: Missing,
     keep_total_rows: bool,
@@ -225,15 +234,24 @@ def fit_command(
     mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=_option)
     model = Model(mu=mu, tau=tau, effects=own)
     wide_enough = criterion(model, below=prior_below, above=prior_above)
-    table = read_table(
-        file,
-        study=study, events=events, total=total, counts=counts, cluster=cluster, sheet=sheet,
-        missing=missing, keep_totals=keep_total_rows, allow_empty=allow_empty,
-    )  # fmt: skip
-    for note in table.notes:
-        click.echo(f"note: {note}", err=True)
-    for row in table.dropped.itertuples():
-        click.echo(f"left out: {row.study}: {row.reason}", err=True)
+    how: dict[str, Any] = {
+        "study": study, "events": events, "total": total, "counts": counts, "cluster": cluster,
+        "sheet": sheet, "missing": missing, "keep_totals": keep_total_rows,
+        "allow_empty": allow_empty,
+    }  # fmt: skip
+    if by:
+        tables = read_tables(file, by=by, **how)
+        _tell(tables.values())
+        found_by = fit_by(tables, model, by=by, engine=engine, draws=draws, seed=seed)
+        found_by = replace(found_by, of_model=wide_enough)
+        if as_json:
+            for each in found_by.as_dicts(above):
+                click.echo(json.dumps(each, ensure_ascii=False, allow_nan=False))
+        else:
+            click.echo(found_by.page(above))
+        sys.exit(1 if found_by.failed else 0)
+    table = read_table(file, **how)
+    _tell([table])
     result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
     result = replace(result, checks=(*result.checks, *wide_enough))
     if as_json:
@@ -248,6 +266,15 @@ def fit_command(
 def _option(name: str) -> str:
     """Return how the command line writes an option."""
     return f"--{name.replace('_', '-')}"
+
+
+def _tell(tables: Iterable[Counts]) -> None:
+    """Say on standard error how tables were read, and what was left out of them."""
+    for note in dict.fromkeys(note for table in tables for note in table.notes):
+        click.echo(f"note: {note}", err=True)
+    for table in tables:
+        for row in table.dropped.itertuples():
+            click.echo(f"left out: {row.study}: {row.reason}", err=True)
 
 
 @cli.command("run")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -46,6 +46,7 @@ NAMES = {
 """How a page calls the quantities, in its order."""
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
 EXCHANGEABLE = "exchangeable"
+TINY = 1e-12  # probability beyond the ends of a table
 CLUSTER = "cluster"
 GRID_ERROR = 1e-5
 DIGITS = 6  # of exact numbers, which are the same wherever they are computed
@@ -250,6 +251,8 @@ class Fit:
         """
         if self.posterior is None or isinstance(self.posterior, Nested):
             return None
+        if self.posterior.model is not self.model:  # other counts are in its priors
+            return None
         return power_scaling(self.posterior)
 
     def prior_table(self) -> Table:
@@ -377,7 +380,7 @@ class Fit:
         rows = []
         for study, shared in zip(table["study"], partners(table), strict=True):
             rest = table[~table["study"].isin([study, *shared])]
-            posterior = solve(rest["events"], rest["total"], self.model)
+            posterior = solve(rest["events"], rest["total"], self.exact.model)
             rates = getattr(posterior, centre).quantile(MEDIAN_AND_ENDS)
             median = float(getattr(posterior, spread).quantile(0.5)[0])
             rows.append((study, "; ".join(shared) or "-", *rates, median))
@@ -472,6 +475,9 @@ class Fit:
                 lambda posterior: np.asarray(posterior.unseen_rate.prob_above(rate)),
                 lambda posterior: posterior.prob_new_rows_above(rate),
             )
+            # What lies beyond the ends of a table is little, but not nothing.
+            of = {name: min(max(each, TINY), 1 - TINY) for name, each in of.items()}
+            probability = np.clip(probability, TINY, 1 - TINY)
         kept = [name for name in ("study", CLUSTER, "events", "total") if name in self.columns]
         table = self.studies[kept].assign(above=probability)
         return Above(rate, of, table_of(table))
@@ -490,7 +496,7 @@ class Fit:
         kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
         studies = studies[kept]
         if found:
-            studies[f"P(> {percent(found.rate)})"] = found.studies["above"].to_numpy()
+            studies[f"P(> {percent(found.rate)})"] = [*map(chance, found.studies["above"])]
         lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine"]
         lines += [*filter(None, [expected_rates(self.model)]), ""]
         lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
@@ -672,71 +678,110 @@ def fit(
             raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(allowed)}")
     sampling.check_options(draws, seed)
     counts = Counts.of(counts, clusters=True, empty=True)
+    exact = None
+    if engine != "nuts":
+        exact = exact_fit(counts, model, posterior_of(counts, model, leave_out=leave_out))
+    if exact is not None and engine == "exact":
+        return exact
+    model = _own_model(counts, model)
+    sampled = sampling.sample(counts.table, model, draws=draws, seed=seed)
+    if gate == "raise" or exact is None:
+        sampling.require_converged(sampled)
+    if exact is None:
+        numbers, columns = _drawn(counts, model, sampled)
+        checks = (*_identified(counts), *sampled.checks)
+        return Fit(counts, model, engine, numbers, columns, checks, None, sampled)
+    checks = (*exact.checks, *sampled.checks)
+    if not sampled.refused:
+        ours = pd.DataFrame.from_dict(dict(exact.numbers), orient="index", columns=STATISTICS)
+        checks += sampling.agreement(sampling.summary(sampled.draws), ours)
+    return replace(exact, engine=engine, sampled=sampled, checks=checks)
+
+
+def posterior_of(
+    counts: Counts, model: Model, *, leave_out: Literal["overlapping", "alone"] = "overlapping"
+) -> Posterior:
+    """Return the exact posterior of the rows with patients."""
+    table = counts.filled().table
+    together = _together(table) if leave_out == "overlapping" else None
+    events, total = table["events"].to_numpy(), table["total"].to_numpy()
+    if CLUSTER not in table:
+        return solve(events, total, model, together=together)
+    return solve_nested(events, total, list(table[CLUSTER]), model, together=together)
+
+
+def exact_fit(counts: Counts, model: Model, posterior: Posterior) -> Fit:
+    """Return what an exact posterior says of counts.
+
+    Parameters
+    ----------
+    counts : Counts
+    model : Model
+        As it was given; the posterior may have been told of other counts too.
+    posterior : Posterior
+        Of the rows with patients.
+    """
+    checks = (*_identified(counts), resolved(posterior))
+    model = _own_model(counts, model)
+    numbers = {name: getattr(posterior, name).summary() for name in _rows_of(model)}
+    own = _own_columns(counts)
+    found = _of_all_rows(
+        posterior,
+        own,
+        lambda posterior: posterior.studies,
+        lambda posterior: posterior.unseen_rate.summary(),
+        lambda posterior: posterior.new_rows,
+    )
+    full = np.asarray(own["total"]) > 0
+    lpd = np.full(len(full), np.nan)
+    lpd[full] = posterior.leave_one_out_lpd
+    rates = dict(zip(STATISTICS, found.T, strict=True))
+    columns = own | rates | {"leave_one_out_lpd": lpd}
+    if posterior.exchangeable is not None:
+        assert model.effects.alone is not None
+        columns[EXCHANGEABLE] = np.full(len(full), 1 - model.effects.alone.share)
+        columns[EXCHANGEABLE][full] = posterior.exchangeable
+    return Fit(counts, model, "exact", numbers, columns, checks, posterior, None)
+
+
+def _own_model(counts: Counts, model: Model) -> Model:
+    """Return the model with the clusters of the counts, if they have any."""
+    return model.nested(list(counts.table[CLUSTER])) if CLUSTER in counts.table else model
+
+
+def _own_columns(counts: Counts) -> dict[str, Any]:
+    """Return the columns of counts that a fit shows."""
     table = counts.table
     # Each column is taken once: a frame takes its time to hand one over.
-    own = {
+    return {
         name: table[name].array for name in ("study", CLUSTER, "events", "total") if name in table
     }
-    full = np.asarray(own["total"]) > 0
-    events, total = np.asarray(own["events"])[full], np.asarray(own["total"])[full]
-    cluster = (
-        [each for each, has in zip(own[CLUSTER], full, strict=True) if has]
-        if CLUSTER in own
-        else None
-    )
-    checks: list[Check] = []
-    posterior = sampled = None
-    if cluster is not None:
-        model = model.nested(list(own[CLUSTER]))
-        checks.append(identified(cluster))
-    if engine != "nuts":
-        together = _together(counts.filled().table) if leave_out == "overlapping" else None
-        posterior = (
-            solve(events, total, model, together=together)
-            if cluster is None
-            else solve_nested(events, total, cluster, model, together=together)
-        )
-        checks.append(resolved(posterior))
-        numbers = {name: getattr(posterior, name).summary() for name in _rows_of(posterior.model)}
-        found = _of_all_rows(
-            posterior,
-            own,
-            lambda posterior: posterior.studies,
-            lambda posterior: posterior.unseen_rate.summary(),
-            lambda posterior: posterior.new_rows,
-        )
-        rates = dict(zip(STATISTICS, found.T, strict=True))
-        lpd = np.full(len(full), np.nan)
-        lpd[full] = posterior.leave_one_out_lpd
-        studies = own | rates | {"leave_one_out_lpd": lpd}
-        if posterior.exchangeable is not None:
-            assert model.effects.alone is not None
-            studies[EXCHANGEABLE] = np.full(len(full), 1 - model.effects.alone.share)
-            studies[EXCHANGEABLE][full] = posterior.exchangeable
-    if engine != "exact":
-        sampled = sampling.sample(table, model, draws=draws, seed=seed)
-        checks.extend(sampled.checks)
-        if gate == "raise" or posterior is None:
-            sampling.require_converged(sampled)
-        if posterior is None:
-            drawn = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
-            both = np.asarray(own["events"]), np.asarray(own["total"])
-            exist = model.effects.spread_moments(*both, model.tau)
-            # Draws always have a mean, also where the distribution has none.
-            missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
-            drawn.loc[model.effects.spread, missing] = float("nan")
-            numbers = dict(zip(drawn.index, drawn.to_numpy(), strict=True))
-            nothing = np.full(len(table), np.nan)
-            drawn_rates = sampling.study_rates(sampled.draws)
-            rates = {name: np.asarray(drawn_rates[name]) for name in STATISTICS}
-            studies = own | rates | {"leave_one_out_lpd": nothing}
-            draws_of = sampled.draws["posterior"].to_dataset()
-            if EXCHANGEABLE in draws_of:
-                studies[EXCHANGEABLE] = draws_of[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
-        elif not sampled.refused:
-            exact = pd.DataFrame.from_dict(numbers, orient="index", columns=STATISTICS)
-            checks.extend(sampling.agreement(sampling.summary(sampled.draws), exact))
-    return Fit(counts, model, engine, numbers, studies, tuple(checks), posterior, sampled)
+
+
+def _identified(counts: Counts) -> tuple[Check, ...]:
+    """Return the check of what clusters can tell, where there are any."""
+    table = counts.filled().table
+    return (identified(list(table[CLUSTER])),) if CLUSTER in table else ()
+
+
+def _drawn(
+    counts: Counts, model: Model, sampled: sampling.Sampled
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return numbers and columns of a fit from draws."""
+    own = _own_columns(counts)
+    drawn = sampling.summary(sampled.draws)[list(STATISTICS)].reindex(_rows_of(model))
+    both = np.asarray(own["events"]), np.asarray(own["total"])
+    exist = model.effects.spread_moments(*both, model.tau)
+    # Draws always have a mean, also where the distribution has none.
+    missing = [m for m, exists in zip(("mean", "sd"), exist, strict=True) if not exists]
+    drawn.loc[model.effects.spread, missing] = float("nan")
+    rates = sampling.study_rates(sampled.draws)
+    columns = own | {name: np.asarray(rates[name]) for name in STATISTICS}
+    columns["leave_one_out_lpd"] = np.full(len(counts.table), np.nan)
+    draws_of = sampled.draws["posterior"].to_dataset()
+    if EXCHANGEABLE in draws_of:
+        columns[EXCHANGEABLE] = draws_of[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
+    return dict(zip(drawn.index, drawn.to_numpy(), strict=True)), columns
 
 
 def check_threshold(rate: float) -> None:

@@ -251,7 +251,7 @@ def test_all_faults_are_listed_by_row(written):
         (
             "  arms of one study belong together: add a column that tells them apart and name it "
             "in --study, and --cluster study says that they do; outcomes of the same patients "
-            "need a fit each"
+            "are not several studies: fit each by itself"
         ),
         "  each row needs the name of its study, also where cells are merged",
         "  rows without counts are left out with --missing drop (missing='drop')",

@@ -7,11 +7,12 @@ holds is judged in `cells`, how a file becomes cells in `files`.
 import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 from scipy.special import betaincinv
@@ -78,6 +79,8 @@ class Counts:
         SHA-256 of each file read.
     notes : tuple of str
         What was done to read the files that a user should know.
+    elsewhere : tuple of str
+        Studies that stand in other tables of the same file too, or share patients with such.
     """
 
     table: pd.DataFrame
@@ -90,6 +93,7 @@ class Counts:
     evidence_set: str = ""
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         show_frames(self)
@@ -240,6 +244,7 @@ class _Asked(NamedTuple):
     missing: Missing
     keep_totals: bool
     allow_empty: bool
+    by: str = ""
 
     @property
     def of_counts(self) -> dict[str, str]:
@@ -249,6 +254,13 @@ class _Asked(NamedTuple):
         return {"events": self.events, "total": self.total}
 
 
+_DEFAULTS = {
+    "study": "study", "events": "events", "total": "total", "counts": "", "cluster": "",
+    "missing": "refuse", "keep_totals": False, "allow_empty": False,
+}  # fmt: skip
+"""Of what is asked."""
+
+
 class _Columns(NamedTuple):
     """Where in a table the columns are that a caller asked for, and those that nobody did."""
 
@@ -256,6 +268,7 @@ class _Columns(NamedTuple):
     cluster: list[int]
     counts: dict[str, int]
     shares: list[int]
+    by: list[int]
     covariates: list[int]
     notes: list[str]
 
@@ -318,6 +331,37 @@ def read_table(
         The file cannot be read, or some rows cannot be used; all faults at once, by line number.
     """
     asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
+    return _read(file, sheet, asked)[""]
+
+
+@once
+def read_tables(file: str | Path, *, by: str, sheet: str = "", **options: Any) -> dict[str, Counts]:
+    """Read a table of several: one for each value of a column, in the order of the file.
+
+    Parameters
+    ----------
+    file, sheet
+        As in `read_table`.
+    by : str
+        Name of the column, such as an outcome, a subgroup or a data set. A study may stand in
+        several of these tables, see `Counts.elsewhere`.
+    **options
+        As in `read_table`.
+
+    Returns
+    -------
+    dict of str to Counts
+        By value; one whose rows have no patients is left out and named in the others' `notes`.
+
+    Raises
+    ------
+    DfspError
+        The file cannot be read, or some rows cannot be used; all faults at once, by line number.
+    """
+    return _read(file, sheet, _Asked(**{**_DEFAULTS, **options}, by=by))
+
+
+def _read(file: str | Path, sheet: str, asked: _Asked) -> dict[str, Counts]:
     where, data = _content(file)
     try:
         found = read_sheet(data, wanted=list(asked.of_counts.values()), sheet=sheet)
@@ -327,17 +371,20 @@ def read_table(
     cells = pd.DataFrame(list(found.rows.values()), list(found.rows), columns, dtype="str")
     files = {where: hashlib.sha256(data).hexdigest()}
     try:
-        built = _counts(where, found.header, cells, cells, found.faults, asked)
+        built = _tables(where, found.header, cells, cells, found.faults, asked)
     except DfspError as error:
         if not (found.notes and error.faults):
             raise
         what = str(error).partition("\n")[0].removeprefix(f"{where}: ")
         said = [f"note: {note}" for note in found.notes]
         raise listed(where, what, [*error.faults, *said]) from None
-    table = built.table
-    covariates = table.columns.difference([*_OWN, SHARES])
-    table = table.assign(**{str(name): typed(table[name]) for name in covariates})
-    return replace(built, table=table, files=files, notes=(*found.notes, *built.notes))
+    for name, counts in built.items():
+        table = counts.table
+        covariates = table.columns.difference([*_OWN, SHARES])
+        table = table.assign(**{str(each): typed(table[each]) for each in covariates})
+        notes = (*found.notes, *counts.notes)
+        built[name] = replace(counts, table=table, files=files, notes=notes)
+    return built
 
 
 def check_table(
@@ -371,6 +418,16 @@ def check_table(
     DfspError
         Some rows cannot be used; all faults at once, by position (the first row is 0).
     """
+    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
+    return _check(frame, asked)[""]
+
+
+def check_tables(frame: pd.DataFrame, *, by: str, **options: Any) -> dict[str, Counts]:
+    """Check a table of several made in Python: `read_tables`, as `check_table` is `read_table`."""
+    return _check(frame, _Asked(**{**_DEFAULTS, **options}, by=by))
+
+
+def _check(frame: pd.DataFrame, asked: _Asked) -> dict[str, Counts]:
     if not isinstance(frame, pd.DataFrame):
         raise DfspError(f"table: a {type(frame).__name__}; give a pandas.DataFrame")
     header = [plain(str(name)) for name in frame.columns]
@@ -378,8 +435,7 @@ def check_table(
     cells = frame.apply(
         lambda column: column.map(lambda value: "" if pd.isna(value) else str(value).strip())
     )
-    asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
-    return _counts("table", header, cells, frame, {}, asked)
+    return _tables("table", header, cells, frame, {}, asked)
 
 
 @once
@@ -489,7 +545,8 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
 
     study: list[int] = []
     notes: list[str] = []
-    others = {i for i, name in enumerate(header) if name in map(plain, asked.of_counts.values())}
+    known = {*map(plain, asked.of_counts.values()), plain(asked.by)}
+    others = {i for i, name in enumerate(header) if name in known}
     if asked.study != "study" or "study" in header:
         study = place("study", asked.study)
     elif len(header) > 1 and (candidates := _like_names(header, cells, others)):
@@ -504,6 +561,7 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
         notes.append("no column names the studies; the rows are numbered")
     counts = {role: (place(role, name) or [-1])[0] for role, name in asked.of_counts.items()}
     cluster = place("cluster", asked.cluster) if asked.cluster else []
+    by = place("by", asked.by) if asked.by else []
     shares = place("column", SHARES) if SHARES in header else []
     used = [*study, *counts.values(), *shares]
     faults += [
@@ -527,9 +585,9 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
     # Parts of a joined name stay covariates.
     taken = {*counts.values(), *shares, *(study if len(study) == 1 else ())}
     rest = [i for i in range(len(header)) if i not in taken]
-    in_names = {*study, *cluster}
+    in_names = {*study, *cluster, *by}
     covariates, said = _further(header, cells, rest, in_names)
-    return _Columns(study, cluster, counts, shares, covariates, notes + said)
+    return _Columns(study, cluster, counts, shares, by, covariates, notes + said)
 
 
 def _near(role: str, name: str, header: list[str]) -> str:
@@ -620,15 +678,18 @@ def _further(
     return covariates, list(dict.fromkeys(notes))
 
 
-def _counts(
+def _tables(
     where: str,
     header: list[str],
     cells: pd.DataFrame,
     frame: pd.DataFrame,
     unreadable: Mapping[int, str],
     asked: _Asked,
-) -> Counts:
-    """Judge `cells` (text, by row and place of the column); `frame` has the covariates."""
+) -> dict[str, Counts]:
+    """Judge `cells` (text, by row and place of the column); `frame` has the covariates.
+
+    The tables are by value of the column `by`; without one there is one, called `""`.
+    """
     if asked.missing not in get_args(Missing):
         raise DfspError(f"missing {asked.missing!r} is not known; use refuse or drop")
     columns = _columns(where, header, cells, asked)
@@ -643,7 +704,17 @@ def _counts(
     gone = _without_counts(texts, called) if asked.missing == "drop" else {}
     kept = {row: name for row, name in rows.items() if row not in gone}
     numbers: dict[int, tuple[int, int]] = {}
-    faults = _name_faults(kept)
+    values = _joined(cells, columns.by) if columns.by else [""] * len(cells)
+    groups: dict[str, dict[int, str]] = {}
+    for row, value in zip(rows, values, strict=True):
+        if row in kept:
+            groups.setdefault(value, {})[row] = rows[row]
+    faults: dict[int, list[str]] = {}
+    for value, of in groups.items():
+        faults |= _name_faults(of)
+        if columns.by and is_missing(value):
+            for row in of:
+                faults.setdefault(row, []).append(f"{header[columns.by[0]]} is {value or 'empty'}")
     for row in kept:
         cell = {role: text[row] for role, text in texts.items()}
         found = _numbers(cell, called, asked.allow_empty)
@@ -652,14 +723,16 @@ def _counts(
         else:
             numbers[row] = found
     pairs, wrong = _named_pairs(cells, columns.shares, rows, kept)
-    for row, says in [*wrong.items(), *_total_faults(kept, numbers, asked).items()]:
+    sums_of = [_total_faults(of, numbers, asked).items() for of in groups.values()]
+    for row, says in [*wrong.items(), *chain.from_iterable(sums_of)]:
         faults.setdefault(row, []).extend(says)
     if faults or unreadable:
         lines = {row: f"row {row}: {says}" for row, says in unreadable.items()}
         for row, says in faults.items():
             lines[row] = f"row {row} (study {rows[row]!r}): {'; '.join(says)}"
         some = "1 row" if len(lines) == 1 else f"{len(lines)} rows"
-        hints = _hints(header, cells, columns, kept, texts, faults)
+        totals = {row: total for row, (_, total) in numbers.items()}
+        hints = _hints(header, cells, columns, kept, texts, faults, totals)
         ordered = [lines[row] for row in sorted(lines)]
         raise listed(where, f"{some} cannot be used", [*ordered, *hints])
     if not rows:
@@ -669,27 +742,61 @@ def _counts(
     if not any(total for _, total in numbers.values()):
         raise DfspError(f"{where}: no row has patients; there is nothing to fit")
 
-    chosen = cells.index.isin(list(kept))
+    same = [] if columns.by else _same_patients(header, cells.loc[list(kept)], columns, numbers)
+    if same and not columns.cluster:
+        raise DfspError(f"{where}: {same[0]}")
+    kept = {row: name for of in groups.values() for row, name in of.items()}
+    chosen = list(kept)
     table = pd.DataFrame({"study": pd.Series(list(kept.values()), dtype="str")})
     table["events"] = [numbers[row][0] for row in kept]
     table["total"] = [numbers[row][1] for row in kept]
     if columns.cluster:
-        groups = _joined(cells[chosen], columns.cluster)
         filled = [
             name if is_missing(group) else group
-            for group, name in zip(groups, kept.values(), strict=True)
+            for group, name in zip(
+                _joined(cells.loc[chosen], columns.cluster), kept.values(), strict=True
+            )
         ]
         table["cluster"] = pd.Series(filled, dtype="str")
     covariates = frame.loc[chosen, columns.covariates].reset_index(drop=True)
     covariates.columns = pd.Index([header[i] for i in columns.covariates])
     table = pd.concat([table, covariates], axis="columns")
-    table[SHARES] = pd.Series(shared(list(kept.values()), pairs), dtype="str")
-    reasons = [(rows[row], f"row {row}: {says}") for row, says in gone.items()]
-    return Counts(
-        table,
-        dropped=pd.DataFrame(reasons, columns=["study", "reason"], dtype="str"),
-        notes=tuple(columns.notes),
-    )
+    left_out = {row: (rows[row], f"row {row}: {says}") for row, says in gone.items()}
+    of_row = dict(zip(rows, values, strict=True))
+    patients = {value: sum(numbers[row][1] for row in of) for value, of in groups.items()}
+    notes = [
+        *columns.notes,
+        *same,
+        *(f"{v!r} has no patients" for v, n in patients.items() if not n),
+    ]
+    often = Counter(kept.values())
+    linked: dict[str, list[str]] = {}
+    for one, other in pairs:
+        linked.setdefault(one, []).append(other)
+        linked.setdefault(other, []).append(one)
+    built, start = {}, 0
+    for value, of in groups.items():
+        names, own = list(of.values()), table[start : start + len(of)].reset_index(drop=True)
+        start += len(of)
+        if not patients[value]:
+            continue
+        here = set(names)
+        within = [
+            (name, other) for name in names for other in linked.get(name, ()) if other in here
+        ]
+        own[SHARES] = pd.Series(shared(names, within), dtype="str")
+        reasons = [left_out[row] for row in gone if of_row[row] == value]
+        built[value] = Counts(
+            own,
+            dropped=pd.DataFrame(reasons, columns=["study", "reason"], dtype="str"),
+            notes=tuple(notes),
+            elsewhere=tuple(
+                name
+                for name in names
+                if often[name] > 1 or not here.issuperset(linked.get(name, ()))
+            ),
+        )
+    return built
 
 
 def _joined(cells: pd.DataFrame, places: list[int]) -> list[str]:
@@ -791,6 +898,7 @@ def _hints(
     kept: Mapping[int, str],
     texts: Mapping[str, Mapping[int, str]],
     faults: Mapping[int, list[str]],
+    totals: Mapping[int, int],
 ) -> list[str]:
     """Say once what can be done about faults that several rows may have."""
     said = [says for each in faults.values() for says in each]
@@ -807,11 +915,16 @@ def _hints(
         )
         tell = f"{_option('study', ','.join([*study, arms]))} tells them apart"
         add = "add a column that tells them apart and name it in --study"
-        hints.append(
+        apart = (
             f"arms of one study belong together: {tell if arms else add}, and "
-            f"{_option('cluster', ','.join(study))} says that they do; outcomes of the same "
-            "patients need a fit each"
+            f"{_option('cluster', ','.join(study))} says that they do"
         )
+        each = f"{_option('by', arms)} fits each by itself" if arms else "fit each by itself"
+        same = f"outcomes of the same patients are not several studies: {each}"
+        if _equal_totals(kept.values(), [totals.get(row) for row in kept]):
+            hints += [f"the rows of a study have the same total; {same}", apart]
+        else:
+            hints.append(f"{apart}; {same}")
     if faults and "events" in texts and (says := _among_shares(texts["events"])):
         hints.append(says)
     if "the study has no name" in said:
@@ -832,6 +945,43 @@ def _hints(
             "with --keep-total-rows (keep_totals=True)"
         )
     return hints
+
+
+def _same_patients(
+    header: list[str],
+    cells: pd.DataFrame,
+    columns: _Columns,
+    numbers: Mapping[int, tuple[int, int]],
+) -> list[str]:
+    """Question rows that seem to be outcomes of the same patients, though names tell them apart.
+
+    In tables of outcomes each study has several rows, all with its one total.
+    """
+    totals = [numbers[row][1] for row in cells.index]
+    for part in columns.study if len(columns.study) > 1 else ():
+        names = cells[part].to_list()
+        if (
+            len(set(totals)) > 1
+            and Counter(names).most_common()[-1][1] > 1
+            and _equal_totals(names, totals)
+        ):
+            outcome = next((header[i] for i in columns.study if i != part), "")
+            return [
+                f"each {header[part]} has several rows with the same total, as outcomes of the "
+                f"same patients have: these are not several studies, and "
+                f"{_option('by', outcome)} fits each by itself; arms of equal size belong "
+                f"together with {_option('cluster', header[part])}"
+            ]
+    return []
+
+
+def _equal_totals(names: Iterable[str], totals: Iterable[int | None]) -> bool:
+    """Whether names that stand in several rows, two at least, have one total each."""
+    found: dict[str, list[int | None]] = {}
+    for name, total in zip(names, totals, strict=True):
+        found.setdefault(name, []).append(total)
+    several = [of for of in found.values() if len(of) > 1]
+    return len(several) > 1 and all(len(set(of)) == 1 for of in several)
 
 
 def _named_pairs(

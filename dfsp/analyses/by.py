@@ -1,0 +1,278 @@
+"""Many tables in one: a fit for each value of a column, in one table.
+
+What a table shows of each group is computed from its posterior; everything else that a fit knows
+waits until it is asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfsp.checks import Check, failed
+from dfsp.constants import DRAWS, ENDS, SEED
+from dfsp.engine.posterior import Posterior
+from dfsp.errors import DfspError
+from dfsp.evidence.tables import Counts, check_tables
+from dfsp.fitting import (
+    NAMES,
+    RATES,
+    TINY,
+    Engine,
+    Fit,
+    check_threshold,
+    exact_fit,
+    posterior_of,
+    resolved,
+)
+from dfsp.fitting import fit as fit_one
+from dfsp.model.model import Model
+from dfsp.text import Result, Sentences, Table, chance, percent, points, table_of
+
+Array = npt.NDArray[np.float64]
+
+
+class _Fits(Mapping[str, Fit]):
+    """The exact fits of groups, each made when it is first asked for."""
+
+    def __init__(
+        self, counts: Mapping[str, Counts], model: Model, posteriors: Mapping[str, Posterior]
+    ) -> None:
+        self._counts, self._model, self._posteriors = counts, model, posteriors
+        self._made: dict[str, Fit] = {}
+
+    def __getitem__(self, group: str) -> Fit:
+        if group not in self._made:
+            parts = self._counts[group], self._model, self._posteriors[group]
+            self._made[group] = exact_fit(*parts)
+        return self._made[group]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitBy(Result):
+    """Fits of several tables, one for each value of a column.
+
+    Attributes
+    ----------
+    by : str
+        The column.
+    counts : mapping of str to Counts
+        By value.
+    model : Model
+    engine : {"exact", "nuts", "both"}
+    fits : mapping of str to Fit
+        By value.
+    posteriors : mapping of str to Posterior
+        Of the exact engine; empty without it.
+    of_model : tuple of Check
+        Checks of the model, which all tables have.
+    """
+
+    by: str
+    counts: Mapping[str, Counts]
+    model: Model
+    engine: Engine
+    fits: Mapping[str, Fit]
+    posteriors: Mapping[str, Posterior]
+    of_model: tuple[Check, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @cached_property
+    def table(self) -> Table:
+        """One row a group: its counts, and what its studies together find.
+
+        Columns: `studies`, `events`, `total`; `mean_rate` (mean); `typical_rate`, `low` and `high`
+        (median and interval); `new_low` and `new_high`, the interval of a new study's rate; `tau`
+        (median, logit scale). With beta-binomial effects the median and interval are those of the
+        mean rate, and the concentration's median stands for tau.
+        """
+        rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
+        index = pd.Index(list(self.counts), name=self.by)
+        return table_of(rows, index=index)
+
+    def _found(self, group: str) -> dict[str, float]:
+        """Return what the table shows of a group's posterior."""
+        centre, spread = self.model.effects.centre, self.model.effects.spread
+        if group in self.posteriors:
+            posterior = self.posteriors[group]
+            middle, low, high = getattr(posterior, centre).quantile([0.5, *ENDS])
+            new_low, new_high = posterior.new_study_rate.quantile(ENDS)
+            mean = posterior.mean_rate.mean
+            of_spread = getattr(posterior, spread).quantile(0.5)[0]
+        else:
+            rows = self.fits[group].summary.T
+            middle, low, high = (rows[centre][q] for q in ("q50", "q2.5", "q97.5"))
+            new_low, new_high = (rows["new_study_rate"][q] for q in ("q2.5", "q97.5"))
+            mean, of_spread = rows["mean_rate"]["mean"], rows[spread]["q50"]
+        return {
+            "mean_rate": mean, centre: middle, "low": low, "high": high,
+            "new_low": new_low, "new_high": new_high, spread: of_spread,
+        }  # fmt: skip
+
+    def above(self, rate: float) -> Table:
+        """Return how probably the rates of each group exceed one.
+
+        Parameters
+        ----------
+        rate : float
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        Table
+            One row a group: the probability of its typical, its mean and its new-study rate.
+        """
+        check_threshold(rate)
+        names = [name for name in RATES if name in self.model.quantities]
+        rows = [
+            [getattr(self.posteriors[group], name).prob_above(rate) for name in names]
+            if group in self.posteriors
+            else [self.fits[group].above(rate).population[name] for name in names]
+            for group in self.counts
+        ]
+        found = np.clip(np.array(rows), TINY, 1 - TINY)
+        index = pd.Index(list(self.counts), name=self.by)
+        return table_of(found, index=index, columns=names)
+
+    @property
+    def checks(self) -> dict[str, tuple[Check, ...]]:
+        """The checks of each group."""
+        if self.engine != "exact":
+            return {group: (*fit.checks, *self.of_model) for group, fit in self.fits.items()}
+        posteriors = self.posteriors.items()
+        return {group: (resolved(each), *self.of_model) for group, each in posteriors}
+
+    def describe(self) -> Sentences:
+        """Say between which groups the rates lie."""
+        centre = self.model.effects.centre
+        rates = dict(zip(self.counts, self.table[centre].to_list(), strict=True))
+        low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+        return Sentences(
+            f"{self._groups}: the {NAMES[centre]} runs from {percent(rates[low])} ({low}) to "
+            f"{percent(rates[high])} ({high})."
+        )
+
+    @property
+    def _groups(self) -> str:
+        number = len(self.counts)
+        return f"{number} {'table' if number == 1 else 'tables'} by {self.by}"
+
+    def page(self, above: float | None = None) -> str:
+        """Return the plain-text page that `dfsp fit --by` prints."""
+        table, centre = self.table, self.model.effects.centre
+        middle, low, high, new_low, new_high, mean = (
+            [points(value) for value in table[name]]
+            for name in (centre, "low", "high", "new_low", "new_high", "mean_rate")
+        )
+        shown = table[["studies", "events", "total"]].assign(
+            **{
+                f"{NAMES[centre]}, %": [
+                    f"{m} [{a}, {b}]" for m, a, b in zip(middle, low, high, strict=True)
+                ],
+                "mean, %": mean,
+                "new study, %": [f"{a} to {b}" for a, b in zip(new_low, new_high, strict=True)],
+            }
+        )
+        if (spread := self.model.effects.spread) in table:
+            shown[spread] = [f"{value:.2f}" for value in table[spread]]
+        if above is not None:
+            found = self.above(above)
+            for name in {centre: None, "new_study_rate": None}:
+                what = f"P({NAMES[name].removesuffix(' rate')} > {percent(above)})"
+                shown[what] = [chance(value) for value in found[name]]
+        lines = [f"{self._groups}; {self.model}; {self.engine} engine", "", repr(shown), ""]
+        for group, checks in self.checks.items():
+            lines += [f"{group}: {check}" for check in checks if check.passed is not True]
+        return "\n".join([*lines, self.describe()])
+
+    def as_dicts(self, above: float | None = None) -> Iterator[dict[str, Any]]:
+        """Return an object of schema `dfsp.fit/1` for each group, with `by` in it."""
+        for group, fit in self.fits.items():
+            whole = replace(fit, checks=(*fit.checks, *self.of_model))
+            yield {"by": {self.by: group}, **whole.as_dict(above)}
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check of any group failed."""
+        return any(failed(checks) for checks in self.checks.values())
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    table = counts.filled().table
+    return {
+        "studies": len(table),
+        "events": int(table["events"].sum()),
+        "total": int(table["total"].sum()),
+    }
+
+
+def fit_by(
+    tables: Mapping[str, Counts] | pd.DataFrame,
+    model: Model | None = None,
+    *,
+    by: str,
+    engine: Engine = "exact",
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> FitBy:
+    """Fit a table for each value of a column: a subgroup, an outcome, an adverse event.
+
+    Parameters
+    ----------
+    tables : mapping of str to Counts, or pandas.DataFrame
+        From `dfsp.read_tables`, or a frame with columns study, events, total, and `by`.
+    model : Model, optional
+        The same for each; by default `Model()`.
+    by : str
+        Name of the column.
+    engine, draws, seed
+        As in `dfsp.fit`.
+
+    Returns
+    -------
+    FitBy
+
+    Raises
+    ------
+    DfspError
+        Counts or an option that cannot be used.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "study": ["A", "B", "A", "B"],
+    ...         "event": ["rash", "rash", "oedema", "oedema"],
+    ...         "events": [3, 8, 1, 0],
+    ...         "total": [10, 20, 10, 20],
+    ...     }
+    ... )
+    >>> fit_by(table, by="event").table[["events", "total", "typical_rate", "low", "high"]]
+            events total typical_rate    low   high
+    event
+    rash        11    30       0.3747 0.1410 0.6896
+    oedema       1    30       0.0463 0.0034 0.3062
+    """
+    model = model or Model()
+    if engine not in get_args(Engine):
+        raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
+    counts = check_tables(tables, by=by) if isinstance(tables, pd.DataFrame) else dict(tables)
+    if engine != "exact":
+        how: dict[str, Any] = {"engine": engine, "draws": draws, "seed": seed, "gate": "report"}
+        fits = {group: fit_one(own, model, **how) for group, own in counts.items()}
+        return FitBy(by, counts, model, engine, fits, {})
+    posteriors = {group: posterior_of(own, model) for group, own in counts.items()}
+    return FitBy(by, counts, model, engine, _Fits(counts, model, posteriors), posteriors)
