@@ -104,8 +104,8 @@ class Parameters(BaseModel):
     """Scale of the prior of tau, logit scale."""
     effects: Annotated[str, AfterValidator(OneOf(FAMILIES))] = "normal"
     """Family of the study effects, with its default parameters."""
-    coefficient_sd: Positive = 1.0
-    """Standard deviation of the normal prior of every coefficient, logit scale."""
+    coefficient_sd: Positive = 2.5
+    """Standard deviation (logit) of the prior of a difference of groups; for one sd of a number."""
     margin: Fraction = 0.1
     """Rates closer than this are practically equal."""
     threshold: Fraction = 0.4

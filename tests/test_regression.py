@@ -6,8 +6,8 @@ import pytest
 from scipy.special import gammaln
 
 import dfsp
-from dfsp.analyses.regression.design import levels_of
-from dfsp.analyses.regression.fitting import weak_partners
+from dfsp.analyses.regression.design import Column, levels_of, standard_of
+from dfsp.analyses.regression.fitting import Exact, weak_partners
 from dfsp.engine.linear import LinearPosterior, _nodes, _taylor
 
 
@@ -22,17 +22,21 @@ def both(dosed):
 
 
 def brute_force(events, total, x):
-    """Density of (tau, mu, b) on a dense grid, study effects by Gauss-Hermite; default priors."""
-    mu, b = np.linspace(-3, 4.5, 101), np.linspace(-4.5, 4.5, 101)
+    """Density of (tau, mu, b) on a dense grid, study effects by Gauss-Hermite; default priors.
+
+    Those are Normal(0, 2) at the mean of x and Normal(0, 2.5) for one standard deviation of it.
+    """
+    mu, b = np.linspace(-4.5, 6, 141), np.linspace(-7, 8, 301)
+    centre, unit = np.mean(x), np.std(x) / 2.5
     t, w = np.polynomial.legendre.leggauss(30)
     tau, w = 3 * (t + 1), 3 * w
     z, wz = np.polynomial.hermite_e.hermegauss(60)
     wz = wz / wz.sum()
     m, s = np.meshgrid(mu, b, indexing="ij")
-    log_p = np.empty((30, 101, 101))
+    log_p = np.empty((30, 141, 301))
     for k, sd in enumerate(tau):
-        log_p[k] = -0.5 * (m / 2) ** 2 - 0.5 * s**2 - 0.5 * sd**2 + np.log(w[k])
-        log_p[k] += np.log(2) - 1.5 * np.log(2 * np.pi) - np.log(2)
+        log_p[k] = -0.5 * ((m + s * centre) / 2) ** 2 - 0.5 * (s * unit) ** 2 - 0.5 * sd**2
+        log_p[k] += np.log(w[k] * unit) + np.log(2) - 1.5 * np.log(2 * np.pi) - np.log(2)
         for r, n, xi in zip(events, total, x, strict=True):
             theta = (m + s * xi)[..., None] + sd * z
             choose = gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
@@ -44,10 +48,15 @@ def brute_force(events, total, x):
     return mu, b, tau, p / p.sum(), evidence
 
 
-def test_against_brute_force(dosed, both):
+@pytest.fixture(scope="module")
+def dense(dosed):
     counts, name = dosed
-    table = counts.table
-    mu, b, tau, p, evidence = brute_force(table["events"], table["total"], table[name])
+    return brute_force(counts.table["events"], counts.table["total"], counts.table[name])
+
+
+def test_against_brute_force(dosed, both, dense):
+    _, name = dosed
+    mu, b, tau, p, evidence = dense
     assert both.log_marginal_likelihood == pytest.approx(evidence, abs=1e-4)
     for row, axis, values in (("intercept", (0, 2), mu), (name, (0, 1), b)):
         marginal = p.sum(axis)
@@ -78,21 +87,19 @@ def test_nuts_agrees(both):
 
 def test_a_finer_lattice_changes_little(dosed, monkeypatch):
     rough = dfsp.regression.regress(*dosed)
-    apart = rough.contrasts()  # computed when asked for, so before the change
+    rates, apart = rough.rates, rough.contrasts()  # computed when asked for, so before the change
     for name, value in (("STEP", 0.5), ("BALL", 8.0), ("CELLS", 1024), ("ROWS", (56, 80, 128))):
         monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
     _taylor.cache_clear()
     fine = dfsp.regression.regress(*dosed)
-    assert np.abs(rough.rates - fine.rates).max().max() < 1e-5
+    assert np.abs(rates - fine.rates).max().max() < 1e-5
     assert np.abs(apart - fine.contrasts()).max().max() < 1e-5
     _taylor.cache_clear()
 
 
-def test_a_difference_against_brute_force(dosed, both):
+def test_a_difference_against_brute_force(both, dense):
     """Sums over a dense grid of (tau, mu, b): no line, no interpolation."""
-    counts, name = dosed
-    table = counts.table
-    mu, b, _, p, _ = brute_force(table["events"], table["total"], table[name])
+    mu, b, _, p, _ = dense
     weight = p.sum(0)
     apart = 1 / (1 + np.exp(-mu[:, None])) - 1 / (1 + np.exp(-(mu[:, None] - b)))
     row = both.contrast(*[n for n in both.levels if not n.endswith("-0.415")])
@@ -166,7 +173,8 @@ def by_dose():
 @pytest.fixture(scope="module")
 def beside(by_dose):
     groups = dfsp.regression.as_groups(by_dose, "dose_mg", " mg")
-    return dfsp.regression.regress(groups, ["dose_mg", "setting"], engine="both", draws=1000)
+    how = {"engine": "both", "draws": 1000, "coefficient": dfsp.Normal(0, 1)}
+    return dfsp.regression.regress(groups, ["dose_mg", "setting"], **how)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +185,8 @@ def crossed(by_dose):
         high=(table["dose_mg"] == 600).astype(float),
         before=(table["setting"] == "neoadjuvant").astype(float),
     )
-    return dfsp.regression.regress(dfsp.Counts.of(table), ["high", "before"])
+    prior = dfsp.Normal(0, 1)
+    return dfsp.regression.regress(dfsp.Counts.of(table), ["high", "before"], coefficient=prior)
 
 
 def test_two_coefficients_against_brute_force(crossed):
@@ -190,7 +199,10 @@ def test_two_coefficients_against_brute_force(crossed):
     tau, w = 2.75 * (t + 1), 2.75 * w
     z, wz = np.polynomial.hermite_e.hermegauss(80)
     wz = wz / wz.sum()
-    prior = -0.5 * (mu[:, None, None] / 2) ** 2 - 0.5 * b[:, None] ** 2 - 0.5 * b**2
+    # Two groups each, whose difference is Normal(0, 1); mu belongs to the average study.
+    first, second = table[["high", "before"]].mean()
+    middle = mu[:, None, None] + first * b[:, None] + second * b
+    prior = -0.5 * (middle / 2) ** 2 - 0.5 * b[:, None] ** 2 - 0.5 * b**2
     prior = prior - np.log(2) - 1.5 * np.log(2 * np.pi) + 3 * np.log(step)
     mass, sums = np.empty(len(tau)), np.empty((len(tau), 5))
     tops = np.empty(len(tau))
@@ -244,7 +256,7 @@ def test_confounded_coefficients_are_known_only_together(beside):
         first: [second],
         second: [first],
     }
-    assert beside.partners[first][second] == pytest.approx(0.911, abs=0.002)
+    assert beside.partners[first][second] == pytest.approx(0.930, abs=0.002)
     for text in (beside.describe(), beside.identification()):
         assert (
             f"{first} and {second} cannot be told apart: only Han 2009 (4 patients) separates them;"
@@ -255,11 +267,12 @@ def test_confounded_coefficients_are_known_only_together(beside):
 def test_identifiability_is_the_same_whatever_the_seed(by_dose, beside):
     groups = dfsp.regression.as_groups(by_dose, "dose_mg", " mg")
     again = dfsp.regression.regress(
-        groups, ["dose_mg", "setting"], engine="nuts", draws=1000, seed=7
-    )
+        groups, ["dose_mg", "setting"], engine="nuts", draws=1000, seed=7,
+        coefficient=dfsp.Normal(0, 1),
+    )  # fmt: skip
     same = ["sd_ratio", "identified"]
     pd.testing.assert_frame_equal(again.coefficients[same], beside.coefficients[same])
-    sampled = again.coefficients["sd"].iloc[:-1] / [2, 1, 1, 1]
+    sampled = (again.coefficients["sd"] / again.coefficients["prior_sd"]).iloc[:-1]
     ratio = beside.coefficients["sd_ratio"].iloc[:-1]
     assert ratio.to_numpy() == pytest.approx(sampled.to_numpy(), rel=0.06)
 
@@ -353,7 +366,7 @@ def test_a_centre_is_near_the_mean_and_round(make):
 def test_small_slopes_have_digits(by_dose):
     text = dfsp.regression.regress(by_dose, "dose_mg").describe()
     assert "0.00 (-0.00 to 0.00" not in text
-    assert "(-0.0040 to 0.0049" in text
+    assert "0.0002 (-0.0039 to 0.0048" in text
 
 
 def test_close_values_stay_apart(make):
@@ -430,11 +443,11 @@ def test_headlines_name_doses(dosed):
 
 
 def test_a_coefficient_without_information_is_not_identifiable(make):
-    table = make([("A", 1, 2), ("B", 1, 2), ("C", 1, 2)]).table.assign(x=[0.0, 0.0, 0.001])
-    result = dfsp.regression.regress(dfsp.Counts.of(table), "x")
+    table = make([("A", 1, 2), ("B", 1, 2), ("C", 1, 2)]).table.assign(x=[0.0, 0.0, 1.0])
+    result = dfsp.regression.regress(table, "x", coefficient=dfsp.Normal(0, 0.1))
     assert result.coefficients.loc["x", "identified"] == "no"
     text = result.describe()
-    assert "not identifiable" in text and "x: 0.00 (-1.96 to 1.96" in text
+    assert "not identifiable" in text and "x: 0.00 (-0.20 to 0.20" in text
     assert result.identification().startswith("x is not identifiable")
 
 
@@ -445,6 +458,135 @@ def test_missing_covariates_are_reported_and_not_imputed(make):
     assert len(result.design) == 3
     assert result.counts.dropped.to_numpy().tolist() == [["C", "x is not known"]]
     assert "1 left out: C, x is not known" in result.describe()
+
+
+@pytest.fixture(scope="module")
+def doses(make):
+    rows = [("A", 3, 20), ("B", 7, 24), ("C", 9, 18), ("D", 4, 30), ("E", 12, 31), ("F", 6, 11)]
+    table = make(rows).table
+    return table.assign(mg=[100.0, 200.0, 400.0, 100.0, 300.0, 400.0], arm=[*"abcabc"])
+
+
+def test_a_slope_is_the_same_in_every_unit(doses):
+    """Per mg, per g and per picogram; its prior, its sensitivity and the rates are those of one."""
+    one = dfsp.regression.regress(doses, "mg")
+    row, rates = one.coefficients.iloc[1], one.rates.to_numpy(float)
+    for factor in (1e-3, 1e9):
+        table = doses.assign(mg=doses["mg"] * factor)
+        other = dfsp.regression.regress(table, "mg")
+        own = other.coefficients.iloc[1]
+        for name in ("mean", "sd", "q2.5", "q50", "q97.5", "prior_sd"):
+            assert own[name] * factor == pytest.approx(row[name], rel=1e-7)
+        for name in ("location", "width", "sd_ratio"):
+            assert own[name] == pytest.approx(row[name], rel=1e-7)
+        assert other.rates.to_numpy(float) == pytest.approx(rates, abs=1e-9)
+    assert row["prior_sd"] == pytest.approx(2.5 / doses["mg"].std(ddof=0))
+
+
+def with_reference(table, reference):
+    """The exact posterior of three arms, told from one of them; rows of the design by arm."""
+    levels = [level for level in "abc" if level != reference]
+    columns = {level: Column("arm", level, reference) for level in levels}
+    design = pd.DataFrame({level: (table["arm"] == level).astype(float) for level in levels})
+    standard = standard_of(design, columns)
+    exact = Exact.of(dfsp.Counts(table), standard, dfsp.Model(), dfsp.Normal(0, 2.5))
+    return exact, {arm: [1.0, *(float(arm == level) for level in levels)] for arm in "abc"}
+
+
+def test_groups_do_not_depend_on_the_reference(doses):
+    """Rates, differences and the log marginal likelihood are those of every other reference."""
+    one, rows = with_reference(doses, "a")
+    for reference in "bc":
+        other, turned = with_reference(doses, reference)
+        assert other.log_marginal_likelihood == pytest.approx(one.log_marginal_likelihood, abs=1e-7)
+        for arm in "abc":
+            own, again = one.population(rows[arm]), other.population(turned[arm])
+            assert again.typical_rate.summary() == pytest.approx(
+                own.typical_rate.summary(), abs=1e-6
+            )
+        for pair in ("ab", "ac", "bc"):
+            (own, power), (again, other_power) = (
+                exact.coefficient(np.subtract(at[pair[0]], at[pair[1]]))
+                for exact, at in ((one, rows), (other, turned))
+            )
+            assert again == pytest.approx(own, abs=1e-5)
+            assert other_power == pytest.approx(power, abs=1e-6)
+
+
+def test_every_difference_of_groups_has_the_prior(doses):
+    exact, rows = with_reference(doses, "a")
+    for pair in ("ab", "ac", "bc"):
+        v = np.subtract(rows[pair[0]], rows[pair[1]])
+        assert v @ exact.prior_covariance @ v == pytest.approx(2.5**2)
+
+
+# Nine studies, a strong effect of a group: the published table of a review, names replaced.
+INFECTION = (
+    [100, 20, 150, 30, 200, 350, 50, 20, 70],
+    [200, 500, 900, 1600, 800, 500, 120, 500, 650],
+    [1, 0, 1, 0, 1, 1, 1, 0, 0],
+)
+
+
+@pytest.fixture(scope="module")
+def infection():
+    table = pd.DataFrame(dict(zip(("events", "total", "status"), INFECTION, strict=True)))
+    return table.assign(study=[f"Study{i}" for i in range(1, 10)])
+
+
+def test_a_strong_effect_of_a_group_is_not_pulled_to_0(infection):
+    """Maximum likelihood: 2.67 (1.63 to 3.71), which a wide prior must come to.
+
+    With the other group as reference it is that with its sign turned.
+    """
+    found = dfsp.regression.regress(infection, "status")
+    row = found.coefficients.loc["status"]
+    assert row["q50"] == pytest.approx(2.51, abs=0.005)
+    turned = dfsp.regression.regress(infection.assign(status=1 - infection["status"]), "status")
+    ends = ["q2.5", "q50", "q97.5"]
+    own, other = (each.coefficients.loc["status"] for each in (found, turned))
+    assert other[ends].to_numpy(float) == pytest.approx(-own[ends[::-1]].to_numpy(float), abs=1e-6)
+    named = infection.assign(status=infection["status"].map({0: "no", 1: "yes"}))
+    words = dfsp.regression.regress(named, "status").coefficients.loc["status: yes"]
+    assert words[ends].to_numpy(float) == pytest.approx(own[ends].to_numpy(float), abs=1e-9)
+    wide = dfsp.regression.regress(infection, "status", coefficient=dfsp.Normal(0, 100))
+    assert wide.coefficients.loc["status", "q50"] == pytest.approx(2.67, abs=0.01)
+    text = found.describe()
+    assert "coefficients ~ Normal(mean 0, sd 2.5) for a difference of 1 in status" in text
+    assert "2.10 and 2.63 under half and twice the prior's standard deviation" in text
+
+
+def test_what_other_priors_give_is_what_they_give_when_fitted(infection):
+    """And the derivative by the power of the prior is a central difference of refits.
+
+    The prior of sd s to the power a is the one of sd s / sqrt(a).
+    """
+    prior, h = dfsp.Normal(0, 1), 0.01
+
+    def fitted(sd):
+        found = dfsp.regression.regress(infection, "status", coefficient=dfsp.Normal(0, sd))
+        return found.coefficients.loc["status"]
+
+    found = dfsp.regression.regress(infection, "status", coefficient=prior)
+    for factor in (0.5, 1.0, 2.0):
+        own = found.other_priors.loc[("status", factor)].to_numpy(float)
+        again = fitted(factor).iloc[: len(own)].to_numpy(float)
+        assert own == pytest.approx(again, abs=2e-4)
+    up, down = (fitted(np.exp(-h * sign / 2)) for sign in (1, -1))
+    width = found.coefficients.loc["status", "q97.5"] - found.coefficients.loc["status", "q2.5"]
+    location = (up["mean"] - down["mean"]) / (2 * h) * 3.92 / width
+    widths = [row["q97.5"] - row["q2.5"] for row in (up, down)]
+    row = found.coefficients.loc["status"]
+    assert row["location"] == pytest.approx(location, abs=2e-4)
+    assert row["width"] == pytest.approx(np.log(widths[0] / widths[1]) / (2 * h), abs=2e-4)
+    warned = found.prior_warning()
+    assert f"pulls status down (location {row['location']:+.2f}, limit 0.25)" in warned
+    assert warned in found.describe()
+
+
+def test_a_prior_that_hangs_on_the_reference_is_refused(infection):
+    with pytest.raises(dfsp.DfspError, match="give a mean of 0"):
+        dfsp.regression.regress(infection, "status", coefficient=dfsp.Normal(1, 1))
 
 
 def test_two_levels_are_one_coefficient(make):
@@ -484,6 +626,18 @@ def test_levels_and_studies_must_suffice(make):
     many = dfsp.Counts.of(table.assign(x=["a", "b", "c"], y=[1, 2, 5]))
     with pytest.raises(dfsp.DfspError, match="3 coefficients for 3 studies"):
         dfsp.regression.regress(many, ["x", "y"])
+
+
+def test_columns_that_follow_from_others_are_refused(doses):
+    table = doses.assign(g=doses["mg"] / 1000, high=["no", "no", "yes", "no", "no", "yes"])
+    table = table.assign(late=table["high"].map({"no": 0, "yes": 1}))
+    for names, message in (
+        (["mg", "g"], "g follows from mg: leave one of them out"),
+        (["arm", "high"], "high: yes follows from arm: [abc]"),
+        (["late", "high"], "high: (yes|no) follows from late"),
+    ):
+        with pytest.raises(dfsp.DfspError, match=message):
+            dfsp.regression.regress(table, names)
 
 
 def test_contrasts_refuse_what_is_not_there(both):
@@ -537,22 +691,54 @@ SEEDS = (
 @pytest.fixture(scope="module")
 def seeds():
     rows = [
-        (r, n, float(seed), float(extract), float(seed * extract))
+        (r, n, seed, extract)
         for events, total, seed, extract in SEEDS
         for r, n in zip(events, total, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["events", "total", "seed", "extract", "interaction"])
+    table = pd.DataFrame(rows, columns=["events", "total", "seed", "extract"])
     table.insert(0, "study", [f"plate {i + 1}" for i in range(len(table))])
     return dfsp.Counts.of(table)
 
 
 def germination(seeds, tau, engine):
     model = dfsp.Model(dfsp.Normal(0, 1000**0.5), tau)
-    names = ["seed", "extract", "interaction"]
+    names = ["seed", "extract", "seed:extract"]
     coefficient = dfsp.Normal(0, 1000**0.5)
     return dfsp.regression.regress(
         seeds, names, model=model, coefficient=coefficient, engine=engine
     )
+
+
+def test_an_interaction_of_words_is_that_of_numbers(seeds):
+    table = seeds.table.assign(
+        seed=seeds.table["seed"].map({0: "a", 1: "b"}),
+        extract=seeds.table["extract"].map({0: "c", 1: "d"}),
+    )
+    names = ["seed", "extract", "seed:extract"]
+    one = dfsp.regression.regress(seeds, names)
+    two = dfsp.regression.regress(dfsp.Counts.of(table), names)
+    assert list(one.design) == names
+    assert list(one.levels) == [
+        f"seed = {a}; extract = {b}" for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+    assert two.log_marginal_likelihood == pytest.approx(one.log_marginal_likelihood, abs=1e-6)
+    rates = [each.rates["q50"].xs("typical rate", level="rate") for each in (one, two)]
+    assert sorted(rates[1]) == pytest.approx(sorted(rates[0]), abs=1e-6)
+    last = [each.coefficients.iloc[3] for each in (one, two)]
+    assert abs(last[1]["mean"]) == pytest.approx(abs(last[0]["mean"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["seed", "seed:extract"], "seed:extract: .*; name extract beside it"),
+        (["seed", "seed:seed"], "an interaction is one of two different columns"),
+        (["seed", "seed:plate"], "covariate 'plate' is not a column; known: seed, extract"),
+    ],
+)
+def test_interactions_that_cannot_be_used(seeds, names, message):
+    with pytest.raises(dfsp.DfspError, match=message):
+        dfsp.regression.regress(seeds, names)
 
 
 def test_seeds_with_a_uniform_tau(seeds):

@@ -29,7 +29,7 @@ conditional distributions, which are mixed over m and tau.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -473,13 +473,15 @@ class LinearPosterior:
         ----------
         v : array-like, shape (dimension,)
             A row of the design, its 1 for the intercept first; or a unit vector: then `mu` is the
-            intercept or a coefficient.
+            intercept or a coefficient. The prior of `mu` in the population's model is its own.
         """
         v = np.asarray(v, dtype=np.float64)
         key = tuple(v.tolist())
         if key not in self._populations:
             exist = self.tau_moments, self.spread_moments
-            self._populations[key] = Population(self.model, self._grid(v), *exist)
+            prior = Normal(float(self.mean @ v), float(np.hypot.reduce(self.sd * v)))
+            model = replace(self.model, mu=prior)
+            self._populations[key] = Population(model, self._grid(v), *exist)
         return self._populations[key]
 
     def _whitened(self, v: Array) -> tuple[Array, Array]:

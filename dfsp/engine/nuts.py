@@ -294,12 +294,12 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
     """
     posterior = tree["posterior"].to_dataset()
     names = [name for name in known_quantities() if name in posterior]
-    return _summarise(posterior[names].to_dataarray("quantity"), "quantity")
+    return summarise(posterior[names].to_dataarray("quantity"), "quantity")
 
 
 def study_rates(tree: xr.DataTree) -> pd.DataFrame:
     """Summarise the shrunken rates; columns as in `summary`, one row a study, in data order."""
-    return _summarise(tree["posterior"].to_dataset()["rate"], "study")
+    return summarise(tree["posterior"].to_dataset()["rate"], "study")
 
 
 def agreement(sampled: pd.DataFrame, exact: pd.DataFrame) -> tuple[Check, ...]:
@@ -386,8 +386,20 @@ def _worst(values: xr.Dataset, pick: Callable[[Array], np.intp]) -> tuple[float,
     return list(flat.values())[index], list(flat)[index]
 
 
-def _summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
-    """Summarise the draws of each entry of a dimension; exact quantiles of all chains' draws."""
+def summarise(draws: xr.DataArray, dim: str) -> pd.DataFrame:
+    """Summarise the draws of each entry of a dimension; exact quantiles of all chains' draws.
+
+    Parameters
+    ----------
+    draws : DataArray
+        Dims `dim`, chain, draw.
+    dim : str
+
+    Returns
+    -------
+    DataFrame
+        Columns as in `summary`.
+    """
     import arviz as az
 
     draws = draws.transpose(dim, "chain", "draw")

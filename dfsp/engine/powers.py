@@ -84,6 +84,25 @@ def power_scaling(population: Population) -> Powers:
     return {quantity: scaling.named(moved) for quantity, moved in found.items()}
 
 
+def power_of_location(population: Population) -> PowerScaling:
+    """Return how the population's location moves when the prior of it is raised to a power.
+
+    Parameters
+    ----------
+    population : Population
+        Of studies at a row of a design, or one whose location is a coefficient.
+
+    Examples
+    --------
+    >>> from dfsp.engine.posterior import solve
+    >>> from dfsp.model.model import Model
+    >>> round(power_of_location(solve([2, 3, 4], [1_000_000] * 3, Model())).location, 1)
+    5.9
+    """
+    scaling = _Scaling(population)
+    return scaling.of_rising(population.mu, scaling.mu)[0]
+
+
 class _Scaling:
     """Posterior mass at points of the grid, and log densities there less their means.
 

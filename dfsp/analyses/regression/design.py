@@ -1,6 +1,11 @@
-"""Covariates of a meta-regression: which can be used, and the columns that they become."""
+"""Covariates of a meta-regression: which can be used, and the columns that they become.
 
-from collections.abc import Mapping
+Coefficients are told per unit of a covariate. Their prior is about other columns (`Standard`), so
+that it says the same whatever the unit and whichever group is the reference.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,18 +19,42 @@ Array = npt.NDArray[np.float64]
 
 NO_COVARIATES = ("study", "events", "total", "shares_patients_with")
 DIGITS = range(3, 18)  # of a number in the name of a row
+SAME = 1e-9  # of a column's largest value: what is closer is the same
 
 
 class Column(NamedTuple):
     """What a column of the design stands for.
 
-    `level` and `reference` are empty for a number, which is measured from `centre`.
+    `level` and `reference` are empty for a number, which is measured from `centre`. An interaction
+    is the product of the columns `factors`.
     """
 
     covariate: str
     level: str = ""
     reference: str = ""
     centre: float = 0.0
+    factors: tuple[str, ...] = ()
+
+
+class Standard(NamedTuple):
+    """The columns that the prior is about, and what makes coefficients per unit of theirs.
+
+    Every column has mean 0 over studies, so that mu belongs to the average of them. A number is
+    counted in its standard deviation, or where it has two values, which are two groups, in the
+    distance of these. Of groups, every difference of two has the prior, whichever is the reference.
+
+    Attributes
+    ----------
+    z : array, shape (study, coefficient)
+    back : array, shape (1 + coefficient, 1 + coefficient)
+        Intercept and coefficients are `back` times mu and the coefficients of `z`.
+    units : dict of str to float
+        What a number is counted in, by covariate.
+    """
+
+    z: Array
+    back: Array
+    units: dict[str, float]
 
 
 def design_of(
@@ -40,7 +69,7 @@ def design_of(
     ----------
     counts : Counts
     names : list of str
-        Covariates.
+        Covariates, and interactions of them such as `"dose:setting"`.
 
     Returns
     -------
@@ -50,18 +79,12 @@ def design_of(
     Raises
     ------
     DfspError
-        No covariate, one that is not there or no covariate, a number that is not finite, a single
-        level, or more coefficients than studies.
+        No covariate, one that is not there or no covariate, an interaction without its parts, a
+        number that is not finite, a single level, more coefficients than studies, or columns of
+        which one follows from others.
     """
     table = counts.table
-    known = [name for name in table if name not in NO_COVARIATES]
-    if not names:
-        raise DfspError(f"no covariate is given; known: {', '.join(map(str, known))}")
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        what = "is not a column" if unknown[0] not in NO_COVARIATES else "is no covariate"
-        found = f"covariate {', '.join(map(repr, unknown))} {what}"
-        raise DfspError(f"{found}; known: {', '.join(map(str, known))}")
+    names, products = _parts(table, names)
     missing = table[names].isna() | table[names].astype("string").apply(
         lambda column: column.str.strip() == ""
     )
@@ -95,8 +118,15 @@ def design_of(
                 key = f"{name}: {level}"
                 columns[key] = Column(name, str(level), str(reference))
                 values[key] = (column == level).to_numpy(float)
+    for name, parts in {} if faults else products.items():
+        of_parts = [[key for key in columns if columns[key].covariate == part] for part in parts]
+        for factors in product(*of_parts):
+            key = ":".join(factors)
+            columns[key] = Column(name, factors=factors)
+            values[key] = np.prod([values[each] for each in factors], axis=0)
     if not faults and len(columns) + 1 > len(table):
         faults.append(f"{len(columns)} coefficients for {len(table)} studies; leave some out")
+    faults = faults or list(_following(values))
     if faults:
         raise listed("covariates", "these cannot be used", faults)
     used = Counts(**vars(counts) | {
@@ -104,6 +134,92 @@ def design_of(
         "dropped": pd.concat([counts.dropped, dropped], ignore_index=True),
     })  # fmt: skip
     return used, pd.DataFrame(values, index=pd.Index(table["study"], name="study")), columns
+
+
+def _parts(table: pd.DataFrame, names: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the covariates asked for, and the parts of each interaction of them."""
+    known = [str(name) for name in table if name not in NO_COVARIATES]
+    listing = f"known: {', '.join(known)}"
+    if not names:
+        raise DfspError(f"no covariate is given; {listing}")
+    # A column whose name has a colon is a column.
+    products = {
+        name: [part.strip() for part in name.split(":")]
+        for name in names
+        if name not in table and ":" in name
+    }
+    mains = [name for name in names if name not in products]
+    asked = dict.fromkeys([*mains, *(part for parts in products.values() for part in parts)])
+    strange = [name for name in asked if name not in known]
+    if strange:
+        what = "is not a column" if strange[0] not in NO_COVARIATES else "is no covariate"
+        raise DfspError(f"covariate {', '.join(map(repr, strange))} {what}; {listing}")
+    for name, parts in products.items():
+        if len(parts) != 2 or len(set(parts)) != 2:
+            raise DfspError(f"{name}: an interaction is one of two different columns")
+        if absent := [part for part in parts if part not in mains]:
+            raise DfspError(
+                f"{name}: an interaction says how far the effects of its parts differ; name "
+                f"{' and '.join(absent)} beside it"
+            )
+    return mains, products
+
+
+def _following(values: Mapping[str, Array]) -> Iterator[str]:
+    """Say which columns follow from those before them, so that no study tells them apart."""
+    before: dict[str, Array] = {}
+    for name, column in values.items():
+        column = column - column.mean()
+        size = np.abs(column).max()
+        column = column / size if size else column
+        if before:
+            x = np.column_stack(list(before.values()))
+            weight = np.linalg.lstsq(x, column, rcond=None)[0]
+            column_left = np.abs(column - x @ weight).max()
+        else:
+            weight, column_left = np.empty(0), np.abs(column).max()
+        if column_left > SAME:
+            before[name] = column
+            continue
+        others = [each for each, w in zip(before, weight, strict=True) if abs(w) > SAME]
+        yield f"{name} follows from {', '.join(others) or 'the intercept'}: leave one of them out"
+
+
+def standard_of(design: pd.DataFrame, columns: Mapping[str, Column]) -> Standard:
+    """Return the columns that the prior of coefficients is about.
+
+    Parameters
+    ----------
+    design : pandas.DataFrame
+    columns : mapping of str to Column
+        From `design_of`.
+    """
+    units: dict[str, float] = {}
+    blocks: dict[str, Array] = {}
+    for name in dict.fromkeys(column.covariate for column in columns.values()):
+        own = [key for key, column in columns.items() if column.covariate == name]
+        x = design[own].to_numpy(float)
+        first = columns[own[0]]
+        if first.factors:
+            parts = dict.fromkeys(columns[each].covariate for each in first.factors)
+            block = np.ones((len(x), 1))
+            for part in parts:
+                block = (block[:, :, None] * blocks[part][:, None]).reshape(len(x), -1)
+        elif first.level:
+            # Differences of independent effects of groups: each of two has variance 1
+            root = np.linalg.cholesky((np.eye(len(own)) + 1) / 2)
+            block = x @ root
+        else:
+            distinct = np.unique(x)
+            units[name] = float(np.ptp(x) if len(distinct) == 2 else x.std())
+            block = x / units[name]
+        blocks[name] = block - block.mean(0)
+    z = np.column_stack(list(blocks.values()))
+    size = np.append(1.0, np.abs(design.to_numpy(float)).max(0))
+    one = np.ones((len(z), 1))
+    x = np.hstack([one, design.to_numpy(float)]) / size
+    back = np.linalg.lstsq(x, np.hstack([one, z]), rcond=None)[0] / size[:, None]
+    return Standard(z, back, units)
 
 
 def _centre(values: Array, patients: Array) -> float:
@@ -135,6 +251,8 @@ def _name_of(row: Array, columns: Mapping[str, Column], digits: int) -> str:
     parts: dict[str, str] = {}
     for column, value in zip(columns.values(), row, strict=True):
         name = column.covariate
+        if column.factors:
+            continue
         if not column.level:
             number = float(value + column.centre)
             whole = abs(number - round(number)) < 1e-9 * abs(number)

@@ -1,11 +1,15 @@
 """Meta-regression of counts: the rate as a function of dose, setting, or another covariate.
 
-theta_i ~ N(mu + sum_j b_j x_ij, tau^2) on the logit scale. Up to `MOST_COEFFICIENTS` are
-integrated exactly (`dfsp.engine.linear`), more are sampled with NUTS.
+theta_i ~ N(mu + sum_j b_j z_ij, tau^2) on the logit scale, with a prior of mu and one of every b_j,
+Normal(0, 2.5) unless another is given; z are columns of mean 0 in which a number is counted in its
+standard deviation and groups do not depend on which is the reference
+(`dfsp.analyses.regression.design.Standard`). What is told is per unit of a covariate. Up to
+`MOST_COEFFICIENTS` are integrated exactly (`dfsp.engine.linear`), more are sampled with NUTS.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,16 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.analyses.regression.design import Column, design_of, levels_of
+from dfsp.analyses.regression.design import Column, Standard, design_of, levels_of, standard_of
 from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
+from dfsp.engine.distributions import Distribution
+from dfsp.engine.grid import chebyshev_shares
 from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
-from dfsp.engine.posterior import solve
+from dfsp.engine.posterior import Population, solve
+from dfsp.engine.powers import PowerScaling, power_of_location
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import Engine
+from dfsp.fitting import LOCATION_LIMIT, Engine
 from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
@@ -36,6 +43,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 MARGIN = 0.1
+SD = 2.5
+"""Standard deviation of the default prior of coefficients, logit scale."""
+
+FACTORS = (0.5, 1.0, 2.0)
+"""Of the prior's standard deviation: coefficients are told beside those under half and twice it."""
+
 EQUAL = 0.95
 """Probability of a difference within the margin from which rates are called practically equal."""
 
@@ -52,11 +65,21 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class Draws:
-    """The sampler's draws, with what an exact posterior can say too; `b` is (draw, coefficient)."""
+    """The sampler's draws, with what an exact posterior can say too.
 
-    mu: Array
-    b: Array
+    Attributes
+    ----------
+    beta : array, shape (draw, 1 + coefficient)
+        Intercept and coefficients, per unit of their columns.
+    tau : array, shape (draw,)
+    chains : int
+        The draws are those of one after the other.
+    effects : Effects
+    """
+
+    beta: Array
     tau: Array
+    chains: int
     effects: Effects
 
     def summary(self, values: Array) -> Array:
@@ -65,11 +88,107 @@ class Draws:
 
     def rates(self, row: Array) -> list[Array]:
         """Return summaries of typical, mean and new-study rate at a row of the design."""
-        eta = self.mu + self.b @ row
+        eta = self.beta @ _at(row)
         z = generator(SEED, "new study of a regression").standard_normal(len(eta))
         first, _ = self.effects.moments(eta, self.tau)
         values = (sigmoid(eta), first, sigmoid(eta + self.tau * z))
         return [self.summary(each) for each in values]
+
+    def table(self) -> pd.DataFrame:
+        """Return `STATISTICS` and Monte Carlo errors of intercept, coefficients and tau."""
+        import xarray as xr
+
+        every = np.column_stack([self.beta, self.tau])
+        drawn = every.reshape(self.chains, -1, every.shape[1])
+        array = xr.DataArray(drawn, dims=("chain", "draw", "coefficient"))
+        named = array.assign_coords(coefficient=np.arange(every.shape[1]))
+        return sampling.summarise(named, "coefficient")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The exact posterior, asked about the intercept and the coefficients per unit.
+
+    Attributes
+    ----------
+    posterior : LinearPosterior
+        Of mu and the coefficients of the columns that the prior is about.
+    back : array
+        As in `Standard`.
+    """
+
+    posterior: LinearPosterior
+    back: Array
+
+    @classmethod
+    def of(cls, counts: Counts, standard: Standard, model: Model, coefficient: Normal) -> "Exact":
+        """Place the posterior."""
+        events, total = (counts.table[name].to_numpy(float) for name in ("events", "total"))
+        posterior = LinearPosterior(events, total, standard.z, model, coefficient)
+        return cls(posterior, standard.back)
+
+    def population(self, v: npt.ArrayLike) -> Population:
+        """Return what is known of studies with the linear predictor v . beta."""
+        return self.posterior.population(np.asarray(v, dtype=np.float64) @ self.back)
+
+    def coefficient(self, v: Array) -> tuple[Array, PowerScaling]:
+        """Return summaries of v . beta under `FACTORS`, and what its prior does to it.
+
+        Returns
+        -------
+        array, shape (factor, statistic)
+            Mean, sd and `QUANTILES` where the standard deviation of its prior is so many times as
+            large, and the others' are what they are; no quantiles without a lattice.
+        PowerScaling
+        """
+        # In units of its prior, whatever the covariate's own
+        unit = float(np.sqrt(v @ self.prior_covariance @ v))
+        if self.posterior.is_exact:
+            found = self.population(v / unit)
+            rows = [_with_prior(found, factor).mu.summary() for factor in FACTORS]
+            return unit * np.array(rows), power_of_location(found)
+        # As if the likelihood were normal: a prior to a power near one adds its precision.
+        mean, covariance = self.moments
+        at, sd = float(v @ mean) / unit, float(np.sqrt(v @ covariance @ v)) / unit
+        prior = float(v @ self.prior_mean) / unit
+        rows = []
+        for factor in FACTORS:
+            more = factor**-2 - 1
+            variance = 1 / (sd**-2 + more)
+            middle = variance * (at * sd**-2 + prior * more)
+            rows.append(np.array([middle, np.sqrt(variance), *[np.nan] * len(QUANTILES)]))
+        return unit * np.array(rows), PowerScaling((prior - at) * sd, -0.5 * sd**2)
+
+    def difference(self, first: npt.ArrayLike, second: npt.ArrayLike) -> Distribution:
+        """Return the distribution of the typical rate at `second` minus that at `first`."""
+        ends = (np.asarray(each, dtype=np.float64) @ self.back for each in (first, second))
+        return self.posterior.difference(*ends)
+
+    @property
+    def moments(self) -> tuple[Array, Array]:
+        """Posterior mean and covariance of intercept and coefficients."""
+        mean, covariance = self.posterior.moments
+        return self.back @ mean, self.back @ covariance @ self.back.T
+
+    @property
+    def prior_mean(self) -> Array:
+        """Prior mean of intercept and coefficients."""
+        return np.asarray(self.back @ self.posterior.mean)
+
+    @property
+    def prior_covariance(self) -> Array:
+        """Prior covariance of intercept and coefficients."""
+        return np.asarray((self.back * self.posterior.sd**2) @ self.back.T)
+
+    @property
+    def log_marginal_likelihood(self) -> float:
+        """Log marginal likelihood of the counts, binomial coefficients included."""
+        return self.posterior.log_marginal_likelihood
+
+    @property
+    def error(self) -> float:
+        """Estimate of the relative error of all grids asked for so far."""
+        return self.posterior.error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,21 +204,25 @@ class Regression(Result):
     columns : mapping of str to Column
         What each column of the design stands for.
     model : Model
-        `mu` is the logit rate of the median study where every column of the design is 0.
+        `mu` is the logit rate of a median study that is as all studies are on average.
     coefficient : Normal
-        Prior of every coefficient, logit scale per unit of its column.
+        Prior of the difference of two groups, and of that between numbers one standard deviation
+        apart (or of a number that has two values, between these), logit scale.
     engine : {"exact", "nuts", "both"}
     coefficients : Table
-        Indexed by `intercept`, the coefficients and `tau` (logit scale): `STATISTICS`,
-        `sd_ratio` (posterior over prior sd, never a sampler's; missing for tau), `identified`:
-        `no` where the ratio exceeds 0.9, `only together` where that of a combination with others
-        does, which the data then cannot tell apart from it.
+        Indexed by `intercept` (where every column of the design is 0), the coefficients and `tau`
+        (logit scale): `STATISTICS`, of draws their Monte Carlo errors (`mcse_mean`, ...),
+        `prior_sd`, `location` and `width` (what the prior of each does to it, see
+        `dfsp.engine.powers`), `sd_ratio` (posterior over prior sd, never a sampler's; missing for
+        tau), `identified`: `no` where the ratio exceeds 0.9, `only together` where that of a
+        combination with others does, which the data then cannot tell apart from it.
     partners : mapping of str to mapping of str to float
         By coefficient that is known only together with others, those others and the ratio of
         posterior to prior sd of the combination.
-    rates : Table
-        Indexed by the distinct rows of the design, named `at`, and `rate` (typical, mean,
-        new-study): `STATISTICS`, rate scale.
+    other_priors : Table
+        Indexed by `coefficient` and `factor`: `STATISTICS` where the standard deviation of its own
+        prior is 0.5, 1 or 2 times as large; exact, without quantiles of more coefficients than
+        `MOST_COEFFICIENTS`.
     log_marginal_likelihood : float or None
         None without the exact engine.
     checks : tuple of Check
@@ -113,25 +236,70 @@ class Regression(Result):
     engine: Engine
     coefficients: Table
     partners: Mapping[str, Mapping[str, float]]
-    rates: Table
+    other_priors: Table
     log_marginal_likelihood: float | None
     checks: tuple[Check, ...]
-    posterior: "LinearPosterior | Draws" = field(repr=False)
+    posterior: Exact | Draws = field(repr=False)
 
-    @property
+    @cached_property
     def levels(self) -> dict[str, Array]:
         """The distinct rows of the design by name."""
         return levels_of(self.design, self.columns)
+
+    @cached_property
+    def rates(self) -> Table:
+        """Indexed by the distinct rows of the design, named `at`, and `rate`.
+
+        For each a typical, a mean and a new-study rate: `STATISTICS`, rate scale.
+        """
+        return _rates(self.posterior, self.levels)
+
+    @cached_property
+    def standard(self) -> Standard:
+        """The columns that the prior of coefficients is about."""
+        return standard_of(self.design, self.columns)
+
+    @property
+    def prior(self) -> str:
+        """What the prior of coefficients is, and what it is about."""
+        counted = [f"{unit:.3g} in {name}" for name, unit in self.standard.units.items()]
+        groups = any(column.level for column in self.columns.values())
+        about = [*(["of two groups"] if groups else []), *(f"of {each}" for each in counted)]
+        return f"coefficients ~ {self.coefficient} for a difference {' or '.join(about)}"
+
+    def prior_warning(self) -> Sentences:
+        """Say which coefficients their prior pulls, and which way; `""` if none."""
+        pulled = {
+            str(name): power
+            for name, power in self.coefficients["location"].items()
+            if name in self.design and abs(power) > LOCATION_LIMIT
+        }
+        if not pulled:
+            return Sentences("")
+        said = [
+            f"{name} {'up' if power > 0 else 'down'} (location {power:+.2f}, limit "
+            f"{LOCATION_LIMIT:g})"
+            for name, power in pulled.items()
+        ]
+        return Sentences(
+            f"The prior of coefficients decides: it pulls {', '.join(said)}; choose its standard "
+            "deviation from knowledge other than these counts, and report more than one."
+        )
 
     def describe(self) -> Sentences:
         """Say what each coefficient is, and which of them the data do not inform."""
         said = []
         for name in map(str, self.design):
             row = self.coefficients.T[name]
-            middle, low, high = _rounded(row["q50"], row["q2.5"], row["q97.5"])
             centre = self.columns[name].centre
             origin = f" from {centre:g}" if centre else ""
-            text = f"{name}{origin}: {middle} ({low} to {high}, logit scale)"
+            narrow, _, wide = self.other_priors.xs(name, level="coefficient")[_told(self)]
+            told = row["q50"], row["q2.5"], row["q97.5"], narrow, wide
+            middle, low, high, half, twice = _rounded(*told)
+            text = (
+                f"{name}{origin}: {middle} ({low} to {high}, logit scale; {half} and {twice} "
+                "under half and twice the prior's standard deviation)"
+            )
             if row["identified"] == "no":
                 text += (
                     f", not identifiable, its posterior is {100 * row['sd_ratio']:.0f} % as wide "
@@ -144,8 +312,9 @@ class Regression(Result):
             for reason, group in dropped.groupby("reason", sort=False)
         ]
         left_out = f" ({len(dropped)} left out: {'; '.join(gone)})" if gone else ""
-        first = f"{len(self.design)} cohorts{left_out}. {'; '.join(said)}."
-        return Sentences(" ".join([first, *self._told_apart()]))
+        first = f"{len(self.design)} cohorts{left_out}; {self.prior}. {'; '.join(said)}."
+        warned = filter(None, [self.prior_warning()])
+        return Sentences(" ".join([first, *warned, *self._told_apart()]))
 
     def identification(self) -> Sentences:
         """Say which coefficients the data inform: verdicts without a digit of a sampler."""
@@ -195,7 +364,7 @@ class Regression(Result):
         one, two = levels[first], levels[second]
         drawn = self.posterior
         if isinstance(drawn, Draws):
-            apart = sigmoid(drawn.mu + drawn.b @ two) - sigmoid(drawn.mu + drawn.b @ one)
+            apart = sigmoid(drawn.beta @ _at(two)) - sigmoid(drawn.beta @ _at(one))
             numbers = drawn.summary(apart)
             above, equal = float((apart > 0).mean()), float((np.abs(apart) < margin).mean())
         else:
@@ -305,11 +474,13 @@ def regress(
         A numeric column is used as it is if its range holds 0, and is otherwise measured from
         about its mean over patients (`columns[name].centre`). A
         text column becomes one coefficient for each level but the one with most patients, which
-        is the reference.
+        is the reference. `"a:b"` is the interaction of two that are named too.
     model : Model, optional
-        Priors of mu and tau; normal effects.
+        Priors of mu and tau; normal effects. mu is about a study that is as all are on average.
     coefficient : Normal, optional
-        Prior of every coefficient; by default Normal(0, 1), logit scale.
+        Prior of the difference of two groups, and of one standard deviation of a number (of a
+        number with two values, which are groups, their distance); its mean is 0. By default
+        Normal(0, 2.5), logit scale.
     engine : {"exact", "nuts", "both"}, optional
         By default exact for up to three coefficients and NUTS for more.
     draws : int
@@ -324,7 +495,8 @@ def regress(
     ------
     DfspError
         No covariate or an unknown one, numbers that are not finite, a single level, more
-        coefficients than studies, or the exact engine for more coefficients than it holds.
+        coefficients than studies, columns of which one follows from others, a prior whose mean is
+        not 0, or the exact engine for more coefficients than it holds.
     NotConverged
         The gate refused the NUTS draws.
 
@@ -341,7 +513,12 @@ def regress(
     """
     counts = Counts.of(counts)
     model = model or Model()
-    coefficient = coefficient or Normal(0, 1)
+    coefficient = coefficient or Normal(0, SD)
+    if coefficient.mean:
+        raise DfspError(
+            f"coefficient = {coefficient}: its sign would depend on which group is the reference; "
+            "give a mean of 0"
+        )
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
     model.require_linear("a meta-regression has")
     used, design, columns = design_of(counts, names)
@@ -353,29 +530,22 @@ def regress(
             f"the exact engine takes up to {MOST_COEFFICIENTS} coefficients and there are "
             f"{design.shape[1]} ({', '.join(map(str, design))}); use engine='nuts'"
         )
-    levels = levels_of(design, columns)
     checks: list[Check] = []
-    exact = LinearPosterior(
-        used.table["events"].to_numpy(float),
-        used.table["total"].to_numpy(float),
-        design.to_numpy(float),
-        model,
-        coefficient,
-    )
-    posterior: LinearPosterior | Draws = exact
+    standard = standard_of(design, columns)
+    exact = Exact.of(used, standard, model, coefficient)
+    posterior: Exact | Draws = exact
     if engine != "exact":
-        pymc_model = _build(used, design, model, coefficient)
+        pymc_model = _build(used, standard, model, coefficient)
         tree = sampling.run(pymc_model, draws, integer(seed, "regression"))
         judged = ["mu", "b", *(["tau"] if model.tau.known is None else [])]
         gate = sampling.gate(tree, judged)
         sampling.require_converged(sampling.Sampled(tree, gate, ()))
         checks.extend(gate)
         if engine == "both":
-            checks.extend(_agreement(exact, tree, design, levels))
+            checks.extend(_agreement(exact, tree, design, levels_of(design, columns)))
         else:
-            posterior = _drawn(tree, model.effects)
-    coefficients, partners = _coefficients(posterior, exact, design, coefficient, model)
-    rates = _rates(posterior, levels)
+            posterior = _drawn(tree, standard, model.effects)
+    coefficients, other_priors, partners = _coefficients(posterior, exact, design)
     if engine != "nuts":
         checks.insert(0, _resolved(exact))
     return Regression(
@@ -387,14 +557,14 @@ def regress(
         engine,
         coefficients,
         partners,
-        rates,
+        other_priors,
         exact.log_marginal_likelihood if engine != "nuts" else None,
         tuple(checks),
         posterior,
     )
 
 
-def _resolved(exact: LinearPosterior) -> Check:
+def _resolved(exact: Exact) -> Check:
     return Check(
         "exact: grids resolve the posterior", exact.error <= GRID_ERROR, exact.error, GRID_ERROR,
         f"the grids of the regression are off by about {exact.error:.0e}, relative to the largest "
@@ -402,18 +572,18 @@ def _resolved(exact: LinearPosterior) -> Check:
     )  # fmt: skip
 
 
-def _build(counts: Counts, design: pd.DataFrame, model: Model, coefficient: Normal) -> Any:
+def _build(counts: Counts, standard: Standard, model: Model, coefficient: Normal) -> Any:
     make_room()
     import pymc as pm
 
     table = counts.table
-    coords = {"study": table["study"].to_list(), "coefficient": list(design)}
+    coords = {"study": table["study"].to_list(), "coefficient": range(standard.z.shape[1])}
     with pm.Model(coords=coords) as result:
         mu = pm.Normal("mu", model.mu.mean, model.mu.sd)
         b = pm.Normal("b", coefficient.mean, coefficient.sd, dims="coefficient")
         tau = sampling.positive_variable(pm, model.tau, "tau")
         z = pm.Normal("z", dims="study")
-        theta = pm.Deterministic("theta", mu + design.to_numpy() @ b + tau * z, dims="study")
+        theta = pm.Deterministic("theta", mu + standard.z @ b + tau * z, dims="study")
         pm.Binomial(
             "events", n=table["total"].to_numpy(np.int64), logit_p=theta,
             observed=table["events"].to_numpy(np.int64), dims="study",
@@ -421,10 +591,16 @@ def _build(counts: Counts, design: pd.DataFrame, model: Model, coefficient: Norm
     return result
 
 
-def _drawn(tree: "xr.DataTree", effects: Effects) -> Draws:
+def _beta(tree: "xr.DataTree", back: Array) -> Array:
+    """Return draws of intercept and coefficients per unit, (chain, draw, coefficient)."""
     posterior = tree["posterior"].to_dataset()
-    mu, tau = (posterior[name].to_numpy().ravel() for name in ("mu", "tau"))
-    return Draws(mu, posterior["b"].to_numpy().reshape(len(mu), -1), tau, effects)
+    mu, b = (posterior[name].to_numpy() for name in ("mu", "b"))
+    return np.asarray(np.concatenate([mu[..., None], b], axis=-1) @ back.T)
+
+
+def _drawn(tree: "xr.DataTree", standard: Standard, effects: Effects) -> Draws:
+    beta, tau = _beta(tree, standard.back), tree["posterior"]["tau"].to_numpy()
+    return Draws(beta.reshape(tau.size, -1), tau.ravel(), len(tau), effects)
 
 
 def _units(design: pd.DataFrame) -> dict[str, Array]:
@@ -439,18 +615,16 @@ def _at(row: Array) -> Array:
 
 
 def _agreement(
-    exact: LinearPosterior, tree: "xr.DataTree", design: pd.DataFrame, levels: Mapping[str, Array]
+    exact: Exact, tree: "xr.DataTree", design: pd.DataFrame, levels: Mapping[str, Array]
 ) -> list[Check]:
     """Compare sampled means with exact ones, in Monte Carlo standard errors."""
     import arviz as az
 
-    posterior = tree["posterior"].to_dataset()
-    mu, b, tau = (posterior[name].to_numpy() for name in ("mu", "b", "tau"))
-    beta = np.concatenate([mu[..., None], b], axis=-1)
+    beta, tau = _beta(tree, exact.back), tree["posterior"]["tau"].to_numpy()
     pairs = {
         name if name == "intercept" else f"coefficient of {name}": (
             beta @ unit,
-            exact.population(unit).mu.mean,
+            exact.coefficient(unit)[0][1, 0],
         )
         for name, unit in _units(design).items()
     }
@@ -477,40 +651,53 @@ def _agreement(
 
 
 def _coefficients(
-    posterior: LinearPosterior | Draws,
-    exact: LinearPosterior,
-    design: pd.DataFrame,
-    coefficient: Normal,
-    model: Model,
-) -> tuple[Table, dict[str, dict[str, float]]]:
+    posterior: Exact | Draws, exact: Exact, design: pd.DataFrame
+) -> tuple[Table, Table, dict[str, dict[str, float]]]:
     """Summarise the coefficients, and say which of them the counts do not inform.
 
     That verdict must not hang on a sampler's seed: it comes from `exact`, whatever the engine.
     """
     units = _units(design)
-    if isinstance(posterior, Draws):
-        rows = [posterior.summary(x) for x in (posterior.mu, *posterior.b.T, posterior.tau)]
-    else:
-        of = {name: posterior.population(unit) for name, unit in units.items()}
-        rows = [each.mu.summary() for each in of.values()]
-        rows.append(of["intercept"].tau.summary())
-    _, covariance = exact.moments
-    sds = np.sqrt(np.diag(covariance)).tolist()
+    found = [exact.coefficient(unit) for unit in units.values()]
     names = list(units)
-    partners = weak_partners(covariance[1:, 1:], names[1:], coefficient.sd)
     index = pd.Index([*names, "tau"], name="coefficient")
-    table = table_of(rows, index=index, columns=list(STATISTICS))
-    prior = [model.mu.sd, *[coefficient.sd] * design.shape[1]]
-    table["sd_ratio"] = [*np.divide(sds, prior), np.nan]
+    if isinstance(posterior, Draws):
+        drawn = posterior.table()
+        table = table_of(drawn.to_numpy(), index=index, columns=list(drawn))
+    else:
+        rows = [each[FACTORS.index(1.0)] for each, _ in found]
+        rows.append(posterior.population(units["intercept"]).tau.summary())
+        table = table_of(rows, index=index, columns=list(STATISTICS))
+    covariance, prior = exact.moments[1], exact.prior_covariance
+    prior_sds = np.sqrt(np.diag(prior))
+    table["prior_sd"] = [*prior_sds, np.nan]
+    for name in PowerScaling._fields:
+        table[name] = [*(getattr(power, name) for _, power in found), np.nan]
+    table["sd_ratio"] = [*np.sqrt(np.diag(covariance)) / prior_sds, np.nan]
+    # In the units of the prior, as close to the coefficients as they can be
+    variances, axes = np.linalg.eigh(prior[1:, 1:])
+    whiten = (axes / np.sqrt(variances)) @ axes.T
+    partners = weak_partners(whiten @ covariance[1:, 1:] @ whiten, names[1:], 1.0)
     table["identified"] = [
         "-" if np.isnan(ratio) else "no" if ratio > LIMIT
         else "only together" if name in partners else "yes"
         for name, ratio in table["sd_ratio"].items()
     ]  # fmt: skip
-    return table, partners
+    under = pd.MultiIndex.from_product([names[1:], FACTORS], names=["coefficient", "factor"])
+    others = np.concatenate([each for each, _ in found[1:]])
+    return table, table_of(others, index=under, columns=list(STATISTICS)), partners
 
 
-def _rates(posterior: LinearPosterior | Draws, levels: Mapping[str, Array]) -> Table:
+def _with_prior(population: Population, factor: float) -> Population:
+    """Return what is known where the sd of the location's prior is `factor` times as large."""
+    grid, prior = population.grid, population.model.mu
+    mu, _ = grid.place(chebyshev_shares(grid.columns))
+    other = replace(prior, sd=factor * prior.sd)
+    log_joint = grid.log_joint + (other.logpdf(mu) - prior.logpdf(mu))
+    return replace(population, grid=replace(grid, log_joint=log_joint))
+
+
+def _rates(posterior: Exact | Draws, levels: Mapping[str, Array]) -> Table:
     rows, index = [], []
     for name, row in levels.items():
         if isinstance(posterior, Draws):
@@ -559,14 +746,19 @@ def compare(
     Returns
     -------
     Table
-        Indexed by the names of the tables: `cohorts`, and `STATISTICS` of the coefficient.
+        Indexed by the names of the tables: `cohorts`, `STATISTICS` of the coefficient, and
+        `prior_sd`, its prior's standard deviation; all per unit of the covariate.
     """
     rows = {}
     for name, counts in tables.items():
         found = regress(counts, covariate, model=model, coefficient=coefficient, engine="exact")
-        (row,) = found.coefficients.loc[list(found.design), list(STATISTICS)].to_numpy().tolist()
+        (row,) = (
+            found.coefficients.loc[list(found.design), [*STATISTICS, "prior_sd"]]
+            .to_numpy()
+            .tolist()
+        )
         rows[name] = [len(found.design), *row]
-    columns = ["cohorts", *STATISTICS]
+    columns = ["cohorts", *STATISTICS, "prior_sd"]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table_of(frame.rename_axis("table"), digits=3)
 
@@ -576,7 +768,7 @@ def bayes_factors(
     covariate: str,
     *,
     model: Model | None = None,
-    sds: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
+    sds: Sequence[float] = (0.5, 1.0, SD, 2 * SD),
 ) -> Table:
     """Weigh an effect of the covariate against none, on identical studies.
 
@@ -587,7 +779,8 @@ def bayes_factors(
         One that has a single coefficient.
     model : Model, optional
     sds : sequence of float
-        Standard deviations of the coefficient's normal prior about 0, logit scale.
+        Standard deviations of the coefficient's normal prior about 0, as `coefficient` in
+        `regress`, logit scale.
 
     Returns
     -------
@@ -666,6 +859,12 @@ def separators(
         return "no cohort separates them"
     cohorts = ", ".join(f"{row.study} ({row.total} patients)" for row in rare.itertuples())
     return f"only {cohorts} separate{'s' if len(rare) == 1 else ''} them"
+
+
+def _told(result: Regression) -> str:
+    """Return which statistic tells a coefficient: the median, or the mean where that is all."""
+    exact = len(result.design.columns) <= MOST_COEFFICIENTS
+    return "q50" if exact else "mean"
 
 
 def _rounded(*values: float) -> list[str]:
