@@ -415,6 +415,21 @@ def report_command(runs: Path) -> None:
     click.echo(f"see {_relative(write_report(runs))}")
 
 
+@cli.command("new")
+@click.argument("folder", type=click.Path(path_type=Path))
+def new_command(folder: Path) -> None:
+    """Write a small evidence FOLDER with invented rows, to be filled with one's own studies.
+
+    Its README.md says how; its plan.yaml runs the notebooks on it as it is.
+
+    Exit status: 0 done; 2 something is there already.
+    """
+    from dfsp.project import new_folder
+
+    made = new_folder(folder)
+    click.echo(f"see {_relative(made)}/README.md; then dfsp batch {_relative(made)}/plan.yaml")
+
+
 @cli.command("compare")
 @click.argument("before", metavar="RUNS_A", type=click.Path(path_type=Path))
 @click.argument("after", metavar="RUNS_B", type=click.Path(path_type=Path))

@@ -4,7 +4,9 @@ A project is a folder whose `data` holds tables of evidence. The package may be 
 else; what is relative in a notebook's parameters starts at the project.
 """
 
+import json
 import os
+import shlex
 from pathlib import Path
 
 from dfsp.errors import DfspError
@@ -13,6 +15,7 @@ PROJECT_VARIABLE = "DFSP_PROJECT"
 """Environment variable that names the folder, as `--project` does."""
 
 _MARK = Path("data", "evidence_sets.csv")
+_EVIDENCE = Path(__file__).parent / "templates" / "evidence"
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -50,3 +53,40 @@ def project_folder() -> Path:
         if (folder / _MARK).is_file():
             return folder
     return here
+
+
+def new_folder(where: str | Path) -> Path:
+    """Write a small evidence folder that all notebooks can read, to be filled with studies.
+
+    Parameters
+    ----------
+    where : str or Path
+        A folder that is not there yet, or is empty.
+
+    Returns
+    -------
+    Path
+        Its absolute path, which its plan names too.
+
+    Raises
+    ------
+    DfspError
+        Something is there, or the folder cannot be written.
+
+    See Also
+    --------
+    dfsp.load_evidence : Reads it, with `folder=`.
+    """
+    folder = Path(where).expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DfspError(f"{folder} is there already; name a new folder, or an empty one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in _EVIDENCE.iterdir():
+            # In YAML a name is quoted as in JSON, in a command as the shell wants it.
+            named = json.dumps(str(folder)) if path.suffix == ".yaml" else shlex.quote(str(folder))
+            text = path.read_text(encoding="utf-8").replace("FOLDER", named)
+            (folder / path.name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DfspError(f"{folder} cannot be written ({error.strerror})") from None
+    return folder
