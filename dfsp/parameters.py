@@ -71,7 +71,7 @@ class Parameters(BaseModel):
     evidence_set: str = "reconciled"
     """Set named in data/evidence_sets.csv."""
     totals_set: str = "review"
-    """Set with totals of adverse events."""
+    """Set with adverse events, as totals or by study."""
     folder: str = ""
     """Folder with evidence tables, instead of data/."""
     table: str = ""
@@ -143,8 +143,8 @@ class Parameters(BaseModel):
 
     @cached_property
     def totals(self) -> Evidence:
-        """The evidence set with totals of adverse events."""
-        return load_evidence(self.totals_set)
+        """The evidence set with adverse events, as totals or by study."""
+        return load_evidence(self.totals_set, folder=self.place)
 
     @cached_property
     def counts(self) -> Counts:
@@ -399,12 +399,11 @@ def _measured(given: Parameters, declared: Set[str]) -> None:
     """Refuse a set that is not there, or that does not measure what is asked without an outcome."""
     if "evidence_set" in declared and not given.table:
         evidence = given.evidence
-        if "outcome" not in declared:
-            measure = "surgery" if "totals_set" in declared else "response"
-            _needs("evidence_set", evidence, measure)
+        if not declared & {"outcome", "totals_set"}:
+            _needs("evidence_set", evidence, "response")
 
 
-@_together("totals_set")
+@_together("totals_set", "folder")
 def _totals(given: Parameters, declared: Set[str]) -> None:
     if "totals_set" in declared:
         _needs("totals_set", given.totals, "any_adverse_event")

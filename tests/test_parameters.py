@@ -99,7 +99,6 @@ def test_a_family_of_ones_own_is_allowed_once_it_is_defined(monkeypatch):
         ({"evidence_set": "nowhere"}, "nowhere"),
         ({"evidence_set": "reconciled", "folder": "nowhere"}, "nowhere does not exist"),
         ({"totals_set": "reconciled"}, "totals_set = 'reconciled': it has no counts of any_adv"),
-        ({"evidence_set": "review", "totals_set": "review"}, "it has no counts of surgery"),
         (EVIDENCE | {"outcome": "surgery", "evidence_set": "review"}, "cannot count surgery"),
         (EVIDENCE | {"drop": "Hahn 2009"}, "did you mean 'Han 2009'"),
         (EVIDENCE | {"evidence_set": "review", "study": "B"}, "study: 'B' is not known; known: Ug"),

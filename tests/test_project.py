@@ -8,11 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from small import notebook
 
+import dfsp
 from dfsp import project
+from dfsp.cli import cli
 from dfsp.engine import room
 from dfsp.errors import DfspError
+from dfsp.runs.batch import run_batch
+from dfsp.runs.plan import read_plan
+from dfsp.runs.report import write_report
 
 ROOT = Path(__file__).parents[1]
 DFSP = "from dfsp.cli import main; main()"
@@ -122,3 +128,35 @@ def test_compiled_models_find_room_where_home_cannot_be_written_to(tmp_path, mon
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     find()
     assert os.environ["PYTENSOR_FLAGS"] == "" and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["mine", "my 'own': #1 [x]"])
+def test_a_new_folder_is_evidence_and_its_plan_can_be_run(tmp_path, name):
+    """Names that YAML or a shell would take for something else are quoted."""
+    folder = project.new_folder(tmp_path / name)
+    evidence = dfsp.load_evidence("mine", folder=folder)
+    assert set(evidence.rows["measure"]) == {
+        "response", "any_adverse_event", "severe_adverse_event", "surgery",
+    }  # fmt: skip
+    jobs = read_plan(folder / "plan.yaml")
+    assert [job.notebook.name[:2] for job in jobs] == ["01", "02", "03", "05", "06", "07", "08"]
+    assert {job.values["folder"] for job in jobs} == {str(folder)}
+    assert "FOLDER" not in (folder / "README.md").read_text("utf-8")
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept.txt").touch()
+    done = CliRunner().invoke(cli, ["new", str(tmp_path / "mine")], standalone_mode=False)
+    assert isinstance(done.exception, DfspError)
+    assert "is there already" in str(done.exception)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.slow
+def test_a_new_folder_goes_through_the_notebooks_as_it_is(tmp_path):
+    folder = project.new_folder(tmp_path / "mine")
+    end = run_batch(read_plan(folder / "plan.yaml"), tmp_path / "runs")
+    assert (end.done, end.failed) == (end.total, 0)
+    index = write_report(tmp_path / "runs").read_text("utf-8")
+    assert index.count(".html") >= end.total

@@ -9,9 +9,16 @@ import pytest
 from scipy import stats
 
 import dfsp
-from dfsp.analyses.totals import Total, log_likelihood_of_total, over_sets, scenarios
+from dfsp.analyses.totals import (
+    Total,
+    log_likelihood_of_total,
+    over_sets,
+    reported,
+    scenarios,
+)
 from dfsp.engine.posterior import solve
 from dfsp.model.likelihood import log_likelihood
+from dfsp.project import new_folder
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +261,23 @@ def test_the_figure_shows_every_reading(review_evidence):
     ax = dfsp.plots.scenarios(found)
     assert len(ax.get_yticks()) == len(found.table)
     assert found.describe().startswith("Severe adverse event: 20 of 132 patients")
+
+
+def test_events_by_study_are_one_hierarchical_model(tmp_path):
+    """Expected: the exact fit of the same counts; pooled, the beta posterior's mean."""
+    evidence = dfsp.load_evidence("mine", folder=new_folder(tmp_path / "mine"))
+    counts = reported(evidence, "any_adverse_event")
+    found = scenarios(counts, dfsp.Model(tau=dfsp.HalfNormal(0.5)), patients=10)
+    fit = dfsp.fit(counts, dfsp.Model(tau=dfsp.HalfNormal(0.5)))
+    expected = fit.summary.loc["mean_rate", ["mean", "q2.5", "q50", "q97.5"]]
+    own = found.table.loc[("studies as they are", "mean rate"), ["mean", "q2.5", "q50", "q97.5"]]
+    assert own.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-9)
+    events, total = (int(counts.table[name].sum()) for name in ("events", "total"))
+    pooled = found.table.loc[("complete pooling", "rate"), "mean"]
+    assert pooled == pytest.approx((events + 1) / (total + 2), abs=1e-12)
+    assert f"{events} of {total} patients in 4 studies. The mean rate" in found.describe()
+
+
+def test_a_total_is_read_as_a_total(review_evidence):
+    found = reported(review_evidence, "severe_adverse_event")
+    assert (found.events, found.total) == (20, 132)  # data/counts.csv

@@ -22,7 +22,7 @@ from dfsp.errors import DfspError, listed
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.outcomes import count
-from dfsp.evidence.tables import check_table
+from dfsp.evidence.tables import Counts, check_table
 from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, table_of_several
@@ -31,6 +31,7 @@ from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
 
+OVER_SETS, BY_STUDY = "sum over sets of cohorts", "studies as they are"
 ANY, SEVERE = "any_adverse_event", "severe_adverse_event"
 
 
@@ -89,6 +90,26 @@ def total_of(evidence: Evidence, measure: str) -> Total:
     sizes = responses.groupby("cohort", sort=False)["count"].sum().to_numpy(np.int64)
     events = int(rows.loc[rows["category"] == "event", "count"].sum())
     return Total(measure.replace("_", " "), events, int(rows["count"].sum()), sizes)
+
+
+def reported(evidence: Evidence, measure: str) -> Total | Counts:
+    """Return what a set says of a measure: its total over unknown cohorts, or counts by study.
+
+    Raises
+    ------
+    DfspError
+        The set has neither.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> reported(dfsp.load_evidence("reconciled"), "severe_adverse_event").table["study"].to_list()
+    ['Ugurel 2014']
+    """
+    kinds = evidence.cohorts.set_index("cohort")["kind"]
+    own = evidence.rows[evidence.rows["measure"] == measure]
+    by_study = len(own) and not (own["cohort"].map(kinds) == "aggregate").any()
+    return count(evidence, measure) if by_study else total_of(evidence, measure)
 
 
 def log_likelihood_of_total(total: Total, mu: Array, tau: Array, level: int = 2) -> Array:
@@ -160,38 +181,48 @@ class Scenarios(Result):
         were counted is unknown, and every set whose sizes add up to the total is equally likely.
     sets : Population
         The posterior of the last of them.
+    studies : tuple of str
+        Where the counts are known by study, those; there is one hierarchical reading then,
+        `studies as they are`, beside complete pooling.
     """
 
     total: Total
     patients: int
     table: Table
     sets: Population
+    studies: tuple[str, ...] = ()
 
     @cached_property
     def prior_sensitivity(self) -> Powers:
-        """How the sum over sets moves when a prior, or the likelihood, is raised to a power."""
+        """How the last reading moves when a prior, or the likelihood, is raised to a power."""
         return power_scaling(self.sets)
 
     def describe(self) -> Sentences:
         """Say what is and what is not known of the total."""
-        total, sets = self.total, self.table.loc["sum over sets of cohorts"].T
-        mean, new = sets["mean rate"], sets["new-study rate"]
+        total, last = self.total, self.table.loc[BY_STUDY if self.studies else OVER_SETS].T
+        mean, new = last["mean rate"], last["new-study rate"]
+        of_whom = (
+            f"in {len(self.studies)} studies. The"
+            if self.studies
+            else f"of unknown cohorts ({total.subsets} sets of the review's cohorts have "
+            f"{total.total} patients). If each set is as likely, the"
+        )
         return Sentences(
-            f"{total.label.capitalize()}: {total.events} of {total.total} patients of unknown "
-            f"cohorts ({total.subsets} sets of the review's cohorts have {total.total} patients). "
-            f"If each set is as likely, the mean rate over studies is {100 * mean['mean']:.1f} % "
+            f"{total.label.capitalize()}: {total.events} of {total.total} patients {of_whom} "
+            f"mean rate over studies is {100 * mean['mean']:.1f} % "
             f"({100 * mean['q2.5']:.1f} to {100 * mean['q97.5']:.1f} %), above 20 % with "
             f"probability {chance(mean['above_20'])}; among {self.patients} new patients "
             f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."
         )
 
 
-def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -> Scenarios:
-    """Put the readings of a total side by side.
+def scenarios(of: Total | Counts, model: Model | None = None, *, patients: int = 20) -> Scenarios:
+    """Put the readings of a total, or of counts by study, side by side.
 
     Parameters
     ----------
-    total : Total
+    of : Total or Counts
+        From `reported`.
     model : Model, optional
         Priors of the hierarchical readings; normal effects.
     patients : int
@@ -202,7 +233,17 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     Scenarios
     """
     model = model or Model()
-    model.require_linear("a sum over sets of cohorts has")
+    if isinstance(of, Counts):
+        table = of.table
+        events, sizes = (table[name].to_numpy(np.int64) for name in ("events", "total"))
+        total = Total(of.label, int(events.sum()), int(sizes.sum()), sizes)
+        studies = tuple(table["study"])
+        readings: dict[str, Population] = {BY_STUDY: solve(events, sizes, model)}
+    else:
+        total, studies = of, ()
+        model.require_linear("a sum over sets of cohorts has")
+        single = solve([total.events], [total.total], model)
+        readings = {"one exchangeable study": single, OVER_SETS: over_sets(total, model)}
     rows = []
     a, b = total.events + 1.0, total.total - total.events + 1.0
     quantiles = betaincinv(a, b, np.array([ENDS[0], 0.5, ENDS[1]]))
@@ -215,14 +256,9 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     rows.append(
         ["complete pooling", "rate", a / (a + b), *quantiles, above, *_counts(beta_binomial)]
     )
-    single = solve([total.events], [total.total], model)
-    sets = over_sets(total, model)
-    for name, mean, new, predicted in (
-        ("one exchangeable study", single.mean_rate, single.new_study_rate,
-         probability_of_events(single.new_study_rate, patients)),
-        ("sum over sets of cohorts", sets.mean_rate, sets.new_study_rate,
-         probability_of_events(sets.new_study_rate, patients)),
-    ):  # fmt: skip
+    for name, reading in readings.items():
+        mean, new = reading.mean_rate, reading.new_study_rate
+        predicted = probability_of_events(new, patients)
         nothing = [np.nan] * 3
         for rate, distribution, counts in (
             ("mean rate", mean, nothing),
@@ -233,7 +269,7 @@ def scenarios(total: Total, model: Model | None = None, *, patients: int = 20) -
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
     table = table_of(frame.set_index(["scenario", "rate"]), digits=3)
-    return Scenarios(total, patients, table, sets)
+    return Scenarios(total, patients, table, reading, studies)
 
 
 def prior_table(*of: Scenarios) -> Table:
