@@ -29,11 +29,12 @@ from dfsp.engine.powers import PowerScaling, power_of_location
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import LOCATION_LIMIT, Engine
+from dfsp.fitting import Engine
 from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
+from dfsp.prior_words import LOCATION_LIMIT
 from dfsp.seeds import generator, integer
 from dfsp.text import Result, Sentences, Table, percent, table_of
 
