@@ -20,6 +20,14 @@ class Check:
         What was measured, and the bound it is held against, in the same unit.
     says : str
         One sentence for a reader.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> check = dfsp.fit(table).checks[0]
+    >>> check.name, check.passed, check.limit
+    ('exact: grid resolves the posterior', True, 1e-05)
     """
 
     name: str

@@ -10,13 +10,32 @@ class DfspError(ValueError):
     ----------
     faults : tuple of str
         Each fault on its own, where the message lists several.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 7]})
+    >>> try:
+    ...     dfsp.fit(table)
+    ... except dfsp.DfspError as error:
+    ...     print(error.faults[0])
+    row 1 (study 'B'): events = 8 exceeds total = 7
     """
 
     faults: tuple[str, ...] = ()
 
 
 class NotConverged(DfspError):
-    """The sampler's convergence gate refused the draws."""
+    """The sampler's convergence gate refused the draws.
+
+    Examples
+    --------
+    It can be caught as what it is, or as any fault that dfsp names:
+
+    >>> import dfsp
+    >>> issubclass(dfsp.NotConverged, dfsp.DfspError)
+    True
+    """
 
 
 def listed(where: str, what: str, faults: Sequence[str]) -> DfspError:

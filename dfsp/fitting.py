@@ -172,6 +172,23 @@ class Fit:
         The exact engine's result.
     sampled : sampling.Sampled or None
         The NUTS engine's result.
+
+    See Also
+    --------
+    fit : Makes one.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.fit(table)
+    >>> round(float(result.summary.loc["typical_rate", "q50"]), 3), result.agrees
+    (0.327, True)
+    >>> result.studies[["study", "events", "total", "mean"]]
+    study events total     mean
+        A      3    10 0.322717
+        B      8    20 0.358499
+        C      5    19 0.304413
     """
 
     counts: Counts
@@ -202,6 +219,13 @@ class Fit:
         ------
         DfspError
             The fit was made with `engine="nuts"`.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> round(dfsp.fit(table).exact.new_study_rate.prob_above(0.2), 3)
+        0.865
         """
         if self.posterior is None:
             raise DfspError("this fit has no exact posterior; fit with engine='exact' or 'both'")
@@ -214,6 +238,15 @@ class Fit:
         --------
         heterogeneity : How much studies differ.
         new_study : What the next one should expect.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).describe()  # doctest: +NORMALIZE_WHITESPACE
+        Event, 16 of 49 patients in 3 studies: the rate of a typical study is 32.7 % (95%
+        interval 16.2 to 55.0 %), the mean over studies 34.2 % (95% interval 18.6 to 54.2 %);
+        the true rate of a new study is expected between 8.7 and 71.6 %.
         """
         typical, mean, new = (
             self.summary.T[name] for name in ("typical_rate", "mean_rate", "new_study_rate")
@@ -270,13 +303,29 @@ class Fit:
         return table_of_powers(self.prior_sensitivity)
 
     def prior_warning(self) -> Sentences:
-        """Say which prior decides, which way, and what to do; `""` if none does."""
+        """Say which prior decides, which way, and what to do; `""` if none does.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> none_of_200 = pd.DataFrame({"study": ["A"], "events": [0], "total": [200]})
+        >>> print(dfsp.fit(none_of_200).prior_warning().partition(":")[0])
+        The prior of mu decides
+        """
         if self.prior_sensitivity is None:
             return Sentences()
         return decisive_priors({"": self.prior_sensitivity}, self.model.effects.prior_names)
 
     def agreement(self) -> Sentences:
-        """Say in one line whether the checks hold; no digit of a sampler is in it."""
+        """Say in one line whether the checks hold; no digit of a sampler is in it.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).agreement()
+        all checks passed (exact engine)
+        """
         bad = failed(self.checks)
         if bad:
             return Sentences("checks failed: " + "; ".join(check.name for check in bad))
@@ -347,6 +396,16 @@ class Fit:
         ------
         DfspError
             The fit has no exact posterior.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).predictive_check()
+        study events total low high    mid_p
+            A      3    10   0    8 0.544281
+            B      8    20   1   15 0.334265
+            C      5    19   1   14 0.644014
         """
         rate = self.exact.new_study_rate
         rows = []
@@ -371,6 +430,22 @@ class Fit:
         ------
         DfspError
             Fewer than two studies.
+
+        See Also
+        --------
+        dfsp.sensitivity.influence : What each study does to the answer.
+        dfsp.sensitivity.leave_two_out : Without each pair of studies.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).leave_one_out()[["with_it", "typical_rate"]]
+                 with_it typical_rate
+        left_out
+        A              -       0.3376
+        B              -       0.2855
+        C              -       0.3660
         """
         self.counts.require_independent("leaving studies out one by one")
         table = self.counts.filled().table
@@ -406,6 +481,14 @@ class Fit:
         ------
         DfspError
             `number` is not a multiple of 4 above 0, or the fit has no exact posterior.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> rate = dfsp.fit(table).draws(400)["posterior"]["rate"]
+        >>> dict(rate.sizes)
+        {'chain': 4, 'draw': 100, 'study': 3}
         """
         return predictive.draw(self.exact, number, seed)
 
@@ -413,6 +496,18 @@ class Fit:
         """Return what the model says before any study is seen, as a posterior of no studies.
 
         Its `new_study_rate` is the prior predictive distribution of a rate.
+
+        See Also
+        --------
+        prior_warning : Whether a prior decides.
+        dfsp.plots.prior : The picture of it.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).prior().new_study_rate.quantile([0.025, 0.5, 0.975]).round(3)
+        array([0.012, 0.5  , 0.988])
         """
         return predictive.prior_of(self.model)
 
@@ -431,6 +526,17 @@ class Fit:
         -------
         pandas.Series
             Indexed by `STATISTICS`, on the rate scale.
+
+        See Also
+        --------
+        Counts.pooled : All patients as one study.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> round(float(dfsp.fit(table).patient_weighted_rate(number=400)["mean"]), 3)
+        0.33
         """
         share = self.exact.total / self.exact.total.sum()
         rate = self.draws(number, seed=seed)["posterior"]["rate"].to_numpy().reshape(number, -1)
@@ -483,7 +589,15 @@ class Fit:
         return Above(rate, of, table_of(table))
 
     def page(self, above: float | None = None) -> str:
-        """Return the plain-text page that `dfsp fit` prints, with `above` a rate of interest."""
+        """Return the plain-text page that `dfsp fit` prints, with `above` a rate of interest.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> print(dfsp.fit(table).page().partition(";")[0])
+        3 studies
+        """
         others = [name for name in self.summary.index if name not in NAMES]
         names = NAMES | {name: name.replace("_", " ") for name in others}
         rates = self.summary.reindex(list(names)).dropna(how="all")
@@ -522,7 +636,15 @@ class Fit:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether every check passed; None if none failed and some cannot tell."""
+        """Whether every check passed; None if none failed and some cannot tell.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).agrees
+        True
+        """
         verdicts = [check.passed for check in self.checks]
         return False if False in verdicts else None if None in verdicts else True
 
@@ -538,6 +660,16 @@ class Fit:
         ------
         DfspError
             The fit has no exact posterior, or no clusters.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> from dfsp.evidence.tables import check_table
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> counts = check_table(table.assign(trial=["x", "x", "y"]), cluster="trial")
+        >>> fit = dfsp.fit(counts)  # doctest: +SKIP
+        >>> fit.new_rows()["q50"].round(2).to_dict()  # doctest: +SKIP
+        {'x': 0.33, 'y': 0.31}
         """
         if not isinstance(self.exact, Nested):
             raise DfspError("this fit has no clusters; name the column of clusters when reading")
@@ -557,7 +689,16 @@ class Fit:
         return _plain(sum(lpd[total > 0].tolist()))
 
     def as_dict(self, above: float | None = None) -> dict[str, Any]:
-        """Return the fit as the object of schema `dfsp.fit/1`, with `above` a rate of interest."""
+        """Return the fit as the object of schema `dfsp.fit/1`, with `above` a rate of interest.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> found = dfsp.fit(table).as_dict()
+        >>> found["schema"], round(found["typical_rate"]["q50"], 3)
+        ('dfsp.fit/1', 0.327)
+        """
         found = None if above is None else self.above(above)
         evidence = self.posterior and self.posterior.log_marginal_likelihood
         columns = {name: np.asarray(column).tolist() for name, column in self.columns.items()}
@@ -662,11 +803,8 @@ def fit(
     >>> import dfsp, pandas as pd
     >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
     >>> result = fit(table, dfsp.Model(tau=dfsp.HalfNormal(0.5)))
-    >>> result.summary.loc[["typical_rate", "new_study_rate"], ["q2.5", "q50", "q97.5"]]
-                        q2.5       q50     q97.5
-    quantity
-    typical_rate    0.183641  0.326478  0.502742
-    new_study_rate  0.134738  0.326445  0.595823
+    >>> result.summary.loc["typical_rate", ["q2.5", "q50", "q97.5"]].round(3).to_list()
+    [0.184, 0.326, 0.503]
     """
     model = model or Model()
     for name, value, allowed in (

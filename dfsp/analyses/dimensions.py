@@ -55,6 +55,25 @@ class Dimension:
     ------
     DfspError
         No level, a level that cannot be called, or something else to change.
+
+    See Also
+    --------
+    dfsp.multiverse.fit : Takes any number of them as `further`.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> levels = {"kept": lambda all: all, "left out": lambda all: dfsp.without(all, ["A"])}
+    >>> small = dfsp.multiverse.Dimension("smallest study", levels)
+    >>> result = dfsp.multiverse.fit(
+    ...     table, effects={"normal": dfsp.NormalEffects()}, taus={"1": dfsp.HalfNormal(1)},
+    ...     mus={"2": dfsp.Normal(0, 2)}, further=[small],
+    ... )
+    >>> result.table[["smallest study", "studies", "typical"]].round(3)
+      smallest study  studies  typical
+    0           kept        3    0.327
+    1       left out        2    0.338
     """
 
     name: str

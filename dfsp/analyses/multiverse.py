@@ -74,6 +74,16 @@ class Multiverse(Result):
         Those of them that are pairs of cohorts.
     left_out : pandas.DataFrame
         `evidence_set`, `choice`, `not_evaluable`, `reason`.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.multiverse.fit(table, effects={"normal": dfsp.NormalEffects()})
+    >>> result.choices, len(result.table)
+    (('effects', 'tau', 'mu'), 18)
+    >>> result.share_above(0.1)
+    1.0
     """
 
     table: pd.DataFrame
@@ -231,6 +241,11 @@ def fit(
     ------
     DfspError
         An option that is not known, or no combination makes sense.
+
+    See Also
+    --------
+    dfsp.sensitivity.prior_grid : Priors alone, with what they say before the counts.
+    dfsp.plots.specifications : The picture of all analyses.
 
     Examples
     --------

@@ -80,6 +80,12 @@ class ProportionalOdds(Result):
     ----------
     checks : tuple of Check
         None where the sampler did not converge.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.ordinal.ProportionalOdds(())
+    the sampler did not converge, so nothing is said about proportional odds
     """
 
     checks: tuple[Check, ...]
@@ -118,6 +124,15 @@ class Cumulative:
     draws : xarray.DataTree
     checks : tuple of Check
         The convergence gate.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> result = dfsp.ordinal.fit(dfsp.load_evidence("reconciled"))  # doctest: +SKIP
+    >>> result.refused  # doctest: +SKIP
+    False
+    >>> result.rates().columns.to_list()  # doctest: +SKIP
+    ['mean', 'q2.5', 'q50', 'q97.5']
     """
 
     cells: Cells
@@ -273,6 +288,19 @@ def fit(
     ------
     DfspError
         No cohort is left.
+
+    See Also
+    --------
+    proportional_odds : Whether its assumption is tenable.
+    dfsp.categories.fit : The same without this assumption, exactly.
+
+    Examples
+    --------
+    NUTS takes some seconds:
+
+    >>> import dfsp
+    >>> dfsp.ordinal.fit(dfsp.load_evidence("reconciled"))  # doctest: +SKIP
+    Cumulative(7 studies: converged)
     """
     model = model or Model()
     cells = cells_of(evidence)
@@ -301,6 +329,13 @@ def proportional_odds(result: Cumulative, *, seed: int = constants.SEED) -> Prop
     Returns
     -------
     ProportionalOdds
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> result = dfsp.ordinal.fit(dfsp.load_evidence("reconciled"))  # doctest: +SKIP
+    >>> dfsp.ordinal.proportional_odds(result)  # doctest: +SKIP
+    nothing speaks against proportional odds here, with as few cohorts as these
     """
     if result.refused:
         return ProportionalOdds(())

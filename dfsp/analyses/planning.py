@@ -60,6 +60,19 @@ class BetaMixture:
     DfspError
         The arrays are of different lengths or not all finite and positive, or the weights do not
         add up to 1.
+
+    See Also
+    --------
+    fit_mixture : The mixture that stands for the rate of a new study.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> prior = dfsp.planning.BetaMixture([0.8, 0.2], [4, 1], [8, 1])
+    >>> round(prior.mean, 3), round(prior.above(0.3), 3)
+    (0.367, 0.596)
+    >>> prior.update(events=5, n=20)
+    0.905 Beta(9, 23.0) + 0.095 Beta(6, 16.0)
     """
 
     weight: Array
@@ -103,6 +116,12 @@ class BetaMixture:
         ------
         DfspError
             A rate outside its range.
+
+        Examples
+        --------
+        >>> import dfsp
+        >>> dfsp.planning.BetaMixture([1], [4], [8]).cdf([0.2, 0.3]).round(3)
+        array([0.161, 0.43 ])
         """
         at = _numbers("rate", rate)[..., None]
         if not ((at >= 0) & (at <= 1)).all():
@@ -127,7 +146,14 @@ class BetaMixture:
         return float(betainc(self.b, self.a, 1 - rate) @ self.weight)
 
     def predict(self, n: int) -> Array:
-        """Return the probability of each number of events among `n` patients, shape (n + 1,)."""
+        """Return the probability of each number of events among `n` patients, shape (n + 1,).
+
+        Examples
+        --------
+        >>> import dfsp
+        >>> dfsp.planning.BetaMixture([1], [1], [1]).predict(3).round(3)
+        array([0.25, 0.25, 0.25, 0.25])
+        """
         _whole("n", n, 1)
         return np.exp(logsumexp(self._log_parts(np.arange(n + 1.0), n), axis=1))
 
@@ -138,6 +164,12 @@ class BetaMixture:
         ------
         DfspError
             Not 0 <= events <= n in whole numbers.
+
+        Examples
+        --------
+        >>> import dfsp
+        >>> dfsp.planning.BetaMixture([1], [1], [1]).update(events=5, n=20)
+        1.000 Beta(6, 16.0)
         """
         _whole("n", n, 0)
         _whole("events", events, 0)
@@ -165,6 +197,12 @@ class BetaMixture:
         ------
         DfspError
             A weight or a mean outside its range.
+
+        Examples
+        --------
+        >>> import dfsp
+        >>> dfsp.planning.BetaMixture([1], [4], [8]).robustify(0.2)
+        0.800 Beta(4, 8) + 0.200 Beta(1, 1)
         """
         if not (_number(weight) and 0 <= weight < 1):
             raise DfspError(f"weight = {weight!r}: give a number from 0 to below 1")
@@ -207,6 +245,15 @@ class BetaMixture:
         ------
         DfspError
             It does not, or the file cannot be written.
+
+        Examples
+        --------
+        >>> import dfsp, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "prior.json")
+        ...     dfsp.planning.BetaMixture([1], [4], [8]).write(file)
+        ...     "betaMix" in file.read_text()
+        True
         """
         if self.fault and not anyway:
             raise DfspError(f"{file} is not written: {self.fault}; write it with anyway=True")
@@ -238,6 +285,14 @@ class MixtureFit:
     tried : Table
         One row a number of components: `components`, `error`, `divergence` (Kullback-Leibler,
         relative to the best one tried).
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> one = dfsp.planning.fit_mixture(dfsp.fit(table), components=1)
+    >>> one.check.passed, round(one.error, 3)
+    (False, 0.076)
     """
 
     mixture: BetaMixture
@@ -279,6 +334,21 @@ def fit_mixture(fit: Fit, *, components: int | None = None) -> MixtureFit:
     ------
     DfspError
         `components` is not a whole number from 1 to 4.
+
+    See Also
+    --------
+    sample_sizes : What it is worth in patients.
+    plan : What a trial with it should expect.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> found = dfsp.planning.fit_mixture(dfsp.fit(table), components=2)
+    >>> found.mixture
+    0.713 Beta(7.9, 16.3) + 0.287 Beta(1.4, 2.2)
+    >>> round(found.error, 3)
+    0.007
     """
     if components is not None:
         _whole("components", components, 1, MOST_COMPONENTS)
@@ -397,6 +467,13 @@ class SampleSize:
         Estimate of the numerical error of `value`.
     says : str
         How it was computed, or why it does not exist.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> size = dfsp.planning.mixture_sample_size(dfsp.planning.BetaMixture([1], [4], [8]))
+    >>> round(size.value, 3), size.says
+    (12.0, 'beta mixture')
     """
 
     value: float | None
@@ -416,6 +493,18 @@ class SampleSizes(Result):
         The same of the mixture that stands in for it.
     moment : float
         Patients of the beta distribution with the same mean and standard deviation.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table)
+    >>> sizes = dfsp.planning.sample_sizes(fit, dfsp.planning.fit_mixture(fit, components=2))
+    >>> sizes.table[["definition", "patients"]]
+             definition patients
+                   ELIR     13.2
+    ELIR of the mixture     13.2
+                 moment      9.5
     """
 
     exact: SampleSize
@@ -479,6 +568,18 @@ def effective_sample_size(fit: Fit) -> SampleSize:
     SampleSize
         Without a value where the integral diverges, which the tail of tau's prior decides, and
         where it lies so far out that its numerical error exceeds a tenth of it.
+
+    See Also
+    --------
+    mixture_sample_size : The same of a mixture.
+    sample_sizes : Each definition side by side.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> round(dfsp.planning.effective_sample_size(dfsp.fit(table)).value, 1)
+    13.2
     """
     return exact_sample_size(_exact(fit))
 
@@ -544,6 +645,13 @@ def mixture_sample_size(mixture: BetaMixture) -> SampleSize:
     SampleSize
         Without a value if a component has a or b of 1 or less, whose density does not vanish at an
         end, or not fast enough.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> size = dfsp.planning.mixture_sample_size(dfsp.planning.BetaMixture([1], [4], [8]))
+    >>> round(size.value, 3)
+    12.0
     """
     a, b = mixture.a, mixture.b
     if ((a <= 1) | (b <= 1)).any():
@@ -591,10 +699,22 @@ def _logit_rule(a: Array, b: Array, left: Array, right: Array, number: int) -> t
 def moment_sample_size(mean: float, sd: float) -> float:
     """Return a + b of the beta distribution of this mean and standard deviation of a rate.
 
+    Parameters
+    ----------
+    mean, sd : float
+        Rate scale.
+
     Raises
     ------
     DfspError
         `mean` is not between 0 and 1, or no beta distribution has this `sd`.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> prior = dfsp.planning.BetaMixture([1], [4], [8])
+    >>> round(dfsp.planning.moment_sample_size(prior.mean, prior.variance**0.5), 3)
+    12.0
     """
     _inside("mean", mean)
     if not _number(sd) or not 0 < sd**2 < mean * (1 - mean):
@@ -615,6 +735,19 @@ def sample_sizes(fit: Fit, mixture: "BetaMixture | MixtureFit") -> "SampleSizes"
     Returns
     -------
     SampleSizes
+
+    See Also
+    --------
+    effective_sample_size, mixture_sample_size, moment_sample_size : Each on its own.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table)
+    >>> sizes = dfsp.planning.sample_sizes(fit, dfsp.planning.fit_mixture(fit, components=2))
+    >>> round(sizes.exact.value, 1), round(sizes.moment, 1)
+    (13.2, 9.5)
     """
     rate = _exact(fit).new_study_rate
     moment = moment_sample_size(rate.mean, rate.sd)
@@ -627,6 +760,13 @@ def probability_greater(one: BetaMixture, other: BetaMixture) -> float:
     Parameters
     ----------
     one, other : BetaMixture
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> vague = dfsp.planning.BetaMixture([1], [1], [1])
+    >>> round(dfsp.planning.probability_greater(vague.update(12, 20), vague.update(6, 20)), 3)
+    0.969
     """
     a, b = (np.concatenate(pair) for pair in ((one.a, other.a), (one.b, other.b)))
     x, spacing = _logit_rule(a, b, DECAY / a, DECAY / b, RULES[1])
@@ -649,10 +789,29 @@ def _below(x: Array, a: Array, b: Array) -> Array:
 def critical_events(prior: BetaMixture, n: int, p0: float) -> int:
     """Return the fewest events among `n` with P(rate > p0) above 0.975; n + 1 if none suffices.
 
+    Parameters
+    ----------
+    prior : BetaMixture
+        Of the trial's analysis.
+    n : int
+        Patients, 1 or more.
+    p0 : float
+        Rate to be exceeded, between 0 and 1.
+
     Raises
     ------
     DfspError
         `n` or `p0` outside its range.
+
+    See Also
+    --------
+    operating_characteristics : How often a trial reaches them.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.planning.critical_events(dfsp.planning.BetaMixture([1], [1], [1]), n=20, p0=0.2)
+    8
     """
     _whole("n", n, 1)
     _inside("p0", p0)
@@ -691,6 +850,20 @@ def operating_characteristics(
     ------
     DfspError
         A value outside its range.
+
+    See Also
+    --------
+    plan : The chance of success under today's evidence.
+    dfsp.plots.plan : The picture of both.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> vague = dfsp.planning.BetaMixture([1], [1], [1])
+    >>> dfsp.planning.operating_characteristics(vague, n=[20], p0=0.2, rates=[0.2, 0.5])
+     n critical_events true_rate success
+    20               8     0.200   0.032
+    20               8     0.500   0.868
     """
     _several("n", n)
     _several("rates", rates)
@@ -718,6 +891,16 @@ class Plan(Result):
         under today's evidence).
     p0 : float
         Rate to be exceeded.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> vague = dfsp.planning.BetaMixture([1], [1], [1])
+    >>> dfsp.planning.plan(dfsp.fit(table), vague, n=20, p0=0.2)  # doctest: +NORMALIZE_WHITESPACE
+    A trial of 20 patients needs 8 responders to show a rate above 20 %; under today's
+    evidence it succeeds with probability 0.384, and with probability 0.032 if the true
+    rate is 20 %.
     """
 
     table: Table

@@ -77,6 +77,15 @@ class Comparison(Result):
         `tolerance`, `reproduced` (whether they differ by no more).
     sources : Sentences
         A paragraph a case: its source, and why each tolerance is what it is.
+
+    Examples
+    --------
+    >>> import dfsp, shutil, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = shutil.copy(dfsp.DATA / "reference" / "one_proportion.json", folder)
+    ...     found = dfsp.references.compare(folder)
+    >>> len(found.table), bool(found.table["reproduced"].all())
+    (16, True)
     """
 
     table: Table
@@ -109,6 +118,16 @@ def compare(folder: str | Path | None = None) -> Comparison:
     ------
     DfspError
         The folder holds no case, or a case names an analysis or a value that is not computed.
+
+    Examples
+    --------
+    One case of the project's; all of them take some seconds:
+
+    >>> import dfsp, shutil, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = shutil.copy(dfsp.DATA / "reference" / "one_proportion.json", folder)
+    ...     dfsp.references.compare(folder)
+    16 of 16 published values are reproduced
     """
     folder = folder or data_folder() / "reference"
     paths = sorted(Path(folder).glob("*.json"))

@@ -134,6 +134,13 @@ class Published(Result):
         `quantity`, `printed`, `counts` (the fraction behind the recomputed number, or `-`),
         `recomputed` (percentages truncated as the review truncates; NaN without counts),
         `reproduced` (`yes`, `no`, or `no counts`), `note`.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> published = dfsp.review.compare_published(dfsp.load_evidence("review"))
+    >>> published.table["reproduced"].value_counts().to_dict()
+    {'yes': 12, 'no counts': 2, 'no': 1}
     """
 
     evidence: Evidence
@@ -183,6 +190,20 @@ def compare_published(evidence: Evidence) -> Published:
     ------
     DfspError
         The set has no response counts.
+
+    See Also
+    --------
+    compare_claims : What a model says to the sentences.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> published = dfsp.review.compare_published(dfsp.load_evidence("review"))
+    >>> published.table[["quantity", "printed", "counts", "reproduced"]].head(3)
+            quantity printed counts reproduced
+    studies included       9      9        yes
+            patients     152    152        yes
+    mean age (years)    49.3      -  no counts
     """
     if not (evidence.rows["measure"] == "response").any():
         raise DfspError(f"evidence set {evidence.name!r} has no response counts to compare")
@@ -220,6 +241,15 @@ class Claims(Result):
         about one, else `""`. `range` names the cohorts with the lowest and the highest rate, and
         `reason`, on our rows, what moves the mean most. Our set of the doses is
         `reconciled_by_dose`.
+
+    Examples
+    --------
+    Many fits stand behind them, which take some seconds:
+
+    >>> import dfsp
+    >>> claims = dfsp.review.compare_claims()  # doctest: +SKIP
+    >>> claims.table.index.unique("evidence_set").to_list()  # doctest: +SKIP
+    ['review', 'reconciled', 'reconciled_by_dose']
     """
 
     table: Table
@@ -267,6 +297,20 @@ def compare_claims(published: Evidence | None = None) -> Claims:
     Returns
     -------
     Claims
+
+    See Also
+    --------
+    compare_published : Which printed numbers follow from the counts.
+    later_series : Whether a later series is where the evidence expects it.
+
+    Examples
+    --------
+    Many fits stand behind them, which take some seconds:
+
+    >>> import dfsp
+    >>> claims = dfsp.review.compare_claims()  # doctest: +SKIP
+    >>> print(claims.describe().splitlines()[0])  # doctest: +SKIP
+    complete response: printed 5.2 %
     """
     published = published or load_evidence(SETS[0])
     printed = compare_published(published).table.set_index("quantity")["printed"]
@@ -517,6 +561,16 @@ class LaterSeries(Result):
     table : Table
         Indexed by `study` and `reading`: `events`, `total`, `rate`, `low`, `high` (central
         interval of events that a new study of that size is predicted to have), `mid_p`.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.review.later_series().table[["events", "total", "mid_p"]]
+                                                                    events total  mid_p
+    study                          reading
+    French neoadjuvant series 2021 all patients, whatever the drug      10    26  0.902
+                                   all on the other drug responded       7    23  0.941
+                                   none on the other drug responded     10    23  0.862
     """
 
     table: Table
@@ -552,6 +606,18 @@ def later_series(evidence: Evidence | None = None) -> LaterSeries:
     Returns
     -------
     LaterSeries
+
+    See Also
+    --------
+    dfsp.Fit.new_study : What a new study of any size should expect.
+    dfsp.totals.later_series : Adverse events and surgery of the same series.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> later = dfsp.review.later_series()
+    >>> bool(later.table["events"].between(later.table["low"], later.table["high"]).all())
+    True
     """
     evidence = evidence or load_evidence(SETS[1])
     path = (evidence.folder or data_folder()) / "later_series.csv"

@@ -46,6 +46,13 @@ class Total:
     events, total : int
     sizes : array of int, shape (cohort,)
         Patients of each cohort that may be among them.
+
+    Examples
+    --------
+    >>> import dfsp, numpy as np
+    >>> total = dfsp.totals.Total("severe adverse event", 20, 30, np.array([10, 20, 30]))
+    >>> total.subsets
+    2
     """
 
     label: str
@@ -69,10 +76,23 @@ class Total:
 def total_of(evidence: Evidence, measure: str) -> Total:
     """Return the total of a measure and the cohorts of the set's responses, which it may be of.
 
+    Parameters
+    ----------
+    evidence : Evidence
+    measure : {"any_adverse_event", "severe_adverse_event"}
+
+    Returns
+    -------
+    Total
+
     Raises
     ------
     DfspError
-        The set has no total of this measure, or no responses.
+        The set has no total of this measure.
+
+    See Also
+    --------
+    scenarios : What such a total can say.
 
     Examples
     --------
@@ -184,6 +204,16 @@ class Scenarios(Result):
     studies : tuple of str
         Where the counts are known by study, those; there is one hierarchical reading then,
         `studies as they are`, beside complete pooling.
+
+    Examples
+    --------
+    >>> import dfsp, numpy as np
+    >>> total = dfsp.totals.Total("severe adverse event", 4, 30, np.array([10, 20, 30]))
+    >>> dfsp.totals.scenarios(total)  # doctest: +NORMALIZE_WHITESPACE
+    Severe adverse event: 4 of 30 patients of unknown cohorts (2 sets of the review's
+    cohorts have 30 patients). If each set is as likely, the mean rate over studies is
+    20.9 % (5.0 to 55.2 %), above 20 % with probability 0.418; among 20 new patients 0 to
+    16 are expected to have one.
     """
 
     total: Total
@@ -231,6 +261,27 @@ def scenarios(of: Total | Counts, model: Model | None = None, *, patients: int =
     Returns
     -------
     Scenarios
+
+    Raises
+    ------
+    DfspError
+        Effects other than normal, or sizes of cohorts that never add up to the total.
+
+    See Also
+    --------
+    total_of : The total of an evidence set.
+    dfsp.plots.scenarios : The picture of it.
+
+    Examples
+    --------
+    >>> import dfsp, numpy as np
+    >>> total = dfsp.totals.Total("severe adverse event", 4, 30, np.array([10, 20, 30]))
+    >>> table = dfsp.totals.scenarios(total).table
+    >>> table.xs("new-study rate", level="rate")[["q2.5", "q50", "q97.5"]]
+                               q2.5    q50  q97.5
+    scenario
+    one exchangeable study    0.016  0.159  0.829
+    sum over sets of cohorts  0.015  0.152  0.789
     """
     model = model or Model()
     if isinstance(of, Counts):
@@ -327,11 +378,31 @@ def over_sets(total: Total, model: Model) -> Population:
 def surgery(evidence: Evidence) -> Table:
     """Return the cohorts that report surgery after imatinib, planned and salvage apart.
 
+    Parameters
+    ----------
+    evidence : Evidence
+
     Returns
     -------
     Table
         Indexed by `kind` (planned: neoadjuvant cohorts; salvage: advanced disease) and `study`;
-        `population`, `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson).
+        `population`, `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson, rate scale).
+
+    Raises
+    ------
+    DfspError
+        The set has no counts of surgery.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.totals.surgery(dfsp.load_evidence("reconciled"))[["events", "total"]]
+                             events total
+    kind    study
+    planned Han 2009              4     4
+    salvage Wang 2015             4    10
+            Rutkowski 2017       13    31
+            Stacchiotti 2016      5    10
     """
     counts = count(evidence, "surgery")
     alone = counts.observed().set_index("study")
@@ -396,6 +467,17 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> Table:
     Table
         Indexed by `rate` (at typical effects, mean rate, new-study rate) and `event` (any, severe
         given any, severe): `STATISTICS`, rate scale.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> known = {"study": ["A", "B"], "any": [8, 12], "severe": [2, 1], "total": [10, 20]}
+    >>> severe_in_any(pd.DataFrame(known)).loc["mean rate", "mean"]
+    event
+    any                 0.649109
+    severe given any    0.215675
+    severe              0.139996
+    Name: mean, dtype: float64
     """
     model = model or Model()
     some = known[known["any"] > 0]
@@ -426,6 +508,12 @@ class Nested(Result):
         From `both_known`: the cohorts that report both.
     rates : Table or None
         From `severe_in_any`; None where no cohort reports both.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> print(dfsp.totals.nested(dfsp.load_evidence("reconciled")).describe().partition(",")[0])
+    No cohort of evidence set 'reconciled' reports both any and severe adverse events
     """
 
     evidence: Evidence
@@ -466,10 +554,27 @@ class Nested(Result):
 def nested(evidence: Evidence, model: Model | None = None) -> Nested:
     """Model severe adverse events among those of any kind, where cohorts report both.
 
+    Parameters
+    ----------
+    evidence : Evidence
+    model : Model, optional
+        Of each of the two questions: any event, and severe given any.
+
+    Returns
+    -------
+    Nested
+
     Raises
     ------
     DfspError
         Counts that cannot be nested.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> result = dfsp.totals.nested(dfsp.load_evidence("reconciled"))
+    >>> result.known.shape, result.rates is None
+    ((0, 4), True)
     """
     known = both_known(evidence)
     return Nested(evidence, known, None if known.empty else severe_in_any(known, model))
@@ -483,6 +588,21 @@ def later_series() -> Table:
     Table
         Indexed by `study` and `outcome`: `events`, `total`, `rate`, `low`, `high`
         (Clopper-Pearson).
+
+    See Also
+    --------
+    dfsp.review.later_series : Their responses, beside what the evidence predicts.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.totals.later_series()[["events", "total", "rate"]]
+                                                        events total   rate
+    study                          outcome
+    French neoadjuvant series 2021 any adverse event        23    27  0.852
+                                   severe adverse event      4    27  0.148
+                                   severe given any          4    23  0.174
+                                   planned surgery          24    27  0.889
     """
     cells, *_ = read_cells((data_folder() / "later_series.csv").read_bytes())
     rows = []

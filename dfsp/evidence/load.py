@@ -127,6 +127,23 @@ class Evidence:
         Names of all evidence sets of the folder.
     folder : Path or None
         Where the tables are; None for the project's own `data/`.
+
+    See Also
+    --------
+    dfsp.load_evidence : Reads one.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> evidence = dfsp.load_evidence("reconciled")
+    >>> evidence.overlaps[["cohort", "other_cohort", "judgement"]].head(2)
+            cohort   other_cohort judgement
+    rutkowski-2017 rutkowski-2010  possible
+    >>> evidence.rows[["label", "category", "count"]].head(3)
+          label category count
+    Ugurel 2014       CR     1
+    Ugurel 2014       PR     7
+    Ugurel 2014       SD     5
     """
 
     name: str
@@ -175,6 +192,18 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     DfspError
         The folder, a file or the set is missing, or tables cannot be used: every fault of all
         files at once, by file, line and column.
+
+    See Also
+    --------
+    dfsp.count : Events and totals of an outcome.
+    dfsp.review.compare_published : What of the printed numbers follows from a set.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> evidence = dfsp.load_evidence("review")
+    >>> evidence.rows["cohort"].nunique(), evidence.sets[:2]
+    (11, ('review', 'reconciled'))
     """
     where = Path("data") if folder is None else Path(folder)
     place = data_folder() if folder is None else where

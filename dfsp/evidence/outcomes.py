@@ -61,6 +61,22 @@ def count(
     ------
     DfspError
         An option is not known, the set has no counts of this outcome, or no cohort is left.
+
+    See Also
+    --------
+    dfsp.read_table : Counts of a table of one's own.
+    dfsp.fit : What a model says about counts.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> counts = dfsp.count(dfsp.load_evidence("review"), "progression", not_evaluable="excluded")
+    >>> counts.groups, counts.label, len(counts.dropped)
+    ('10 studies', 'progression', 0)
+    >>> counts.table[["study", "events", "total"]].head(2)
+          study events total
+    Ugurel 2014      2    14
+      Wang 2015      1    22
     """
     _check("outcome", outcome, OUTCOMES)
     _check("not_evaluable", not_evaluable, get_args(NotEvaluable))

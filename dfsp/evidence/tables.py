@@ -81,6 +81,18 @@ class Counts:
         What was done to read the files that a user should know.
     elsewhere : tuple of str
         Studies that stand in other tables of the same file too, or share patients with such.
+
+    See Also
+    --------
+    dfsp.count, dfsp.read_table : Make counts of evidence, and of a file.
+    dfsp.fit : What a model says about them.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.Counts.of(table)
+    Counts(3 studies, event 16/49, 0 dropped)
     """
 
     table: pd.DataFrame
@@ -117,6 +129,16 @@ class Counts:
         DfspError
             Rows that cannot be used, all at once; or rows that belong together, where the caller
             does not know them.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 7]})
+        >>> dfsp.Counts.of(table)
+        Traceback (most recent call last):
+            ...
+        dfsp.errors.DfspError: table: 1 row cannot be used
+          row 1 (study 'B'): events = 8 exceeds total = 7
         """
         checked = counts if isinstance(counts, Counts) else check_table(counts)
         if not clusters:
@@ -124,7 +146,15 @@ class Counts:
         return checked if empty else checked.filled()
 
     def filled(self) -> "Counts":
-        """Return the counts of rows with patients; of the others nothing is known yet."""
+        """Return the counts of rows with patients; of the others nothing is known yet.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 0], "total": [10, 0]})
+        >>> check_table(table, allow_empty=True).filled().table["study"].to_list()
+        ['A']
+        """
         table = self.table
         if table["total"].all():
             return self
@@ -166,6 +196,18 @@ class Counts:
         Table
             One row, `all patients`: `events`, `total`, `rate`, `low`, `high` (Clopper-Pearson),
             rate scale.
+
+        See Also
+        --------
+        observed : Each study alone.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.Counts.of(table).pooled()
+                     events total    rate     low    high
+        all patients     16    49  0.3265  0.1995  0.4754
         """
         events, total = int(self.table["events"].sum()), int(self.table["total"].sum())
         low, high = _clopper_pearson(events, total)
@@ -329,6 +371,24 @@ def read_table(
     ------
     DfspError
         The file cannot be read, or some rows cannot be used; all faults at once, by line number.
+
+    See Also
+    --------
+    dfsp.count : Counts of the evidence.
+    dfsp.Counts.of : Counts of a frame.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd, pathlib, tempfile
+    >>> table = {"Trial": ["A", "B"], "Responders": [3, 8], "N": [10, 20], "dose": [400, 800]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "trials.csv")
+    ...     pd.DataFrame(table).to_csv(file, sep=";", index=False)
+    ...     counts = dfsp.read_table(file, study="Trial", events="Responders", total="N")
+    >>> counts.table[["study", "events", "total", "dose"]]
+    study events total dose
+        A      3    10  400
+        B      8    20  800
     """
     asked = _Asked(study, events, total, counts, cluster, missing, keep_totals, allow_empty)
     return _read(file, sheet, asked)[""]
@@ -451,6 +511,17 @@ def without(counts: Counts | pd.DataFrame, studies: Iterable[str]) -> Counts:
     ------
     DfspError
         A study that is not there, or none is left.
+
+    See Also
+    --------
+    dfsp.Fit.leave_one_out : Without each study in turn.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.without(table, ["B"]).table["study"].to_list()
+    ['A', 'C']
     """
     counts = counts if isinstance(counts, Counts) else check_table(counts)
     table = counts.table

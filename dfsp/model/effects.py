@@ -454,7 +454,14 @@ def _apart_in_scores(mu: Array, tau: Array, by: float, z: Array, tail: Any) -> A
 
 @dataclass(frozen=True)
 class NormalEffects(Effects):
-    """theta_i ~ N(mu, tau^2)."""
+    """theta_i ~ N(mu, tau^2).
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> print(dfsp.Model(effects=dfsp.NormalEffects()))
+    mu ~ Normal(mean 0, sd 2), tau ~ HalfNormal(scale 1), normal effects
+    """
 
     family = "normal"
     spread_words = "standard deviation between studies"
@@ -611,6 +618,12 @@ class StudentT(Effects):
     ----------
     df : float
         Degrees of freedom, 1 or more, fixed.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> print(dfsp.Model(effects=dfsp.StudentT(df=3)))
+    mu ~ Normal(mean 0, sd 2), tau ~ HalfNormal(scale 1), student-t effects (df 3)
     """
 
     family = "student-t"
@@ -710,6 +723,14 @@ class BetaBinomial(Effects):
     concentration : Prior
         A prior of a positive number. The default has median 7.4, which at a rate of one half
         scatters rates as tau = 0.7 does.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table, dfsp.Model(effects=dfsp.BetaBinomial(a=1, b=1)))
+    >>> fit.summary["q50"].dropna().round(2).to_dict()
+    {'mean_rate': 0.34, 'new_study_rate': 0.33, 'concentration': 19.94}
     """
 
     family = "beta-binomial"
@@ -864,6 +885,14 @@ class Exnex(Effects):
         Prior probability of each study, 0 to 1.
     mean, sd : float
         Of the effect of a study on its own, logit scale.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 19], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table, dfsp.Model(effects=dfsp.Exnex(exchangeable=0.5)))
+    >>> fit.studies["exchangeable"].round(2).to_list()
+    [0.46, 0.46, 0.29]
     """
 
     family = "exnex"

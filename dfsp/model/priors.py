@@ -244,7 +244,18 @@ def register[T: type](kind: T, known: dict[str, T]) -> None:
 
 @dataclass(frozen=True)
 class Normal(Prior):
-    """Normal prior of `mu`: mean and standard deviation on the logit scale."""
+    """Normal prior of `mu`: mean and standard deviation on the logit scale.
+
+    See Also
+    --------
+    Normal.of_rates : A prior from rates.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.Normal(0, 2).ppf([0.025, 0.975]).round(2)
+    array([-3.92,  3.92])
+    """
 
     family = "normal"
     for_tau = False
@@ -324,7 +335,14 @@ class Normal(Prior):
 
 @dataclass(frozen=True)
 class HalfNormal(Prior):
-    """A normal of mean 0 folded at 0; `scale` is that normal's standard deviation."""
+    """A normal of mean 0 folded at 0; `scale` is that normal's standard deviation.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.HalfNormal(0.5).ppf([0.5, 0.95]).round(3)
+    array([0.337, 0.98 ])
+    """
 
     family = "half-normal"
     scale: float = 1.0
@@ -345,7 +363,14 @@ class HalfNormal(Prior):
 
 @dataclass(frozen=True)
 class HalfCauchy(Prior):
-    """A Cauchy folded at 0; its mean does not exist."""
+    """A Cauchy folded at 0; its mean does not exist.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.HalfCauchy(0.5).ppf([0.5, 0.95]).round(3)
+    array([0.5  , 6.353])
+    """
 
     family = "half-cauchy"
     scale: float = 1.0
@@ -366,7 +391,14 @@ class HalfCauchy(Prior):
 
 @dataclass(frozen=True)
 class HalfStudentT(Prior):
-    """A Student-t with `df` degrees of freedom folded at 0."""
+    """A Student-t with `df` degrees of freedom folded at 0.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.HalfStudentT(df=4, scale=0.5).ppf([0.5, 0.95]).round(3)
+    array([0.37 , 1.388])
+    """
 
     family = "half-student-t"
     df: float = 4.0
@@ -390,7 +422,14 @@ class HalfStudentT(Prior):
 
 @dataclass(frozen=True)
 class Exponential(Prior):
-    """Exponential; `scale` is its mean, the inverse of the rate parameter."""
+    """Exponential; `scale` is its mean, the inverse of the rate parameter.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.Exponential(0.5).ppf([0.5, 0.95]).round(3)
+    array([0.347, 1.498])
+    """
 
     family = "exponential"
     scale: float = 1.0
@@ -407,7 +446,14 @@ class Exponential(Prior):
 
 @dataclass(frozen=True)
 class Uniform(Prior):
-    """Uniform from 0 to `scale`."""
+    """Uniform from 0 to `scale`.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.Uniform(2).ppf([0.5, 0.95])
+    array([1. , 1.9])
+    """
 
     family = "uniform"
     scale: float = 2.0
@@ -428,7 +474,14 @@ class Uniform(Prior):
 
 @dataclass(frozen=True)
 class LogNormal(Prior):
-    """`log(tau)` is normal with mean `location` and standard deviation `scale`."""
+    """`log(tau)` is normal with mean `location` and standard deviation `scale`.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.LogNormal(location=-1, scale=1).ppf([0.5, 0.95]).round(3)
+    array([0.368, 1.906])
+    """
 
     family = "log-normal"
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {
@@ -470,6 +523,12 @@ class InverseGamma(Prior):
     ----------
     shape, scale : float
         `scale` is the rate of the gamma, in units of tau^2.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> dfsp.InverseGamma(shape=2, scale=0.5).ppf([0.5, 0.95]).round(3)
+    array([0.546, 1.186])
     """
 
     family = "inverse-gamma"
@@ -520,7 +579,18 @@ class InverseGamma(Prior):
 
 @dataclass(frozen=True)
 class Fixed(Prior):
-    """`tau` known to be `scale`: all mass at one point, where `logpdf` is 0."""
+    """`tau` known to be `scale`: all mass at one point, where `logpdf` is 0.
+
+    Examples
+    --------
+    With tau of almost nothing the studies have one rate, as if all patients were of one study:
+
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table, dfsp.Model(tau=dfsp.Fixed(0.001)))
+    >>> fit.studies["mean"].round(3).to_list()
+    [0.33, 0.33, 0.33]
+    """
 
     family = "fixed"
     scale: float = 1.0

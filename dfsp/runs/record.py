@@ -118,6 +118,14 @@ def record(
     -------
     Sentences
         The headline, and which priors decide.
+
+    Examples
+    --------
+    Outside a run nothing is kept, and the headline is all there is:
+
+    >>> import dfsp
+    >>> dfsp.record(headline="three studies of one drug")
+    three studies of one drug
     """
     headline = headline or (fit.describe() if fit else "")
     if prior_warning is None:

@@ -114,6 +114,13 @@ class Calibration(Result):
         One a quantity: whether these are uniform (chi-square over 20 bins, or fewer where data sets
         are few).
     engine : {"table", "fit", "nuts"}
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> dfsp.calibration.calibrate(table, number=100)
+    100 simulated data sets, all on one grid over the prior: calibrated
     """
 
     pit: pd.DataFrame
@@ -166,6 +173,19 @@ def calibrate(
     DfspError
         A model or an option that cannot be used, a prior that has no use for draws, or a design
         too large for one grid.
+
+    See Also
+    --------
+    coverage : What intervals hold at fixed truths.
+    dfsp.plots.pit : The picture of it.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> result = dfsp.calibration.calibrate(table, number=100)
+    >>> [check.passed for check in result.checks]
+    [True, True, True, True]
     """
     model = model or Model()
     fitted = fitted or model
@@ -336,6 +356,14 @@ class Coverage(Result):
         (1986, doi:10.1016/0197-2456(86)90046-2); `maximum likelihood` of the binomial-normal
         model with an interval from the curvature of its profile. The last two have no mean rate
         of their own: their typical rate is used.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> found = dfsp.calibration.coverage(table, rates=[0.3], taus=[0.5], number=20)
+    >>> found.means().loc["typical_rate"].index.to_list()
+    ['complete pooling', 'hierarchical', 'maximum likelihood', 'normal approximation']
     """
 
     table: Table
@@ -394,6 +422,19 @@ def coverage(
     ------
     DfspError
         A truth or a number of data sets that is not possible, or effects other than normal.
+
+    See Also
+    --------
+    calibrate : Whether the posteriors are calibrated on average over the prior.
+    dfsp.plots.coverage : The picture of it.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> found = dfsp.calibration.coverage(table, rates=[0.3], taus=[0.5], number=20)
+    >>> found.table["method"].unique().tolist()
+    ['hierarchical', 'complete pooling', 'normal approximation', 'maximum likelihood']
     """
     model = model or Model()
     counts = Counts.of(counts)
@@ -434,6 +475,21 @@ def verdict(calibrations: Sequence[Calibration], control: Calibration) -> Senten
     calibrations : sequence of Calibration
     control : Calibration
         Of a wrong prior.
+
+    Returns
+    -------
+    Sentences
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> good = dfsp.calibration.calibrate(table, number=100)
+    >>> wrong = dfsp.Model(mu=dfsp.Normal(3, 0.5))
+    >>> control = dfsp.calibration.calibrate(table, number=100, fitted=wrong)
+    >>> dfsp.calibration.verdict([good], control)  # doctest: +NORMALIZE_WHITESPACE
+    in 100 simulated data sets of this design the posteriors are calibrated, and a wrong
+    prior is caught
     """
     good = not any(failed(each.checks) for each in calibrations)
     sets = " and ".join(f"{len(each.pit):,}" for each in calibrations)

@@ -122,7 +122,33 @@ def stored_checks(path: Path | None = None) -> pd.DataFrame:
 
 
 def kept(path: Path | None = None) -> Sentences:
-    """Say what is kept, from when, and whether the engine is still the same."""
+    """Say what is kept, from when, and whether the engine is still the same.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The project's `data/calibration.json` if not given.
+
+    Returns
+    -------
+    Sentences
+
+    Raises
+    ------
+    DfspError
+        Nothing is kept, or the file was changed by hand.
+
+    See Also
+    --------
+    calibrate : Makes such results for studies of one's own.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> said = dfsp.calibration.kept().splitlines()
+    >>> "NOT" in said[1], said[1].partition(":")[0]
+    (False, 'all on one grid over the prior')
+    """
     content = stored(path)
     same = "has not changed" if content["engine_version"] == VERSION else "HAS CHANGED"
     lines = [

@@ -33,6 +33,15 @@ class Average(Result):
     summary : Table
         Indexed by `quantity`, columns `STATISTICS`: rates averaged over the models. A rate that a
         model does not have is averaged over none, and left out.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fits = {f"tau {s}": dfsp.fit(table, dfsp.Model(tau=dfsp.Fixed(s))) for s in (0.1, 2)}
+    >>> dfsp.sensitivity.average(fits)  # doctest: +NORMALIZE_WHITESPACE
+    Posterior probabilities: tau 0.1 0.91, tau 2 0.09. Averaged over them the mean rate is
+    33.8 % (95% interval 20.3 to 52.1 %).
     """
 
     models: Table
@@ -72,6 +81,18 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
     DfspError
         Fewer than two fits, counts that differ, a prior under which marginal likelihoods cannot be
         compared, or prior probabilities that cannot be used.
+
+    See Also
+    --------
+    fit_with_effects : Fits of the same counts with each family of effects.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fits = {f"tau {s}": dfsp.fit(table, dfsp.Model(tau=dfsp.Fixed(s))) for s in (0.1, 2)}
+    >>> dfsp.sensitivity.average(fits).models["probability"].round(3).to_dict()
+    {'tau 0.1': 0.909, 'tau 2': 0.091}
     """
     if len(fits) < 2:
         raise DfspError("an average needs two models or more; give a mapping of names to fits")
@@ -127,6 +148,20 @@ def fit_with_effects(
     Returns
     -------
     dict of str to Fit
+
+    See Also
+    --------
+    average : How probable each is, and all together.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> effects = {"normal": dfsp.NormalEffects(), "beta-binomial": dfsp.BetaBinomial()}
+    >>> for name, fit in dfsp.sensitivity.fit_with_effects(table, dfsp.Model(), effects).items():
+    ...     print(name, fit.agrees, round(float(fit.summary.loc["mean_rate", "q50"]), 3))
+    normal True 0.335
+    beta-binomial True 0.342
     """
     return {name: fit(counts, model.with_effects(each)) for name, each in effects.items()}
 

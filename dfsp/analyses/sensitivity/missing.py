@@ -48,6 +48,14 @@ class MissingOutcomes(Result):
         By cohort, patients of whom it is not known.
     exact : bool
         Whether all completed counts were gone through.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> evidence = dfsp.load_evidence("review")
+    >>> found = dfsp.sensitivity.missing_outcomes(evidence, "progression", steps=2)
+    >>> found.missing, found.exact
+    (4, True)
     """
 
     table: Table
@@ -116,6 +124,10 @@ def missing_outcomes(
     ------
     DfspError
         Fewer than two steps, or beta-binomial effects.
+
+    See Also
+    --------
+    dfsp.plots.missing : The picture of it.
 
     Examples
     --------

@@ -40,6 +40,19 @@ def prior_grid(counts: Counts | pd.DataFrame, model: Model | None = None) -> Tab
     ------
     DfspError
         Beta-binomial effects.
+
+    See Also
+    --------
+    power_scaling : One number a parameter instead of a grid.
+    dfsp.multiverse.fit : Priors beside all other choices.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [3, 8], "total": [10, 20]})
+    >>> grid = dfsp.sensitivity.prior_grid(table)
+    >>> grid.xs("typical_rate", level="quantity")["median"].agg(["min", "max"]).round(3).to_dict()
+    {'min': 0.356, 'max': 0.395}
     """
     model = model or Model()
     model.require_mu("a grid of priors is over those of")
@@ -70,6 +83,13 @@ class PowerScaling(Result):
     table : Table
         Indexed by what is raised to a power: `grid`, the location of `Fit.prior_sensitivity`,
         `draws`, the same from draws, and `error`, the Monte Carlo error of the latter.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.sensitivity.power_scaling(dfsp.fit(table), number=400).table.columns.to_list()
+    ['grid', 'draws', 'error']
     """
 
     table: Table
@@ -111,6 +131,18 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> PowerSca
     ------
     DfspError
         Effects without mu and tau, or a fit without an exact posterior.
+
+    See Also
+    --------
+    dfsp.Fit.prior_sensitivity : The same of every quantity, without draws.
+    prior_grid : The posterior under other priors.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.sensitivity.power_scaling(dfsp.fit(table), number=400).table.index.to_list()
+    ['mu', 'tau', 'likelihood']
     """
     fit.model.require_mu("power-scaling needs")
     posterior = fit.draws(number, seed=seed)["posterior"]

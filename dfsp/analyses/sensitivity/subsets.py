@@ -39,6 +39,14 @@ class Subsets(Result):
         One row a subset, none twice: one boolean column a study, `studies` (how many),
         `typical_rate`, `low`, `high` (median and 95 % interval, rate scale), `tau` (median, logit
         scale). A sample begins with all studies.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.sensitivity.all_subsets(table)  # doctest: +NORMALIZE_WHITESPACE
+    7 subsets of the studies: the typical rate lies between 28.6 and 41.0 % (half of them
+    above 32.7 %), tau between 0.38 and 0.63 on the logit scale.
     """
 
     table: Table
@@ -74,6 +82,11 @@ def all_subsets(
     ------
     DfspError
         Beta-binomial effects, or a study with the name of one of these columns.
+
+    See Also
+    --------
+    influence, leave_two_out : One study, or two, at a time.
+    dfsp.plots.subsets : The picture of it.
 
     Examples
     --------
@@ -134,6 +147,18 @@ def leave_two_out(counts: Counts | pd.DataFrame, model: Model | None = None) -> 
     ------
     DfspError
         Fewer than three studies, or none is left whatever pair leaves.
+
+    See Also
+    --------
+    influence : Each study alone.
+    all_subsets : Every set of studies.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.sensitivity.leave_two_out(table)["typical_rate"].round(3).to_dict()
+    {'A and B': 0.287, 'B and C': 0.325, 'A and C': 0.41}
     """
     table = Counts.of(counts).table
     if len(table) < 3:
@@ -169,6 +194,17 @@ class Influence(Result):
         probability that a new study of its size has more events, given the others.
     rate : pandas.Series
         `STATISTICS` of the typical rate of all studies.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> dfsp.sensitivity.influence(dfsp.fit(table)).table[["rate_shift", "mid_p"]]
+          rate_shift  mid_p
+    study
+    A         -0.011  0.560
+    B          0.041  0.281
+    C         -0.039  0.697
     """
 
     table: Table
