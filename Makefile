@@ -11,7 +11,7 @@ PYTHON =
 unexport CONDA_PREFIX VIRTUAL_ENV PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: help run test test-slow test-all notebooks stress calibrate bench lab lint lock clean
+.PHONY: help run test test-slow test-all notebooks stress calibrate bench lab screens lint lock clean
 
 help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
@@ -22,7 +22,8 @@ help:
 	@echo "make notebooks  make anew what is kept and made from data/: the notebooks' outputs, the"
 	@echo "            README's figure, results; says what changed"
 	@echo "make calibrate  make data/calibration.json anew even if nothing asks for it"
-	@echo "make lab    every notebook in JupyterLab in a browser; screenshots in build/lab"
+	@echo "make lab    open the notebooks in JupyterLab"
+	@echo "make screens  every notebook in JupyterLab in a browser; screenshots in build/lab"
 	@echo "make lint   linters and types only"
 	@echo "make lock   resolve requirements.txt anew from pyproject.toml"
 	@echo "make clean  remove the environment and caches (not runs/)"
@@ -86,6 +87,9 @@ bench: $(VENV)/dfsp.stamp
 
 # make test does so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp
+	$(BIN)/jupyter lab notebooks
+
+screens: $(VENV)/dfsp.stamp
 	DFSP_LAB=all DFSP_SCREENSHOTS=build/lab $(BIN)/python -m pytest tests/test_lab.py
 
 # For every supported system and Python; names and versions only, so that any index serves. With a uv

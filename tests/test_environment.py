@@ -167,6 +167,24 @@ def test_installed_version_is_that_of_pyproject(project):
     assert version("dfsp") == project["version"]
 
 
+def test_licence_and_citation_say_what_pyproject_says(project):
+    """CITATION.cff (citation-file-format 1.2.0) repeats name, version and licence."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["title"].startswith(f"{project['name']}: ")
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith("BSD 3-Clause License")
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_hooks_run_what_is_in_the_environment():
+    """Nothing is fetched: every hook is local, of the project's own environment."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    assert [each["repo"] for each in hooks["repos"]] == ["local"]
+    for hook in hooks["repos"][0]["hooks"]:
+        assert hook["language"] == "system" and hook["entry"].startswith(".venv/bin/")
+        assert (ROOT / "Makefile").read_text("utf-8").count(hook["entry"].split()[0].split("/")[-1])
+
+
 def test_results_of_runs_are_not_committed():
     assert "/runs/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
 

@@ -1,6 +1,6 @@
 """In JupyterLab, in a real browser: every notebook opens and runs, and the slider moves the figure.
 
-`DFSP_LAB=all` runs every notebook (`make lab`), otherwise only the quick ones. Screenshots go to the
+`DFSP_LAB=all` runs every notebook (`make screens`), otherwise only the quick ones. Screenshots go to the
 folder `DFSP_SCREENSHOTS`, otherwise to pytest's temporary one.
 """
 
