@@ -96,6 +96,9 @@ def cli() -> None:
     help="Column that says which rows are a table of their own, such as an outcome or a subgroup: "
     "each is fitted by itself. With --json one object a line.",
 )
+@click.option(
+    "--common-tau", is_flag=True, help="With --by: studies of all tables scatter by one tau."
+)
 @click.option("--sheet", default="", show_default="the only one", help="Sheet of a workbook.")
 @click.option(
     "--missing",
@@ -187,6 +190,7 @@ def fit_command(
     counts: str,
     cluster: str,
     by: str,
+    common_tau: bool,
     sheet: str,
     missing: Missing,
     keep_total_rows: bool,
@@ -239,10 +243,14 @@ def fit_command(
         "sheet": sheet, "missing": missing, "keep_totals": keep_total_rows,
         "allow_empty": allow_empty,
     }  # fmt: skip
+    if common_tau and not by:
+        raise DfspError("--common-tau needs --by, which says what the tables are")
     if by:
         tables = read_tables(file, by=by, **how)
         _tell(tables.values())
-        found_by = fit_by(tables, model, by=by, engine=engine, draws=draws, seed=seed)
+        found_by = fit_by(
+            tables, model, by=by, common_tau=common_tau, engine=engine, draws=draws, seed=seed
+        )
         found_by = replace(found_by, of_model=wide_enough)
         if as_json:
             for each in found_by.as_dicts(above):

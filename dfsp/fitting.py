@@ -841,7 +841,7 @@ def posterior_of(
 ) -> Posterior:
     """Return the exact posterior of the rows with patients."""
     table = counts.filled().table
-    together = _together(table) if leave_out == "overlapping" else None
+    together = leave_together(table) if leave_out == "overlapping" else None
     events, total = table["events"].to_numpy(), table["total"].to_numpy()
     if CLUSTER not in table:
         return solve(events, total, model, together=together)
@@ -960,7 +960,7 @@ def _of_all_rows(
     return found
 
 
-def _together(table: pd.DataFrame) -> list[list[int]]:
+def leave_together(table: pd.DataFrame) -> list[list[int]]:
     """For each study, the rows that leave with it: itself and those that share its patients."""
     row = {study: index for index, study in enumerate(table["study"])}
     return [

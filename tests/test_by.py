@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy import stats
+from scipy.special import expit
 
 import dfsp
 from dfsp.cli import cli
@@ -200,3 +202,139 @@ def test_sampled_tables(events):
     assert sampled.table["typical_rate"].to_numpy() == pytest.approx(
         exact.table["typical_rate"].to_numpy(), abs=0.02
     )
+
+
+# ---------------------------------------------------------------- one tau in all tables
+
+SUBGROUPS = {
+    "young": ([7, 4, 3], [15, 22, 30]),
+    "old": ([9, 2], [18, 20]),
+    "all or nothing": ([0, 12, 0], [30, 12, 25]),
+}
+
+
+def subgroups(**rest):
+    return pd.DataFrame(
+        [
+            {"study": f"{group} {i}", "group": group, "events": events, "total": total, **rest}
+            for group, counts in SUBGROUPS.items()
+            for i, (events, total) in enumerate(zip(*counts, strict=True))
+        ]
+    )
+
+
+def gauss(low, high, number):
+    nodes, weights = np.polynomial.legendre.leggauss(number)
+    return low + (high - low) / 2 * (nodes + 1), (high - low) / 2 * weights
+
+
+def dense(prior, upper):
+    """Plain sums over tau, mu of each table, and every study's effect.
+
+    Returns the log evidence, the mean of tau, and by table the mean of its typical rate, and of its
+    first study's rate.
+    """
+    tau, weight = gauss(0, upper, 90)
+    mu, z = np.linspace(-16, 16, 1201), np.linspace(-8, 8, 161)
+    of_z, of_mu = stats.norm.pdf(z) * 0.1, stats.norm.pdf(mu, 0, 2) * (mu[1] - mu[0])
+    evidence, typical, first = np.empty((3, len(SUBGROUPS), len(tau)))
+    for k, each in enumerate(tau):
+        rate = expit(mu[:, None] + each * z)
+        for g, (events, total) in enumerate(SUBGROUPS.values()):
+            values = [stats.binom.pmf(r, n, rate) for r, n in zip(events, total, strict=True)]
+            product = np.prod([value @ of_z for value in values], axis=0)
+            evidence[g, k] = product @ of_mu
+            typical[g, k] = (product * expit(mu)) @ of_mu / evidence[g, k]
+            own = np.where(product > 0, product / (values[0] @ of_z), 0)
+            first[g, k] = (own * ((values[0] * rate) @ of_z)) @ of_mu / evidence[g, k]
+    joint = evidence.prod(0) * prior(tau) * weight
+    share = joint / joint.sum()
+    return np.log(joint.sum()), share @ tau, typical @ share, first @ share
+
+
+def test_one_tau_is_that_of_plain_sums():
+    log_evidence, tau, typical, first = dense(stats.halfnorm.pdf, 7)
+    together = dfsp.fit_by(subgroups(), by="group", common_tau=True)
+    assert together.log_marginal_likelihood == pytest.approx(log_evidence, abs=1e-5)
+    for g, fit in enumerate(together.fits.values()):
+        assert fit.summary.loc["tau", "mean"] == pytest.approx(tau, abs=1e-5)
+        assert fit.summary.loc["typical_rate", "mean"] == pytest.approx(typical[g], abs=1e-5)
+        assert fit.studies["mean"][0] == pytest.approx(first[g], abs=1e-5)
+    taus = np.array([posterior.tau.summary() for posterior in together.posteriors.values()])
+    assert taus == pytest.approx(np.tile(taus[0], (3, 1)), abs=1e-5)
+    # One group after the other: what each adds is its evidence given the others.
+    alone = dfsp.fit_by(subgroups(), by="group")
+    assert alone.log_marginal_likelihood == pytest.approx(
+        sum(fit.exact.log_marginal_likelihood for fit in alone.fits.values())
+    )
+    assert together.log_marginal_likelihood != pytest.approx(alone.log_marginal_likelihood)
+
+
+def test_evidence_given_the_others_adds_up():
+    """log p(all) - log p(others), the others fitted by themselves."""
+    table = subgroups()
+    together = dfsp.fit_by(table, by="group", common_tau=True)
+    others = dfsp.fit_by(table[table["group"] != "old"], by="group", common_tau=True)
+    assert together.posteriors["old"].log_marginal_likelihood == pytest.approx(
+        together.log_marginal_likelihood - others.log_marginal_likelihood, abs=1e-5
+    )
+    study = together.fits["young"].studies["leave_one_out_lpd"][1]
+    without = dfsp.fit_by(table.drop(1), by="group", common_tau=True)
+    assert study == pytest.approx(
+        together.log_marginal_likelihood - without.log_marginal_likelihood, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        dfsp.Model(tau=dfsp.Uniform(2)),
+        dfsp.Model(tau=dfsp.HalfCauchy(1)),
+        dfsp.Model(tau=dfsp.LogNormal(-1, 1)),
+        dfsp.Model(effects="student-t"),
+        dfsp.Model(effects="exnex"),
+    ],
+)
+def test_one_table_is_itself(model):
+    """There is nobody to have a tau in common with."""
+    table = subgroups().query("group == 'young'")
+    one, alone = (dfsp.fit_by(table, model, by="group", common_tau=c) for c in (True, False))
+    assert one.log_marginal_likelihood == pytest.approx(alone.log_marginal_likelihood, abs=1e-5)
+    assert one.table.to_numpy() == pytest.approx(alone.table.to_numpy(), abs=1e-5)
+
+
+def test_a_fixed_tau_is_common_already():
+    model = dfsp.Model(tau=dfsp.Fixed(0.4))
+    one, alone = (
+        dfsp.fit_by(subgroups(), model, by="group", common_tau=common) for common in (True, False)
+    )
+    assert one.table.equals(alone.table)
+    assert one.log_marginal_likelihood == alone.log_marginal_likelihood
+
+
+def test_one_tau_is_refused_where_it_makes_no_sense(events):
+    done = CliRunner().invoke(cli, ["fit", str(events), "--by", "AE", "--common-tau"])
+    assert "needs tables of different patients" in str(done.exception)
+    assert "of AE, or share patients with one there: 1, 2, 3." in str(done.exception)
+    done = CliRunner().invoke(cli, ["fit", str(events), "--common-tau"])
+    assert "--common-tau needs --by" in str(done.exception)
+    how = {"by": "group", "common_tau": True}
+    with pytest.raises(DfspError, match="beta-binomial effects have no tau"):
+        dfsp.fit_by(subgroups(), dfsp.Model(effects="beta-binomial"), **how)
+    with pytest.raises(DfspError, match="exact engine only"):
+        dfsp.fit_by(subgroups(), engine="nuts", **how)
+    clusters = check_tables(subgroups(trial="X"), by="group", cluster="trial")
+    with pytest.raises(DfspError, match="does not model clusters"):
+        dfsp.fit_by(clusters, **how)
+
+
+def test_one_tau_in_page_and_object(tmp_path):
+    subgroups().to_csv(tmp_path / "mine.csv", index=False)
+    words = ["fit", str(tmp_path / "mine.csv"), "--by", "group", "--common-tau"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.stderr
+    assert "one tau in all tables" in done.stdout
+    for line in CliRunner().invoke(cli, [*words, "--json"]).stdout.splitlines():
+        jsonschema.validate(json.loads(line), schema("fit"))
+        assert json.loads(line)["common_tau"] is True
+        assert json.loads(line)["prior_sensitivity"] is None

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, ENDS, SEED
+from dfsp.engine.groups import solve_together
 from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_tables
@@ -26,6 +27,7 @@ from dfsp.fitting import (
     Fit,
     check_threshold,
     exact_fit,
+    leave_together,
     posterior_of,
     resolved,
 )
@@ -76,6 +78,8 @@ class FitBy(Result):
         Of the exact engine; empty without it.
     of_model : tuple of Check
         Checks of the model, which all tables have.
+    common : float or None
+        Where the tables have one tau in common, the log marginal likelihood of all of them.
     """
 
     by: str
@@ -85,6 +89,7 @@ class FitBy(Result):
     fits: Mapping[str, Fit]
     posteriors: Mapping[str, Posterior]
     of_model: tuple[Check, ...] = ()
+    common: float | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -147,6 +152,16 @@ class FitBy(Result):
         return table_of(found, index=index, columns=names)
 
     @property
+    def log_marginal_likelihood(self) -> float:
+        """Log marginal likelihood of the counts of all tables.
+
+        With one tau in common, and without: the difference says which of the two expects them more.
+        """
+        if self.common is not None:
+            return self.common
+        return float(sum(each.log_marginal_likelihood for each in self.posteriors.values()))
+
+    @property
     def checks(self) -> dict[str, tuple[Check, ...]]:
         """The checks of each group."""
         if self.engine != "exact":
@@ -192,7 +207,11 @@ class FitBy(Result):
             for name in {centre: None, "new_study_rate": None}:
                 what = f"P({NAMES[name].removesuffix(' rate')} > {percent(above)})"
                 shown[what] = [chance(value) for value in found[name]]
-        lines = [f"{self._groups}; {self.model}; {self.engine} engine", "", repr(shown), ""]
+        lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
+        lines += ["one tau in all tables"] if self.common is not None else []
+        lines += ["", repr(shown), ""]
+        if self.posteriors:
+            lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
         for group, checks in self.checks.items():
             lines += [f"{group}: {check}" for check in checks if check.passed is not True]
         return "\n".join([*lines, self.describe()])
@@ -200,8 +219,9 @@ class FitBy(Result):
     def as_dicts(self, above: float | None = None) -> Iterator[dict[str, Any]]:
         """Return an object of schema `dfsp.fit/1` for each group, with `by` in it."""
         for group, fit in self.fits.items():
-            whole = replace(fit, checks=(*fit.checks, *self.of_model))
-            yield {"by": {self.by: group}, **whole.as_dict(above)}
+            whole = replace(fit, checks=(*fit.checks, *self.of_model)).as_dict(above)
+            common = {} if self.common is None else {"common_tau": True}
+            yield {"by": {self.by: group}, **common, **whole}
 
     @property
     def failed(self) -> bool:
@@ -223,6 +243,7 @@ def fit_by(
     model: Model | None = None,
     *,
     by: str,
+    common_tau: bool = False,
     engine: Engine = "exact",
     draws: int = DRAWS,
     seed: int = SEED,
@@ -237,12 +258,15 @@ def fit_by(
         The same for each; by default `Model()`.
     by : str
         Name of the column.
+    common_tau : bool
+        Whether the studies of all tables scatter by one tau, about a mean of each table.
     engine, draws, seed
         As in `dfsp.fit`.
 
     Returns
     -------
     FitBy
+        With `common_tau`, the log marginal likelihood of each fit is given the other tables.
 
     Raises
     ------
@@ -270,9 +294,56 @@ def fit_by(
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
     counts = check_tables(tables, by=by) if isinstance(tables, pd.DataFrame) else dict(tables)
+    if common_tau and engine != "exact":
+        raise DfspError(f"engine {engine!r}: one tau in all tables has the exact engine only")
     if engine != "exact":
         how: dict[str, Any] = {"engine": engine, "draws": draws, "seed": seed, "gate": "report"}
         fits = {group: fit_one(own, model, **how) for group, own in counts.items()}
         return FitBy(by, counts, model, engine, fits, {})
+    if common_tau:
+        posteriors, common = _with_one_tau(counts, model, by)
+        return FitBy(
+            by, counts, model, engine, _Fits(counts, model, posteriors), posteriors, common=common
+        )
     posteriors = {group: posterior_of(own, model) for group, own in counts.items()}
     return FitBy(by, counts, model, engine, _Fits(counts, model, posteriors), posteriors)
+
+
+def _with_one_tau(
+    counts: Mapping[str, Counts], model: Model, by: str
+) -> tuple[dict[str, Posterior], float]:
+    """Return the posteriors of tables that have one tau, and the evidence of all."""
+    require_apart(counts, by, "one tau in all tables")
+    if "tau" not in model.quantities:
+        raise DfspError(f"{model.effects.family} effects have no tau for all tables to have")
+    if model.tau.known is not None:
+        alone = {group: posterior_of(own, model) for group, own in counts.items()}
+        return alone, float(sum(each.log_marginal_likelihood for each in alone.values()))
+    tables = {group: own.filled().table for group, own in counts.items()}
+    groups = [
+        (table["events"].to_numpy(np.float64), table["total"].to_numpy(np.float64))
+        for table in tables.values()
+    ]
+    together = [leave_together(table) for table in tables.values()]
+    found, evidence = solve_together(groups, model, together)
+    return dict(zip(tables, found, strict=True)), evidence
+
+
+def require_apart(counts: Mapping[str, Counts], by: str, what: str) -> None:
+    """Refuse tables that share patients, and rows that belong to clusters, for `what`.
+
+    Raises
+    ------
+    DfspError
+        Studies that stand in several tables, or clusters.
+    """
+    for own in counts.values():
+        own.require_independent(what)
+    names = list(dict.fromkeys(name for own in counts.values() for name in own.elsewhere))
+    if names:
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise DfspError(
+            f"{what} needs tables of different patients, and some studies stand in several values "
+            f"of {by}, or share patients with one there: {some}. Outcomes of the same patients are "
+            "fitted each by itself; studies that only have the same name need names of their own"
+        )

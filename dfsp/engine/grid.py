@@ -562,12 +562,29 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
     return np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(dropped, 1)), 1), least)
 
 
+def at_rows(surface: Surface, rows: Rows) -> Grid:
+    """Return a grid whose rows are given, with as many columns as each of them needs."""
+    look = _reach(surface, rows.u, rows.tau, *_modes(surface, rows.tau))
+    columns = 4 * surface.several_modes
+    while True:
+        result = _fill(surface, rows, look, COLUMNS[columns], len(LEVELS) - 2)
+        more = more_columns(columns, float(column_tails(result.log_joint).max()))
+        if more == columns:
+            return result
+        columns = more
+
+
 def _evaluate(
     surface: Surface, c: float, look: Look, number: int, columns: int, level: int
 ) -> Grid:
     rows = Rows.at(c)
     if len(look.u) > 1:
         rows = Rows.between(float(look.u[0]), float(look.u[-1]), c, number)
+    return _fill(surface, rows, look, columns, level)
+
+
+def _fill(surface: Surface, rows: Rows, look: Look, columns: int, level: int) -> Grid:
+    """Place columns by a look at some rows, and compute the joint density at every node."""
     mode = np.interp(rows.u, look.u, look.mode)
     sd, below, above = (
         np.exp(np.interp(rows.u, look.u, np.log(x))) for x in (look.sd, look.below, look.above)
