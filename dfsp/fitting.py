@@ -23,6 +23,7 @@ from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.prior_words import PRIOR, decisive_priors, expected_rates, table_of_powers
 from dfsp.text import Result, Sentences, Table, chance, interval, percent, points, table_of
+from dfsp.yardsticks import POINTS_APART, TIMES_APART, is_ordinary, patients_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +49,8 @@ RATES = ("typical_rate", "mean_rate", "new_study_rate")
 EXCHANGEABLE = "exchangeable"
 TINY = 1e-12  # probability beyond the ends of a table
 CLUSTER = "cluster"
+MOST_NAMED = 10
+"""Studies that a sentence names."""
 GRID_ERROR = 1e-5
 DIGITS = 6  # of exact numbers, which are the same wherever they are computed
 
@@ -58,19 +61,25 @@ class Heterogeneity(Result):
 
     Attributes
     ----------
-    by : float
+    by : float or None
         A difference of rates.
+    times : float or None
+        Instead: a ratio of odds.
     probability : float
         That the true rates of two new studies differ by more.
     spread : pandas.Series
         `STATISTICS` of the quantity that says how studies scatter.
     model : Model
+    piles : Sentences
+        What is said where a new study's rate piles up at both ends; `""` where it does not.
     """
 
-    by: float
+    by: float | None
+    times: float | None
     probability: float
     spread: "pd.Series[float]"
     model: Model
+    piles: Sentences
 
     def describe(self) -> Sentences:
         """Say in plain words how much studies differ."""
@@ -80,10 +89,16 @@ class Heterogeneity(Result):
         if self.model.spread_prior.known is None:
             ends = f"{CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f}"
             found = f"is {row['q50']:.2f}{where} ({ends})"
-        return Sentences(
-            f"Two new studies would have true rates more than {100 * self.by:.0f} points apart "
-            f"with probability {self.probability:.2f}. The {effects.spread_words} {found}."
-        )
+        if self.by is None:
+            apart = f"Of two new studies one would have over {self.times:g} times the other's odds"
+        else:
+            difference = f"{100 * self.by:g} points"
+            apart = f"Two new studies would have true rates more than {difference} apart"
+        probability = f"{self.probability:.2f}"
+        if probability in ("0.00", "1.00"):
+            probability = chance(self.probability)
+        said = f"{apart} with probability {probability}. The {effects.spread_words} {found}."
+        return Sentences("\n".join(filter(None, [said, self.piles])))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -335,18 +350,24 @@ class Fit:
         rest = f"; cannot tell: {'; '.join(unsure)}" if unsure else ""
         return Sentences(f"exact and NUTS engines agree within Monte Carlo error: True{rest}")
 
-    def heterogeneity(self, by: float = 0.2) -> Heterogeneity:
+    def heterogeneity(
+        self, by: float | None = None, *, times: float | None = None
+    ) -> Heterogeneity:
         """Return how much studies differ, from the exact engine.
 
         Parameters
         ----------
-        by : float
+        by : float, optional
             Difference of two new studies' true rates, between 0 and 1; both share mu and tau.
+        times : float, optional
+            Instead, the ratio of their odds, above 1. By default 20 points, or twice the odds if
+            the rate is below 10 or above 90 %, where points say nothing.
 
         Raises
         ------
         DfspError
-            `by` lies outside (0, 1), or the fit has no exact posterior.
+            `by` lies outside (0, 1) or `times` is not above 1, both are given, or the fit has no
+            exact posterior.
 
         Examples
         --------
@@ -355,12 +376,59 @@ class Fit:
         >>> round(dfsp.fit(counts).heterogeneity(by=0.2).probability, 2)
         0.38
         """
-        probability = predictive.prob_rates_differ(self.exact, by)
+        if by is not None and times is not None:
+            raise DfspError("a difference of rates and a ratio of odds are both given; give one")
+        if by is None and times is None:
+            points_tell = is_ordinary(self._middle)
+            by, times = (POINTS_APART, None) if points_tell else (None, TIMES_APART)
+        probability = (
+            predictive.prob_rates_differ(self.exact, by)
+            if by is not None
+            else predictive.prob_odds_differ(self.exact, times or TIMES_APART)
+        )
         spread = self.summary.T[self.model.effects.spread]
-        return Heterogeneity(by, probability, spread, self.model)
+        return Heterogeneity(by, times, probability, spread, self.model, self.piles())
 
-    def new_study(self, n: int = 20) -> NewStudy:
+    @property
+    def _middle(self) -> float:
+        """The median of the rate to speak of first."""
+        return float(self.numbers[self.model.effects.centre][STATISTICS.index("q50")])
+
+    def piles(self) -> Sentences:
+        """Say that a new study's rate piles up at both ends, and name the studies of either side.
+
+        Returns
+        -------
+        Sentences
+            `""` where it does not: see `dfsp.engine.predictive.piles_at_both_ends`.
+
+        Raises
+        ------
+        DfspError
+            The fit has no exact posterior.
+        """
+        found = predictive.piles_at_both_ends(self.exact)
+        if found is None:
+            return Sentences()
+        low = self.studies["mean"] < found.valley
+        sides = (self.studies.loc[each, "study"].tolist() for each in (low, ~low))
+        below, above = (_named(side) for side in sides)
+        return Sentences(
+            "A new study's rate piles up at both ends: below 10 % with probability "
+            f"{found.low:.2f} and above 90 % with {found.high:.2f}, least near "
+            f"{100 * found.valley:.0f} %. Its mean and its interval describe neither pile: these "
+            "are two groups rather than one "
+            f"population. Low are {below}; high are {above}. Ask what tells them apart."
+        )
+
+    def new_study(self, n: int | None = None) -> NewStudy:
         """Return what a new study of n patients should expect, from the exact engine.
+
+        Parameters
+        ----------
+        n : int, optional
+            By default 20, or if the rate is below 10 or above 90 % so many that 10 of them have
+            the rarer outcome, at most 10,000.
 
         Raises
         ------
@@ -375,6 +443,7 @@ class Fit:
         >>> new.low, new.high, round(float(new.events.sum()), 6)
         (0, 9, 1.0)
         """
+        n = patients_for(self._middle) if n is None else n
         events = predictive.probability_of_events(self.exact.new_study_rate, n)
         ends = predictive.interval_of_events(events)
         return NewStudy(n, self.summary.T["new_study_rate"], events, *ends)
@@ -621,7 +690,8 @@ class Fit:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if _is_told(check)]
         said = found.describe() if found else ""
-        lines += filter(None, [self.describe(), said, self.prior_warning()])
+        piles = self.piles() if self.posterior is not None else ""
+        lines += filter(None, [self.describe(), said, piles, self.prior_warning()])
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -984,6 +1054,12 @@ def resolved(posterior: Posterior) -> Check:
 
 def _rows_of(model: Model) -> list[str]:
     return list(dict.fromkeys([*QUANTITIES, *model.quantities]))
+
+
+def _named(studies: list[str]) -> str:
+    """Return the names of studies, of many the first."""
+    more = len(studies) - MOST_NAMED
+    return ", ".join(studies[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 def _is_told(check: Check) -> bool:

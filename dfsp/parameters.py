@@ -108,10 +108,12 @@ class Parameters(BaseModel):
     """Standard deviation (logit) of the prior of a difference of groups; for one sd of a number."""
     margin: Fraction = 0.1
     """Rates closer than this are practically equal."""
-    threshold: Fraction = 0.4
-    """Rate that the analyses are held against."""
-    patients: Whole = 20
-    """Newly treated patients."""
+    threshold: RateOrNone = 0.0
+    """Rate that the analyses are held against; 0: 0.4, or of rates beyond 0.1 and 0.9 their own."""
+    patients: Annotated[int, Field(ge=0)] = 20
+    """Newly treated patients; 0: 20, or of rates beyond 0.1 and 0.9 more."""
+    apart: RateOrNone = 0.0
+    """Difference of two studies' rates; 0: 0.2, or of rates beyond 0.1 and 0.9 twice the odds."""
     n: Whole = 20
     """Patients of the planned trial."""
     robust_weight: Annotated[float, Field(ge=0, lt=1)] = 0.2

@@ -37,6 +37,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
 from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, table_of
+from dfsp.yardsticks import threshold_for
 
 EVERY = "every"
 RATES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
@@ -96,13 +97,13 @@ class Multiverse(Result):
         """The quantity to speak of: "typical", or "mean" if no analysis has a typical rate."""
         return "typical" if self.table["typical"].notna().any() else "mean"
 
-    def describe(self, threshold: float = 0.4, *, within: str = "") -> Sentences:
+    def describe(self, threshold: float | None = None, *, within: str = "") -> Sentences:
         """Say how far the answer moves, which choice moves it most, and what all analyses share.
 
         Parameters
         ----------
-        threshold : float
-            A rate.
+        threshold : float, optional
+            A rate; by default 40 %, or what suits a rate below 10 or above 90 %.
         within : str
             An evidence set for which it is said too which choice moves the answer most.
         """
@@ -115,6 +116,8 @@ class Multiverse(Result):
         said = [self._most(quantity, "")]
         if within:
             said.append(self._most(quantity, within))
+        if threshold is None:
+            threshold = threshold_for(float(table[quantity].median()))
         number = int(table[quantity].notna().sum())
         analyses = "analyses"
         if number < len(table):
@@ -122,7 +125,7 @@ class Multiverse(Result):
         return Sentences(
             f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
             f"{100 * self.share_above(threshold, quantity):.0f} % of the {analyses} the whole "
-            f"interval of the {RATES[quantity]} lies above {100 * threshold:.0f} %: a share of "
+            f"interval of the {RATES[quantity]} lies above {100 * threshold:g} %: a share of "
             "analyses, not a probability."
         )
 

@@ -28,6 +28,7 @@ from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, chance, table_of
+from dfsp.yardsticks import patients_for
 
 Array = npt.NDArray[np.float64]
 
@@ -246,7 +247,9 @@ class Scenarios(Result):
         )
 
 
-def scenarios(of: Total | Counts, model: Model | None = None, *, patients: int = 20) -> Scenarios:
+def scenarios(
+    of: Total | Counts, model: Model | None = None, *, patients: int | None = None
+) -> Scenarios:
     """Put the readings of a total, or of counts by study, side by side.
 
     Parameters
@@ -255,8 +258,8 @@ def scenarios(of: Total | Counts, model: Model | None = None, *, patients: int =
         From `reported`.
     model : Model, optional
         Priors of the hierarchical readings; normal effects.
-    patients : int
-        Newly treated.
+    patients : int, optional
+        Newly treated; by default as `Fit.new_study` has it.
 
     Returns
     -------
@@ -295,6 +298,7 @@ def scenarios(of: Total | Counts, model: Model | None = None, *, patients: int =
         model.require_linear("a sum over sets of cohorts has")
         single = solve([total.events], [total.total], model)
         readings = {"one exchangeable study": single, OVER_SETS: over_sets(total, model)}
+    patients = patients_for(total.events / total.total) if patients is None else patients
     rows = []
     a, b = total.events + 1.0, total.total - total.events + 1.0
     quantiles = betaincinv(a, b, np.array([ENDS[0], 0.5, ENDS[1]]))

@@ -1,10 +1,10 @@
 """What an exact posterior says of studies not yet seen, and independent draws from it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+from scipy.special import logit, ndtr
 
 from dfsp.constants import CHAINS, ENDS
 from dfsp.engine.distributions import Distribution
@@ -94,11 +94,67 @@ def prob_rates_differ(posterior: Posterior, by: float) -> float:
     """
     if not 0 < by < 1:
         raise DfspError(f"by = {by!r}; give a difference of rates between 0 and 1")
+    mu, tau, weight = _main_nodes(posterior)
+    return float(weight @ posterior.model.effects.new.apart(mu, tau, by))
+
+
+def prob_odds_differ(posterior: Posterior, times: float) -> float:
+    """Return the probability that one of two new studies has over `times` the odds of the other.
+
+    Both studies share the unknown mu and tau.
+
+    Raises
+    ------
+    DfspError
+        `times` is not above 1.
+    """
+    if not 1 < times < np.inf:
+        raise DfspError(f"times = {times!r}; give a ratio of odds above 1")
+    mu, tau, weight = _main_nodes(posterior)
+    return float(weight @ posterior.model.effects.new.apart_in_odds(mu, tau, times))
+
+
+def _main_nodes(posterior: Posterior) -> tuple[Array, Array, Array]:
+    """Return mu, tau and weights, which sum to one, of the nodes that count."""
     nodes = posterior.nodes
     main = nodes.weight > 1e-9
-    mu, tau, weight = nodes.mu[main], nodes.tau[main], nodes.weight[main]
-    apart = posterior.model.effects.new.apart(mu, tau, by)
-    return float(weight @ apart / weight.sum())
+    weight = nodes.weight[main]
+    return nodes.mu[main], nodes.tau[main], weight / weight.sum()
+
+
+class Piles(NamedTuple):
+    """Where a new study's rate piles up at both ends.
+
+    Attributes
+    ----------
+    low, high : float
+        The probability of a rate below the lowest and above the highest tenth.
+    valley : float
+        The middle of the tenth between them that is least likely, rate scale.
+    """
+
+    low: float
+    high: float
+    valley: float
+
+
+def piles_at_both_ends(posterior: Posterior) -> Piles | None:
+    """Return where a new study's rate piles up at 0 and at 1, or None if it does not.
+
+    It does if tau is so large that the rate has two piles when mu and tau are known, more likely
+    than not, and each has more than a tenth of the probability and twice that of a tenth between.
+    """
+    mu, tau, weight = _main_nodes(posterior)
+    inner = logit(np.linspace(0.1, 0.9, 9))
+    cdf = posterior.model.effects.new.cdf(inner, mu[:, None], tau[:, None])
+    tenths = np.diff(cdf, axis=-1, prepend=0, append=1)
+    two = np.minimum(tenths[:, 0], tenths[:, -1]) > tenths[:, 1:-1].min(-1)
+    mass = weight @ tenths
+    least = int(mass[1:-1].argmin()) + 1
+    ends = float(min(mass[0], mass[-1]))
+    if weight @ two < 0.5 or ends <= max(0.1, 2 * mass[least]):
+        return None
+    return Piles(float(mass[0]), float(mass[-1]), (least + 0.5) / 10)
 
 
 def draw(posterior: Posterior, number: int, seed: int) -> "xr.DataTree":

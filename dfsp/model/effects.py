@@ -94,6 +94,9 @@ LIMITS = (1.0, 2.0, 4.0, 8.0)  # of tau, each with a rule of its own for the mom
 # Standardised effects of one study at equidistant normal scores, against another's tails
 SCORE = np.linspace(-6, 6, 121)
 CELLS = 100  # of rates, where effects have no standard form: differences to a tenth of a cell
+# And of logit rates: so many to the distance asked for, up to where a rate is 0 or 1
+IN_DISTANCE = 8
+REACH_OF_CELLS = 45.0
 # ELIR needs a logit rate whose density falls at least as fast as exp(-|x|). N(0, tau^2) averaged
 # over tau ~ HalfNormal(s) is K_0(|x| / s) / (pi s), which falls as exp(-|x| / s).
 ELIR_SD = 1.0
@@ -334,6 +337,16 @@ class Effects:
         )
         return np.asarray((np.diff(cells, axis=-1) * (1 - above + below)).sum(-1))
 
+    def apart_in_odds(self, mu: Array, tau: Array, times: float) -> Array:
+        """Return the probability that one study has over `times` the odds of another, (point,)."""
+        # Cells of logit rates, of which a whole number is as wide as the distance asked for
+        width = np.log(times) / IN_DISTANCE
+        edge = np.arange(-REACH_OF_CELLS, REACH_OF_CELLS, width)
+        cdf = self.cdf(edge, mu[:, None], tau[:, None])
+        # From the middle of each cell on
+        below = self.cdf(edge[:-1] + width / 2 - np.log(times), mu[:, None], tau[:, None])
+        return np.asarray(2 * (np.diff(cdf, axis=-1) * below).sum(-1))
+
     # Draws
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
@@ -516,6 +529,9 @@ class NormalEffects(Effects):
 
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
         return _apart_in_scores(mu, tau, by, SCORE, ndtr)
+
+    def apart_in_odds(self, mu: Array, tau: Array, times: float) -> Array:
+        return np.asarray(2 * ndtr(-np.log(times) / (np.sqrt(2) * tau)))
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:
         return np.asarray(mu + tau * rng.standard_normal(mu.shape))
