@@ -30,6 +30,12 @@ from dfsp.prior_words import criterion, expected_rates
 from dfsp.project import project_folder
 from dfsp.text import Sentences
 
+__all__ = ["Parameters", "as_markdown", "by_name", "check", "faults_of", "rules"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class OneOf:

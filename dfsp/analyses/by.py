@@ -80,6 +80,18 @@ class FitBy(Result):
         Checks of the model, which all tables have.
     common : float or None
         Where the tables have one tau in common, the log marginal likelihood of all of them.
+
+    See Also
+    --------
+    fit_by : Makes one.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = {"study": list("ABCD"), "events": [3, 8, 5, 2], "total": [10, 20, 19, 9]}
+    >>> result = dfsp.fit_by(pd.DataFrame(table | {"drug": list("xxyy")}), by="drug")
+    >>> result.above(0.2)["typical_rate"].round(3).to_dict()
+    {'x': 0.926, 'y': 0.715}
     """
 
     by: str

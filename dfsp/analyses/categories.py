@@ -31,6 +31,13 @@ from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
+__all__ = ["Categories", "Orders", "compare_orders", "fit", "tau_sensitivity"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 CATEGORIES = {

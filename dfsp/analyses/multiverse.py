@@ -39,6 +39,13 @@ from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, table_of
 from dfsp.yardsticks import threshold_for
 
+__all__ = ["EFFECTS", "PRIORS_OF_MU", "PRIORS_OF_TAU", "RULES", "Dimension", "Multiverse", "fit"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 EVERY = "every"
 RATES = {"typical": "typical rate", "mean": "mean rate", "new": "new-study rate"}
 TITLES = {

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
+__all__ = ["Cumulative", "ProportionalOdds", "fit", "proportional_odds"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 ORDER = ("CR", "PR", "SD", "PD")

@@ -24,6 +24,28 @@ from dfsp.fitting import Fit
 from dfsp.model.likelihood import sigmoid
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
+__all__ = [
+    "BetaMixture",
+    "MixtureFit",
+    "Plan",
+    "SampleSize",
+    "SampleSizes",
+    "critical_events",
+    "effective_sample_size",
+    "fit_mixture",
+    "mixture_sample_size",
+    "moment_sample_size",
+    "operating_characteristics",
+    "plan",
+    "probability_greater",
+    "sample_sizes",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 MOST_COMPONENTS = 4  # beta components tried

@@ -32,6 +32,13 @@ from dfsp.model.priors import Normal, Prior, tau_prior
 from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, table_of
 
+__all__ = ["Comparison", "compare"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 _COLUMNS = ["case", "quantity", "statistic", "kind", "value", "ours", "tolerance", "reproduced"]

@@ -26,6 +26,20 @@ from dfsp.fitting import Fit, fit
 from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, table_of
 
+__all__ = [
+    "Claims",
+    "LaterSeries",
+    "Published",
+    "compare_claims",
+    "compare_published",
+    "later_series",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NO_COUNTS = "no per-cohort data"
 COLUMNS = ("patient_weighted", "typical", "mean", "new_study")
 SMALL = 1.0  # points

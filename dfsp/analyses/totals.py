@@ -30,6 +30,22 @@ from dfsp.project import data_folder
 from dfsp.text import Result, Sentences, Table, chance, table_of
 from dfsp.yardsticks import patients_for
 
+__all__ = [
+    "Nested",
+    "Scenarios",
+    "Total",
+    "later_series",
+    "nested",
+    "scenarios",
+    "surgery",
+    "total_of",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Array = npt.NDArray[np.float64]
 
 OVER_SETS, BY_STUDY = "sum over sets of cohorts", "studies as they are"

@@ -417,6 +417,21 @@ def read_tables(file: str | Path, *, by: str, sheet: str = "", **options: Any) -
     ------
     DfspError
         The file cannot be read, or some rows cannot be used; all faults at once, by line number.
+
+    See Also
+    --------
+    dfsp.fit_by : Fits them.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd, pathlib, tempfile
+    >>> table = {"study": list("ABCD"), "events": [3, 8, 5, 2], "total": [10, 20, 19, 9]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "drugs.csv")
+    ...     pd.DataFrame(table | {"drug": list("xxyy")}).to_csv(file, index=False)
+    ...     tables = dfsp.read_tables(file, by="drug")
+    >>> {drug: counts.table["study"].to_list() for drug, counts in tables.items()}
+    {'x': ['A', 'B'], 'y': ['C', 'D']}
     """
     return _read(file, sheet, _Asked(**{**_DEFAULTS, **options}, by=by))
 

@@ -24,3 +24,7 @@ __all__ = [
     "specifications",
     "subsets",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,3 +10,7 @@ from dfsp.analyses.calibration.simulation import (
 from dfsp.analyses.calibration.store import kept
 
 __all__ = ["Calibration", "Coverage", "calibrate", "coverage", "kept", "verdict"]
+
+
+def __dir__() -> list[str]:
+    return __all__

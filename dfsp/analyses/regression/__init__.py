@@ -23,3 +23,7 @@ __all__ = [
     "regress",
     "share_of",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,3 +26,7 @@ __all__ = [
     "power_scaling",
     "prior_grid",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
