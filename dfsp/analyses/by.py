@@ -297,10 +297,10 @@ def fit_by(
     ...     }
     ... )
     >>> fit_by(table, by="event").table[["events", "total", "typical_rate", "low", "high"]]
-            events total typical_rate    low   high
+           events total typical_rate     low    high
     event
-    rash        11    30       0.3747 0.1410 0.6896
-    oedema       1    30       0.0463 0.0034 0.3062
+    rash       11    30       0.3660  0.1430  0.6694
+    oedema      1    30       0.0583  0.0081  0.3255
     """
     model = model or Model()
     if engine not in get_args(Engine):
