@@ -410,7 +410,9 @@ def batch_command(
 
 @cli.command("report")
 @click.argument("runs", metavar="RUNS", type=click.Path(path_type=Path))
-def report_command(runs: Path) -> None:
+@click.option("--docx", is_flag=True, help="Each run as one Word file too (needs python-docx).")
+@click.option("--xlsx", is_flag=True, help="Each run's tables as a workbook too (needs openpyxl).")
+def report_command(runs: Path, docx: bool, xlsx: bool) -> None:
     """Write one HTML page for each run in the folder RUNS, and an index, to RUNS/report.
 
     Exit status: 0 done; 2 no runs there.
@@ -420,7 +422,8 @@ def report_command(runs: Path) -> None:
 
     for line in records(runs)[1]:
         click.echo(f"{line}; left out", err=True)
-    click.echo(f"see {_relative(write_report(runs))}")
+    formats = [ending for ending, asked in (("docx", docx), ("xlsx", xlsx)) if asked]
+    click.echo(f"see {_relative(write_report(runs, formats))}")
 
 
 @cli.command("new")

@@ -141,6 +141,11 @@ def discard(folder: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """Write a file of text so that it is never there by half; see `replace_bytes`."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is never there by half.
 
     Raises
@@ -151,8 +156,8 @@ def replace_text(path: Path, text: str) -> None:
     """
     handle, temporary = tempfile.mkstemp(prefix=_PART, dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

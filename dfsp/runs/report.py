@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -20,7 +20,8 @@ from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
-from dfsp.runs.publish import remove_parts, replace_text
+from dfsp.runs.export import FORMATS
+from dfsp.runs.publish import remove_parts, replace_bytes, replace_text
 from dfsp.runs.record import parameters_of, sha256, source_sha256
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _HTML_TAGS = (
 )
 
 
-def write_report(where: str | Path) -> Path:
+def write_report(where: str | Path, formats: Collection[str] = ()) -> Path:
     """Write a page for every run in a folder, and an index.
 
     A page that was made from the same run by the same source is left as it is.
@@ -46,6 +47,8 @@ def write_report(where: str | Path) -> Path:
     ----------
     where : path
         The folder of run folders; the pages are written to `report` in it.
+    formats : collection of str
+        In which each run is written beside its page too: `"docx"`, `"xlsx"`.
 
     Returns
     -------
@@ -67,20 +70,26 @@ def write_report(where: str | Path) -> Path:
         target.mkdir(exist_ok=True)
         remove_parts(target)
         for name, record in found.items():
-            if _stamp_of(target / pages[name]) != _stamp(where / name, record):
-                replace_text(target / pages[name], page(where / name, record))
+            run, path = where / name, target / pages[name]
+            if _stamp_of(path) != _stamp(run, record, formats):
+                for ending in formats:
+                    replace_bytes(target / f"{name}.{ending}", FORMATS[ending](run, record))
+                replace_text(path, page(run, record, formats))
         replace_text(target / "index.html", _index(found, pages))
     except OSError as error:
         raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
-    for stale in {path.name for path in target.glob("*.html")} - {*pages.values(), "index.html"}:
-        (target / stale).unlink()
+    kept = {f"{name}.{ending}" for name in found for ending in ("html", *formats)} | {"index.html"}
+    for path in target.iterdir():
+        if path.suffix in (".html", ".docx", ".xlsx") and path.name not in kept:
+            path.unlink()
     return target / "index.html"
 
 
-def _stamp(folder: Path, record: Mapping[str, Any]) -> str:
+def _stamp(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ()) -> str:
     """Return the SHA-256 of all that the page of a run is made from."""
     digest = hashlib.sha256(_makers().encode())
-    digest.update(json.dumps([folder.name, record], sort_keys=True).encode())
+    made_from = [folder.name, record, sorted(formats)]
+    digest.update(json.dumps(made_from, sort_keys=True).encode())
     with suppress(OSError):
         digest.update((folder / record["notebook"]).read_bytes())
     return digest.hexdigest()
@@ -103,7 +112,7 @@ def _stamp_of(path: Path) -> str | None:
     return found[1] if found else None
 
 
-def page(folder: Path, record: Mapping[str, Any]) -> str:
+def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ()) -> str:
     """Return the page of one run.
 
     Parameters
@@ -112,6 +121,8 @@ def page(folder: Path, record: Mapping[str, Any]) -> str:
         With the executed notebook.
     record : mapping
         Of the run.
+    formats : collection of str
+        Endings of the files of the run that stand beside the page.
     """
     import nbformat
 
@@ -129,14 +140,24 @@ def page(folder: Path, record: Mapping[str, Any]) -> str:
         body = _body(notebook)
     return _render(
         "page.html.j2",
-        stamp=_stamp(folder, record),
+        stamp=_stamp(folder, record, formats),
         name=folder.name,
+        files=_files(folder, record, formats),
         record=record,
         others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
         body=body,
         failed_cell=failed_cell,
         checklist=fill_checklist(cells, record).to_dict("records"),
     )
+
+
+def _files(
+    folder: Path, record: Mapping[str, Any], formats: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return the address and the name of each file of the run that can be taken from its page."""
+    beside = [(quote(f"{folder.name}.{ending}"), f"this run as .{ending}") for ending in formats]
+    own = [*record["tables"], *(name for name in record["figures"] if name.endswith(".svg"))]
+    return beside + [(quote(f"../{folder.name}/{name}"), name) for name in own]
 
 
 def _body(notebook: "NotebookNode") -> str:
