@@ -7,7 +7,6 @@ import io
 import json
 from functools import lru_cache
 from html import escape
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -341,29 +340,6 @@ def before(model: Model) -> Before:
     return Before(of_tau, Distribution(x, cdf, np.nan, np.nan, True))
 
 
-class Stopwatch:
-    """How long each step of an update took.
-
-    Attributes
-    ----------
-    steps : dict of str to float
-        Milliseconds.
-    """
-
-    def __init__(self) -> None:
-        self.steps: dict[str, float] = {}
-        self._last = perf_counter()
-
-    def lap(self, step: str) -> None:
-        """Enter the time since the last lap."""
-        now = perf_counter()
-        self.steps[step], self._last = 1000 * (now - self._last), now
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{step} {spent:.0f}" for step, spent in self.steps.items())
-        return f"Updated in {sum(self.steps.values()):.0f} ms: {parts}"
-
-
 def explorer(
     *, evidence_set: str = "reconciled", tau_scale: float = 1.0, folder: str = "", table: str = ""
 ) -> "ipywidgets.VBox":
@@ -418,9 +394,7 @@ def explorer(
         margin="0 0 0 2em",
     )
     studies = widgets.GridBox(layout=columns)
-    image, sentence, code, spent = (
-        widgets.Image(), widgets.HTML(), widgets.HTML(), widgets.HTML(),
-    )  # fmt: skip
+    image, sentence, code = widgets.Image(), widgets.HTML(), widgets.HTML()
 
     def tick(cohort: str, study: str) -> widgets.Checkbox:
         if cohort not in ticks:
@@ -439,7 +413,6 @@ def explorer(
             show()
 
     def show() -> None:
-        watch = Stopwatch()
         state = first | {name: control.value for name, control in controls.items()}
         for name in OF_TAU:
             controls[name].disabled = bool(FAMILIES[state["effects"]].own_priors)
@@ -453,35 +426,27 @@ def explorer(
             studies.children = boxes
             out = zip(names, boxes, strict=True)
             state["drop"] = tuple(name for name, box in out if not box.value)
-            _counts(*chosen, state["drop"])  # kept for the fit, and timed apart from it
-            watch.lap("counts")
             result = answer(**state)
-            watch.lap("fit")
             prior = before(result.model)
-            watch.lap("prior")
         except DfspError as error:
             sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
         picture.show(result, prior)
         png = picture.png()
-        watch.lap("picture")
-        said = escape(result.heterogeneity().describe())
+        said = f"<b>{escape(result.describe())}</b> {escape(result.heterogeneity().describe())}"
         if len(every.dropped):
             reasons = "; ".join(f"{row.study}: {row.reason}" for row in every.dropped.itertuples())
             said += f"<br>Not counted: {escape(reasons)}."
-        watch.lap("sentence")
         image.value = png
         sentence.value = said
         lines = (code_line(**state), command_line(**state))
         code.value = "".join(_copyable(line) for line in lines)
-        watch.lap("widgets")
-        spent.value = f"<small>{watch}</small>"
 
     for control in controls.values():
         control.observe(update, names="value")
     update()
     choices = widgets.HBox([widgets.VBox([*controls.values()]), studies])
-    return widgets.VBox([choices, image, sentence, code, spent])
+    return widgets.VBox([choices, sentence, image, code])
 
 
 def _copyable(line: str) -> str:

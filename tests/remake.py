@@ -5,7 +5,6 @@ on the time or on chance.
 """
 
 import json
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -48,10 +47,6 @@ def normalised(notebook):
     for number, name in enumerate(states(notebook)):
         text = text.replace(name, f"{number:032x}")
     found = nbformat.reads(text, as_version=4)
-    for widget in states(found).values():
-        for key, value in widget["state"].items():
-            if isinstance(value, str):
-                widget["state"][key] = re.sub(r"Updated in [\d.]+ ms[^<]*", "", value)
     found.metadata.get("language_info", {}).pop("version", None)
     for cell in found.cells:
         cell.metadata.pop("execution", None)

@@ -25,7 +25,7 @@ STATE = START | {
 
 class Widgets:
     def __init__(self, box):
-        choices, self.image, self.sentence, self.code, self.spent = box.children
+        choices, self.sentence, self.image, self.code = box.children
         left, self.studies = choices.children
         self.controls = {control.description: control for control in left.children}
 
@@ -39,6 +39,8 @@ def test_a_slider_changes_the_figure_and_the_lines_of_code():
     shown.controls["tau scale"].value = 0.3
     assert shown.image.value != before
     assert shown.sentence.value != said
+    headline = answer(**START | {"tau_scale": 0.3}).describe()
+    assert unescape(shown.sentence.value).startswith(f"<b>{headline}</b>")
     assert "-p tau_scale 0.3" in shown.code.value
     assert "scale=0.3" in shown.code.value
 

@@ -9,7 +9,7 @@ CODE = """import ipywidgets
 label = ipywidgets.Label()
 print("now")
 display(ipywidgets.HBox([label, ipywidgets.IntSlider()]))
-label.value = f"Updated in {10 + 2} ms: fit 11"
+label.value = "fit"
 """
 
 
@@ -25,7 +25,7 @@ def test_a_second_execution_changes_no_byte_and_a_first_says_what_changed(path, 
     first = path.read_text("utf-8")
     assert "small.ipynb\n  cell 0: 3 lines of output" in capsys.readouterr().out
     assert "IntSliderModel" in first
-    for passing in ("iopub", "execute_input", "12 ms"):
+    for passing in ("iopub", "execute_input"):
         assert passing not in first
     assert remake.remake_notebook(path) == ""
     assert path.read_text("utf-8") == first
