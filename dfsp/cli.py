@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 import click
 
 from dfsp.analyses.by import fit_by
-from dfsp.checks import failed
+from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, SEED
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence.tables import Counts, Missing, read_table, read_tables
@@ -20,7 +20,7 @@ from dfsp.fitting import Engine, check_threshold
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
-from dfsp.model.priors import TAU_FAMILIES, mu_prior, tau_prior
+from dfsp.model.priors import TAU_FAMILIES, Normal, mu_prior, tau_prior
 from dfsp.prior_words import criterion
 from dfsp.project import PROJECT_VARIABLE
 
@@ -181,6 +181,27 @@ def cli() -> None:
     help="A rate, above 0 and below 1: say how probably each study's, a typical and a new study's "
     "exceed it.",
 )
+@click.option(
+    "--moderator",
+    "moderators",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column that the rate may depend on, or the interaction a:b of two that are named too; "
+    "may be repeated.",
+)
+@click.option(
+    "--at",
+    "points",
+    multiple=True,
+    metavar="COLUMN=VALUE[,...]",
+    help="Predict the rates where the moderators have these values; may be repeated.",
+)
+@click.option(
+    "--coefficient-sd",
+    type=float,
+    show_default="2.5",
+    help="Prior sd of the difference of two groups, and for one sd of a number (logit).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def fit_command(
     file: str,
@@ -220,6 +241,9 @@ def fit_command(
     draws: int,
     seed: int,
     above: float | None,
+    moderators: Sequence[str],
+    points: Sequence[str],
+    coefficient_sd: float | None,
     as_json: bool,
 ) -> None:
     """Fit a table of single-arm studies; FILE is a CSV or a workbook, or - for standard input.
@@ -245,6 +269,12 @@ def fit_command(
     }  # fmt: skip
     if common_tau and not by:
         raise DfspError("--common-tau needs --by, which says what the tables are")
+    if moderators:
+        for name, value in (("by", by), ("above", above), ("allow-empty", allow_empty)):
+            if value:
+                raise DfspError(f"--{name} and --moderator do not go together; give one of them")
+    elif points or coefficient_sd is not None:
+        raise DfspError("--at and --coefficient-sd need a --moderator beside them")
     if by:
         tables = read_tables(file, by=by, **how)
         _tell(tables.values())
@@ -260,6 +290,12 @@ def fit_command(
         sys.exit(1 if found_by.failed else 0)
     table = read_table(file, **how)
     _tell([table])
+    if moderators:
+        _moderated(
+            table, moderators, points, coefficient_sd, wide_enough, as_json,
+            model=model, engine=engine, draws=draws, seed=seed, missing=missing,
+        )  # fmt: skip
+        return
     result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
     result = replace(result, checks=(*result.checks, *wide_enough))
     if as_json:
@@ -269,6 +305,40 @@ def fit_command(
         click.echo(result.page(above))
     if failed(result.checks):
         sys.exit(1)
+
+
+def _moderated(
+    table: Counts,
+    names: Sequence[str],
+    points: Sequence[str],
+    coefficient_sd: float | None,
+    wide_enough: Sequence[Check],
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Fit and tell a meta-regression."""
+    from dfsp.analyses.regression import regress
+    from dfsp.analyses.regression.told import as_dict, page
+
+    coefficient = None if coefficient_sd is None else Normal(0, coefficient_sd)
+    found = regress(table, names, coefficient=coefficient, **how)
+    found = replace(found, checks=(*found.checks, *wide_enough))
+    predictions = [found.predict(_values(point)) for point in points]
+    if as_json:
+        told = as_dict(found, predictions)
+        click.echo(json.dumps(told, ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        click.echo(page(found, predictions))
+    if failed(found.checks):
+        sys.exit(1)
+
+
+def _values(point: str) -> dict[str, str]:
+    """Return what `--at` says: values by the name of their column."""
+    pairs = [part.partition("=") for part in point.split(",")]
+    if not all(name.strip() and sign for name, sign, _ in pairs):
+        raise DfspError(f"--at {point}: give COLUMN=VALUE, several separated by commas")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _option(name: str) -> str:

@@ -213,6 +213,7 @@ class LinearPosterior:
         self, events: Array, total: Array, design: Array, model: Model, coefficient: Normal
     ) -> None:
         self.model = model
+        self.prior = coefficient
         self.design = Design.of(events, total, design)
         self.x = self.design.x
         self.dimensions = self.x.shape[1]

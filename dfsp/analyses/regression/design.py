@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError, listed, unknown
 from dfsp.evidence.tables import Counts
 
 Array = npt.NDArray[np.float64]
@@ -230,6 +230,64 @@ def _centre(values: Array, patients: Array) -> float:
     # A round number, off the mean by at most a tenth of the range
     decimals = -int(np.floor(np.log10((high - low) / 5)))
     return round(float(values @ patients / patients.sum()), decimals)
+
+
+def row_at(columns: Mapping[str, Column], at: Mapping[str, Any]) -> Array:
+    """Return the row of the design at values of all covariates, numbers also as text.
+
+    Raises
+    ------
+    DfspError
+        A value missing or too many, a group that is not known, or no number.
+    """
+    own = [column for column in columns.values() if not column.factors]
+    names = list(dict.fromkeys(column.covariate for column in own))
+    if set(at) != set(names):
+        given = ", ".join(map(str, at)) or "nothing"
+        raise DfspError(f"values of {given} are given; give one of each: {', '.join(names)}")
+    row: dict[str, float] = {}
+    for key, column in columns.items():
+        if column.factors:
+            row[key] = float(np.prod([row[each] for each in column.factors]))
+            continue
+        value = at[column.covariate]
+        if not column.level:
+            try:
+                row[key] = float(value) - column.centre
+            except ValueError:
+                row[key] = np.nan
+            if not np.isfinite(row[key]):
+                raise DfspError(f"{column.covariate} = {value!r}: give a number")
+            continue
+        levels = [column.reference]
+        levels += [each.level for each in own if each.covariate == column.covariate]
+        if str(value) not in levels:
+            raise DfspError(f"{column.covariate}: {unknown([str(value)], levels)}")
+        row[key] = float(str(value) == column.level)
+    return np.array(list(row.values()))
+
+
+def outside(design: pd.DataFrame, columns: Mapping[str, Column], row: Array) -> str:
+    """Say where a row of the design lies outside of what was studied; `""` where it does not."""
+    alike = np.ones(len(design), dtype=bool)
+    for key, value in zip(columns, row, strict=True):
+        if columns[key].level:
+            alike &= (design[key] == value).to_numpy()
+    if not alike.any():
+        return "no study has these groups together"
+    said = []
+    groups = "" if alike.all() else " in such groups"
+    for (key, column), value in zip(columns.items(), row, strict=True):
+        if column.level or column.factors:
+            continue
+        seen = design.loc[alike, key]
+        if not seen.min() <= value <= seen.max():
+            ends = f"{seen.min() + column.centre:g} to {seen.max() + column.centre:g}"
+            said.append(
+                f"{column.covariate} = {value + column.centre:g} lies outside the studies{groups} "
+                f"({ends})"
+            )
+    return " and ".join(said)
 
 
 def levels_of(design: pd.DataFrame, columns: Mapping[str, Column]) -> dict[str, Array]:

@@ -17,7 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.analyses.regression.design import Column, Standard, design_of, levels_of, standard_of
+from dfsp.analyses.regression.design import (
+    Column,
+    Standard,
+    design_of,
+    levels_of,
+    outside,
+    row_at,
+    standard_of,
+)
+from dfsp.analyses.regression.studies import of_studies
 from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
@@ -27,8 +36,8 @@ from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import Population, solve
 from dfsp.engine.powers import PowerScaling, power_of_location
 from dfsp.engine.room import make_room
-from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts
+from dfsp.errors import DfspError, listed
+from dfsp.evidence.tables import Counts, Missing
 from dfsp.fitting import Engine
 from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
@@ -36,7 +45,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import Normal
 from dfsp.prior_words import LOCATION_LIMIT
 from dfsp.seeds import generator, integer
-from dfsp.text import Result, Sentences, Table, percent, table_of
+from dfsp.text import Result, Sentences, Table, interval, percent, points, table_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,6 +65,10 @@ EQUAL = 0.95
 GRID_ERROR = 1e-5
 """Limit of the exact regression's own estimate of its error, as of a single fit's."""
 
+KINDS = ("typical rate", "mean rate", "new-study rate")
+FEW = 10
+"""Studies a coefficient: the least that the Cochrane Handbook advises."""
+
 MAX_Z = 4.0
 LIMIT = 0.9
 """Posterior sd over prior sd, of a coefficient or a combination of them, that is not informed."""
@@ -73,6 +86,8 @@ class Draws:
     beta : array, shape (draw, 1 + coefficient)
         Intercept and coefficients, per unit of their columns.
     tau : array, shape (draw,)
+    theta : array, shape (draw, study)
+        The studies' effects, logit scale.
     chains : int
         The draws are those of one after the other.
     effects : Effects
@@ -80,6 +95,7 @@ class Draws:
 
     beta: Array
     tau: Array
+    theta: Array
     chains: int
     effects: Effects
 
@@ -94,6 +110,10 @@ class Draws:
         first, _ = self.effects.moments(eta, self.tau)
         values = (sigmoid(eta), first, sigmoid(eta + self.tau * z))
         return [self.summary(each) for each in values]
+
+    def location(self, row: Array) -> Array:
+        """Return the summary of the linear predictor at a row of the design."""
+        return self.summary(self.beta @ _at(row))
 
     def table(self) -> pd.DataFrame:
         """Return `STATISTICS` and Monte Carlo errors of intercept, coefficients and tau."""
@@ -159,6 +179,15 @@ class Exact:
             middle = variance * (at * sd**-2 + prior * more)
             rows.append(np.array([middle, np.sqrt(variance), *[np.nan] * len(QUANTILES)]))
         return unit * np.array(rows), PowerScaling((prior - at) * sd, -0.5 * sd**2)
+
+    def rates(self, row: Array) -> list[Array]:
+        """Return summaries of typical, mean and new-study rate at a row of the design."""
+        at = self.population(_at(row))
+        return [kind.summary() for kind in (at.typical_rate, at.mean_rate, at.new_study_rate)]
+
+    def location(self, row: Array) -> Array:
+        """Return the summary of the linear predictor at a row of the design."""
+        return self.population(_at(row)).mu.summary()
 
     def difference(self, first: npt.ArrayLike, second: npt.ArrayLike) -> Distribution:
         """Return the distribution of the typical rate at `second` minus that at `first`."""
@@ -261,6 +290,87 @@ class Regression(Result):
         return standard_of(self.design, self.columns)
 
     @property
+    def moderators(self) -> list[str]:
+        """Covariates and their interactions."""
+        return list(dict.fromkeys(column.covariate for column in self.columns.values()))
+
+    @cached_property
+    def average(self) -> Table:
+        """Indexed by `rate`: those of a study that is as all are on average, as in `rates`."""
+        return _rates(self.posterior, {"average study": self._average}).droplevel("at")
+
+    @property
+    def _average(self) -> Array:
+        return self.design.mean().to_numpy(float)
+
+    @cached_property
+    def summary(self) -> Table:
+        """Indexed by `mu`, `tau` and the rates of a study that is as all are on average."""
+        rows = [self.posterior.location(self._average), self.coefficients.loc["tau", [*STATISTICS]]]
+        rows += [self.average.loc[kind] for kind in KINDS]
+        names = ["mu", "tau", *(kind.replace(" ", "_").replace("-", "_") for kind in KINDS)]
+        return table_of(np.array(rows, dtype=float), index=names, columns=list(STATISTICS))
+
+    @cached_property
+    def studies(self) -> Table:
+        """One row a study: counts, `STATISTICS` of its rate under the model, `leave_one_out_lpd`.
+
+        The last is missing without the exact engine.
+        """
+        table = self.counts.table[["study", "events", "total"]].reset_index(drop=True)
+        if isinstance(self.posterior, Draws):
+            rates = np.array(
+                [self.posterior.summary(each) for each in sigmoid(self.posterior.theta).T]
+            )
+            lpd = np.full(len(table), np.nan)
+        else:
+            counts = table[["events", "total"]].to_numpy(float).T
+            rates, lpd = of_studies(self.posterior.posterior, self.standard.z, counts)
+        known = dict(zip(STATISTICS, rates.T, strict=True))
+        return table_of(table.assign(**known, leave_one_out_lpd=lpd))
+
+    def predict(self, at: Mapping[str, Any]) -> "Prediction":
+        """Predict the rates at values of the covariates, which nobody need have studied.
+
+        Parameters
+        ----------
+        at : mapping of str to float or str
+            A value of each covariate.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        DfspError
+            A value missing or too many, a group that is not known, or no number.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> table = {"study": list("ABC"), "events": [3, 8, 5], "total": [9, 20, 19]}
+        >>> regress(pd.DataFrame(table | {"x": [1, 2, 3]}), "x").predict({"x": 5}).outside
+        'x = 5 lies outside the studies (1 to 3)'
+        """
+        row = row_at(self.columns, at)
+        name = "; ".join(f"{key} = {value}" for key, value in at.items())
+        rates = _rates(self.posterior, {name: row}).droplevel("at")
+        return Prediction(dict(at), name, rates, outside(self.design, self.columns, row))
+
+    def few(self) -> Sentences:
+        """Say so where there are fewer than ten studies a coefficient; `""` where there are not."""
+        studies, coefficients = self.design.shape
+        if studies >= FEW * coefficients:
+            return Sentences("")
+        many = "1 coefficient" if coefficients == 1 else f"{coefficients} coefficients"
+        return Sentences(
+            f"{studies} studies for {many}: the Cochrane Handbook (chapter 10) advises at least "
+            f"{FEW} studies for each characteristic that is modelled, and warns that even these "
+            "are too few where the characteristic is unevenly distributed over the studies."
+        )
+
+    @property
     def prior(self) -> str:
         """What the prior of coefficients is, and what it is about."""
         counted = [f"{unit:.3g} in {name}" for name, unit in self.standard.units.items()]
@@ -314,7 +424,7 @@ class Regression(Result):
         ]
         left_out = f" ({len(dropped)} left out: {'; '.join(gone)})" if gone else ""
         first = f"{len(self.design)} cohorts{left_out}; {self.prior}. {'; '.join(said)}."
-        warned = filter(None, [self.prior_warning()])
+        warned = filter(None, [self.prior_warning(), self.few()])
         return Sentences(" ".join([first, *warned, *self._told_apart()]))
 
     def identification(self) -> Sentences:
@@ -413,6 +523,41 @@ class Regression(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Prediction(Result):
+    """The rates that a regression predicts at values of its covariates.
+
+    Attributes
+    ----------
+    at : mapping of str to float or str
+        The values.
+    name : str
+        How they are called.
+    rates : Table
+        Indexed by `rate` (typical, mean, new-study): `STATISTICS`, rate scale.
+    outside : str
+        Where they lie outside of what was studied; empty where they do not.
+    """
+
+    at: Mapping[str, Any]
+    name: str
+    rates: Table
+    outside: str
+
+    def describe(self) -> Sentences:
+        """Say the typical rate and what a new study should expect there."""
+        typical, new = (self.rates.T[kind] for kind in (KINDS[0], KINDS[2]))
+        text = (
+            f"At {self.name} the rate of a typical study is {percent(typical['q50'])} "
+            f"({interval(typical['q2.5'], typical['q97.5'])}); the true rate of a new study is "
+            f"expected between {points(new['q2.5'])} and {percent(new['q97.5'])}."
+        )
+        far = ""
+        if self.outside:
+            far = f" This is an extrapolation, which rests on the model alone: {self.outside}."
+        return Sentences(text + far)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Difference(Result):
     """How far the typical rates at two rows of the design of a regression differ.
 
@@ -464,6 +609,7 @@ def regress(
     engine: Engine | None = None,
     draws: int = DRAWS,
     seed: int = SEED,
+    missing: Missing = "drop",
 ) -> Regression:
     """Fit a meta-regression.
 
@@ -487,6 +633,9 @@ def regress(
     draws : int
         NUTS draws of each of four chains.
     seed : int
+    missing : {"drop", "refuse"}
+        What to do with a study of which a covariate is not known: leave it out and name it in
+        `counts.dropped`, or refuse the table.
 
     Returns
     -------
@@ -523,6 +672,11 @@ def regress(
     names = [covariates] if isinstance(covariates, str) else list(dict.fromkeys(covariates))
     model.require_linear("a meta-regression has")
     used, design, columns = design_of(counts, names)
+    gone = used.dropped.iloc[len(counts.dropped) :]
+    if missing == "refuse" and len(gone):
+        faults = [f"study {row.study!r}: {row.reason}" for row in gone.itertuples()]
+        faults.append("such studies are left out with --missing drop (missing='drop')")
+        raise listed("moderators", "a value is missing", faults)
     engine = engine or ("exact" if design.shape[1] <= MOST_COEFFICIENTS else "nuts")
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
@@ -600,8 +754,11 @@ def _beta(tree: "xr.DataTree", back: Array) -> Array:
 
 
 def _drawn(tree: "xr.DataTree", standard: Standard, effects: Effects) -> Draws:
-    beta, tau = _beta(tree, standard.back), tree["posterior"]["tau"].to_numpy()
-    return Draws(beta.reshape(tau.size, -1), tau.ravel(), len(tau), effects)
+    beta = _beta(tree, standard.back)
+    tau, theta = (tree["posterior"][name].to_numpy() for name in ("tau", "theta"))
+    flat = (each.reshape(tau.size, -1) for each in (beta, theta))
+    drawn, effect = flat
+    return Draws(drawn, tau.ravel(), effect, len(tau), effects)
 
 
 def _units(design: pd.DataFrame) -> dict[str, Array]:
@@ -699,16 +856,8 @@ def _with_prior(population: Population, factor: float) -> Population:
 
 
 def _rates(posterior: Exact | Draws, levels: Mapping[str, Array]) -> Table:
-    rows, index = [], []
-    for name, row in levels.items():
-        if isinstance(posterior, Draws):
-            rows += posterior.rates(row)
-        else:
-            at = posterior.population(_at(row))
-            kinds = (at.typical_rate, at.mean_rate, at.new_study_rate)
-            rows += [kind.summary() for kind in kinds]
-        index += [(name, rate) for rate in ("typical rate", "mean rate", "new-study rate")]
-    names = pd.MultiIndex.from_tuples(index, names=["at", "rate"])
+    rows = [summary for row in levels.values() for summary in posterior.rates(row)]
+    names = pd.MultiIndex.from_product([levels, KINDS], names=["at", "rate"])
     return table_of(rows, index=names, columns=list(STATISTICS))
 
 
@@ -871,5 +1020,5 @@ def _told(result: Regression) -> str:
 def _rounded(*values: float) -> list[str]:
     """Return numbers as text, with as many decimals as their range needs."""
     spread = max(values) - min(values)
-    decimals = 2 if not spread > 0 else max(2, 1 - int(np.floor(np.log10(spread))))
+    decimals = 2 if not spread > 0 else max(2, 1 - int(np.floor(np.log10(spread / 2))))
     return [f"{value:z.{decimals}f}" for value in values]
