@@ -168,10 +168,17 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 
 
 def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
-    """Interpolate each row of `y` over ascending `x` by polynomials through the nearest points."""
+    """Interpolate each row of `y` over ascending `x` by polynomials through the nearest points.
+
+    Shapes: `x` (row, point), `y` (..., row, point), `at` (place,), result (..., row, place).
+    """
     start = _search(x, at) - points // 2
     around = _around(start, points, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
-    return polynomial(x.take(around), y.take(around), at)
+    if y.ndim == 2:
+        return polynomial(x.take(around), y.take(around), at)
+    several = np.moveaxis(y.reshape(-1, x.size)[:, around], 1, 0)
+    found = polynomial(x.take(around)[:, None], several, at)
+    return found.reshape(*y.shape[:-1], len(at))
 
 
 def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:

@@ -104,9 +104,9 @@ def power_of_location(population: Population) -> PowerScaling:
 
 
 class _Scaling:
-    """Posterior mass at points of the grid, and log densities there less their means.
+    """Posterior mass at points of the grid, and that times log densities less their means.
 
-    The densities are the two priors and the likelihood, along the first axis of `logs`.
+    The densities are the two priors and the likelihood, along the first axis of `weighted`.
     """
 
     def __init__(self, population: Population) -> None:
@@ -115,21 +115,24 @@ class _Scaling:
         self.known = population.grid.rows.known
         self.mu, self.mass = population.conditional.mu, population.conditional.mass
         grid = population.grid
-        tau = np.broadcast_to(grid.tau[:, None], self.mu.shape)
         log_joint = grid.log_joint @ refine(grid.columns, self.mu.shape[-1]).T
-        self.logs = self._logs(self.mu, tau, log_joint, self.mass)
+        self.weighted = self._logs(self.mu, grid.tau[:, None], log_joint, self.mass) * self.mass
+        # What lies below each point of a row: of the mass, and of it times each density
+        below = np.cumsum(increments(np.stack([self.mass, *self.weighted])), axis=-1)
+        self.below = np.concatenate([np.zeros_like(below[..., :1]), below], axis=-1)
 
     def _logs(self, mu: Array, tau: Array, log_joint: Array, mass: Array) -> Array:
         """Return log densities less their means; `log_joint` is without the prior of tau."""
         model = self.population.model
         of_first, of_second = self.effects.log_priors(model.mu, model.tau, mu, tau)
-        likelihood = log_joint - model.location_prior.logpdf(mu)
-        if self.known:
-            of_second = np.zeros(mu.shape)
-        logs = np.stack([of_first, of_second, likelihood])
+        prior = model.location_prior
+        likelihood = log_joint - (of_first if prior is model.mu else prior.logpdf(mu))
+        logs = np.empty((3, *mu.shape))
+        logs[0], logs[1], logs[2] = of_first, 0 if self.known else of_second, likelihood
         # Where nothing has mass a density may be zero.
-        logs = np.where(mass > 0, logs, 0)
-        return logs - (logs * mass).sum(tuple(range(1, logs.ndim)), keepdims=True)
+        logs[:, mass <= 0] = 0
+        means = logs.reshape(3, -1) @ mass.ravel()
+        return logs - means.reshape(3, *[1] * mass.ndim)
 
     def named(self, moved: list[PowerScaling]) -> Mapping[str, PowerScaling | None]:
         """Return the three by name, without that of a prior that is fixed."""
@@ -144,20 +147,14 @@ class _Scaling:
     def of_rising(self, quantity: Distribution, values: Array) -> list[PowerScaling]:
         """Return the movements of what rises with mu: `values` at its points, (row, point)."""
         ends = quantity.points(np.array(ENDS))
-        pieces = np.concatenate([self.mass[None], self.logs * self.mass])
-        below = np.cumsum(increments(pieces), axis=-1)
-        below = np.concatenate([np.zeros_like(below[..., :1]), below], axis=-1)
         at = (ends + NEAR * (ends[1] - ends[0]) * np.array([[-1], [0], [1]])).T.ravel()
         low, high = values[:, :1], values[:, -1:]
-        total = [
-            np.where(
-                at <= low, 0.0, np.where(at >= high, each[:, -1:], interpolate(values, each, at))
-            ).sum(0)
-            for each in below
-        ]
-        probability, changes = total[0].reshape(2, 3), np.stack(total[1:]).reshape(-1, 2, 3)
+        inside = interpolate(values, self.below, at)
+        outside = np.where(at >= high, self.below[..., -1:], 0.0)
+        total = np.where((at > low) & (at < high), inside, outside).sum(1)
+        probability, changes = total[0].reshape(2, 3), total[1:].reshape(-1, 2, 3)
         density = (probability[:, 2] - probability[:, 0]) / (2 * NEAR * (ends[1] - ends[0]))
-        moved = (self.logs * self.mass * values).sum((1, 2))
+        moved = (self.weighted * values).sum((1, 2))
         return _scaled(ends, moved, -changes[..., 1] / density)
 
     def of_new_study(self) -> list[PowerScaling]:
@@ -178,7 +175,7 @@ class _Scaling:
         points, integral = legendre_integral(len(rows))
         low, high = rows.ends
         u = low + (high - low) / 2 * (points + 1)
-        mass = np.stack([self.mass.sum(-1), *(self.logs * self.mass).sum(-1)])
+        mass = np.stack([self.mass.sum(-1), *self.weighted.sum(-1)])
         below = (mass / rows.weights) @ integral.T * (high - low) / 2
 
         def value(u: Array) -> Array:
@@ -187,7 +184,7 @@ class _Scaling:
         at = np.arcsinh(self.population.spread.points(np.array(ENDS)) / rows.c)
         near = NEAR * (at[1] - at[0])
         places = (at + near * np.array([[-1], [0], [1]])).T.ravel()
-        probability, *changes = (interpolate(u[None], each[None], places)[0] for each in below)
+        probability, *changes = interpolate(u[None], below[:, None], places)[:, 0]
         density = (probability[2::3] - probability[::3]) / (2 * near)
         slope = (value(at + near) - value(at - near)) / (2 * near)
         moved_ends = -slope * np.stack([each[1::3] for each in changes]) / density
