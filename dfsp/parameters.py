@@ -64,6 +64,19 @@ class Parameters(BaseModel):
     """The parameters of notebooks, each with its rule, and what follows from them.
 
     A notebook declares some of them; the others have the values that are written here.
+
+    See Also
+    --------
+    check : Makes them from what a notebook declares.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> given = dfsp.parameters.Parameters(tau_scale=0.5, patients=40)
+    >>> print(given.model)
+    mu ~ Normal(mean 0, sd 2), tau ~ HalfNormal(scale 0.5), normal effects
+    >>> given.counts.groups, given.patients
+    ('8 studies', 40)
     """
 
     model_config = ConfigDict(
@@ -279,7 +292,18 @@ def rules() -> list[tuple[str, str, str, str]]:
 
 
 def as_markdown() -> str:
-    """Return a table of every rule, which can be read as it is and as Markdown."""
+    """Return a table of every rule, which can be read as it is and as Markdown.
+
+    See Also
+    --------
+    rules : The same as data.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> print(dfsp.parameters.as_markdown().splitlines()[0][:44])
+    | parameter      | type                    |
+    """
     rows = [("parameter", "type", "allowed", "meaning"), *rules()]
     rows.insert(1, ("---",) * 4)
     # Long lists go over their column, so that the rest stays on a screen.
@@ -325,7 +349,21 @@ def check(values: Mapping[str, object]) -> Parameters:
 
 
 def faults_of(values: Mapping[str, object]) -> list[str]:
-    """Return everything that `check` refuses, one fault each."""
+    """Return everything that `check` refuses, one fault each.
+
+    See Also
+    --------
+    check : Raises them.
+    by_name : What each value's own rule says.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> for fault in dfsp.parameters.faults_of({"p0": 2, "tau_scale": -5}):
+    ...     print(fault)
+    tau_scale = -5: give a number above 0 and at most 1e+09
+    p0 = 2: give a number above 0 and below 1
+    """
     return _judged(values)[1]
 
 

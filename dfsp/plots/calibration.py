@@ -38,6 +38,14 @@ def pit(calibration: Calibration) -> Axes:
     -------
     matplotlib.axes.Axes
         The first panel.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> ax = dfsp.plots.pit(dfsp.calibration.calibrate(table, number=100))
+    >>> ax.get_title(), ax.get_ylabel()
+    ('mu (and typical rate)', 'observed minus uniform share')
     """
     # Neither is needed by other pictures, and each takes a second.
     import seaborn as sns
@@ -86,6 +94,15 @@ def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
     -------
     matplotlib.axes.Axes
         The first panel.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> found = dfsp.calibration.coverage(table, rates=[0.3], taus=[0.5], number=20)
+    >>> ax = dfsp.plots.coverage(found)
+    >>> ax.get_title(), len(ax.get_figure().axes)
+    ('typical rate 30 %', 2)
     """
     import seaborn as sns
 

@@ -44,6 +44,13 @@ def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     ------
     DfspError
         The set has no response counts.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> ax = dfsp.plots.responses(dfsp.load_evidence("reconciled"))
+    >>> ax.get_xlabel(), ax.get_yticklabels()[0].get_text()
+    ('Patients (%)', 'Ugurel 2014')
     """
     rows = evidence.rows[evidence.rows["measure"] == "response"]
     if rows.empty:
@@ -87,6 +94,16 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     result : Regression
         On one coefficient, log2 of dose, with the exact engine.
     ax : Axes, optional
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> table = table.assign(dose_mg=[400, 400, 800], setting="advanced")
+    >>> counts, name = dfsp.regression.log2_of(table, "dose_mg", 400)
+    >>> ax = dfsp.plots.dose(counts, dfsp.regression.regress(counts, name))
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['400', '800']
     """
     counts = Counts.of(counts)
     table = counts.table.dropna(subset=["dose_mg"]).reset_index(drop=True)
@@ -144,6 +161,14 @@ def scenarios(*readings: Scenarios) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import dfsp, numpy as np
+    >>> total = dfsp.totals.Total("severe adverse event", 4, 30, np.array([10, 20, 30]))
+    >>> ax = dfsp.plots.scenarios(dfsp.totals.scenarios(total))
+    >>> len(ax.get_yticklabels()), ax.texts[0].get_text()
+    (5, 'severe adverse event')
     """
     rows = sum(len(each.table) + 1 for each in readings)
     ax = axes(8.4, 0.9 + 0.32 * rows)
@@ -176,6 +201,14 @@ def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
     ----------
     result : Categories
     ax : Axes, optional
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> result = dfsp.categories.fit(dfsp.load_evidence("reconciled"), not_evaluable="excluded")
+    >>> ax = dfsp.plots.categories(result)
+    >>> ax.get_yticklabels()[-1].get_text()
+    'new study'
     """
     table = result.by_study()
     studies = list(dict.fromkeys(table["study"]))

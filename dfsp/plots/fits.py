@@ -39,6 +39,18 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     ------
     DfspError
         Something unknown in `show`.
+
+    See Also
+    --------
+    dfsp.plots.save : Keeps a picture.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.forest(dfsp.fit(table))
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['A', 'B', 'C', 'Typical rate', 'Mean rate', 'New study (true rate)']
     """
     unknown = sorted(set(show) - {"stratified", "pooled"})
     if unknown:
@@ -121,6 +133,13 @@ def prior(of: Model | Fit, *, ax: Axes | None = None) -> Axes:
     ------
     DfspError
         A prior that reaches too far to be drawn.
+
+    Examples
+    --------
+    >>> import dfsp
+    >>> ax = dfsp.plots.prior(dfsp.Model(tau=dfsp.HalfNormal(0.5)))
+    >>> ax.get_xlabel(), [line.get_label() for line in ax.lines]
+    ('True rate (%)', ['New study, prior'])
     """
     model = of.model if isinstance(of, Fit) else of
     if model.no_picture:
@@ -156,6 +175,16 @@ def agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     ------
     DfspError
         The fit has not both engines.
+
+    Examples
+    --------
+    NUTS takes some seconds:
+
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.agreement(dfsp.fit(table, engine="both"))  # doctest: +SKIP
+    >>> ax.get_yticklabels()[0].get_text()  # doctest: +SKIP
+    'mu'
     """
     if fit.sampled is None or fit.posterior is None:
         raise DfspError("this fit has not both engines to compare; fit with engine='both'")
@@ -187,6 +216,18 @@ def predictive(fit: Fit, *, ax: Axes | None = None) -> Axes:
     fit : Fit
         With the exact engine.
     ax : Axes, optional
+
+    See Also
+    --------
+    dfsp.Fit.predictive_check : The numbers behind it.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.predictive(dfsp.fit(table))
+    >>> [text.get_text() for text in ax.texts]
+    ['0.54', '0.33', '0.64', 'mid-p']
     """
     check = fit.predictive_check()
     ax = ax or axes(8.0, 1.4 + 0.28 * len(check))

@@ -31,6 +31,19 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     ------
     DfspError
         A value outside its range.
+
+    See Also
+    --------
+    dfsp.planning.plan : The numbers behind it.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> vague = dfsp.planning.BetaMixture([1], [1], [1])
+    >>> ax = dfsp.plots.plan(dfsp.fit(table), vague, n=20, p0=0.2)
+    >>> ax.get_xlabel(), len(ax.patches)
+    ('responders among 20 patients', 21)
     """
     import seaborn as sns  # takes a second
 

@@ -19,6 +19,15 @@ def specifications(result: Multiverse) -> Axes:
     -------
     matplotlib.axes.Axes
         The upper panel.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.multiverse.fit(table, effects={"normal": dfsp.NormalEffects()})
+    >>> ax = dfsp.plots.specifications(result)
+    >>> ax.get_ylabel()
+    'typical rate, 95 % interval (%)'
     """
     quantity = result.central
     table = result.table.dropna(subset=quantity).sort_values(quantity, kind="stable")
@@ -71,6 +80,14 @@ def subsets(found: Subsets, study: str) -> Axes:
     ------
     DfspError
         The study is not there.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.subsets(dfsp.sensitivity.all_subsets(table), "B")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['without B', 'with B', 'all studies']
     """
     table = found.table
     if study not in table:
@@ -104,6 +121,14 @@ def missing(found: MissingOutcomes) -> Axes:
     ----------
     found : MissingOutcomes
         From `dfsp.sensitivity.missing_outcomes`.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.missing(dfsp.sensitivity.missing_outcomes(table, steps=2))
+    >>> ax.get_ylabel()
+    'event, rate (%)'
     """
     sweep, label = found.table, found.label
     ax = axes(6.0, 3.4)

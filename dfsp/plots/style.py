@@ -44,6 +44,14 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
     ------
     DfspError
         An unknown format, or no such folder.
+
+    Examples
+    --------
+    >>> import dfsp, tempfile
+    >>> ax = dfsp.plots.prior(dfsp.Model())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in dfsp.plots.save(ax, f"{folder}/prior", formats=["svg"])]
+    ['prior.svg']
     """
     path = Path(path)
     unknown = sorted(set(formats) - set(FORMATS))

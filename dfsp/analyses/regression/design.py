@@ -361,6 +361,14 @@ def share_of(counts: Counts | pd.DataFrame, part: str, whole: str) -> tuple[Coun
     ------
     DfspError
         A column is not there or not of numbers.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = {"study": ["A", "B"], "events": [3, 8], "total": [10, 20], "women": [6, 5]}
+    >>> counts, name = dfsp.regression.share_of(pd.DataFrame(table), "women", "total")
+    >>> name, counts.table[name].to_list()
+    ('women/total', [0.6, 0.25])
     """
     counts = Counts.of(counts)
     return _with(counts, f"{part}/{whole}", _numbers(counts, part) / _numbers(counts, whole))
@@ -373,6 +381,14 @@ def as_groups(counts: Counts | pd.DataFrame, column: str, unit: str = "") -> Cou
     ------
     DfspError
         The column is not there.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = {"study": ["A", "B"], "events": [3, 8], "total": [10, 20], "dose": [400, 800]}
+    >>> counts = dfsp.regression.as_groups(pd.DataFrame(table), "dose", " mg")
+    >>> counts.table["dose"].to_list()
+    ['400 mg', '800 mg']
     """
     counts = Counts.of(counts)
     text = [f"{value:g}{unit}" if pd.notna(value) else None for value in _column(counts, column)]

@@ -256,6 +256,18 @@ class Regression(Result):
     log_marginal_likelihood : float or None
         None without the exact engine.
     checks : tuple of Check
+
+    See Also
+    --------
+    regress : Makes one.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.regression.regress(table.assign(dose=[400, 400, 800]), "dose")
+    >>> result.contrast("dose = 400", "dose = 800")[["q2.5", "q97.5", "above"]].round(2).to_dict()
+    {'q2.5': -0.43, 'q97.5': 0.34, 'above': 0.31}
     """
 
     counts: Counts
@@ -568,6 +580,17 @@ class Difference(Result):
         Names of the rows.
     margin : float
         Rates that differ by less are practically equal.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.regression.regress(table.assign(dose_mg=[400, 400, 800]), "dose_mg")
+    >>> result.difference(margin=0.2)  # doctest: +NORMALIZE_WHITESPACE
+    Event, 3 cohorts: the median study's rate is 36.0 % at 400 mg and 26.8 % at 800 mg;
+    the difference lies between -42.7 and 33.9 points (95% interval), is positive with
+    probability 0.31, and smaller than 20 points with probability 0.68: these counts do
+    not show that the rates are equal.
     """
 
     regression: Regression
@@ -868,7 +891,21 @@ def covariate(
     model: Model | None = None,
     coefficient: Normal | None = None,
 ) -> Sentences:
-    """Say what a regression on one covariate finds, or why these counts cannot tell."""
+    """Say what a regression on one covariate finds, or why these counts cannot tell.
+
+    See Also
+    --------
+    regress : The same as numbers.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> said = dfsp.regression.covariate(table.assign(dose=400), "dose")
+    >>> print(said)  # doctest: +NORMALIZE_WHITESPACE
+    Nothing can be said of dose: covariates: these cannot be used dose: only 400 is left;
+    a covariate needs two different values
+    """
     try:
         found = regress(counts, name, model=model, coefficient=coefficient, engine="exact")
     except DfspError as error:
@@ -898,6 +935,15 @@ def compare(
     Table
         Indexed by the names of the tables: `cohorts`, `STATISTICS` of the coefficient, and
         `prior_sd`, its prior's standard deviation; all per unit of the covariate.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> table = table.assign(dose=[400, 400, 800])
+    >>> tables = {"all": table, "without A": table.tail(2)}
+    >>> dfsp.regression.compare(tables, "dose")["cohorts"].to_dict()
+    {'all': 3, 'without A': 2}
     """
     rows = {}
     for name, counts in tables.items():
@@ -942,6 +988,15 @@ def bayes_factors(
     ------
     DfspError
         A prior of tau under which log marginal likelihoods cannot be compared; or as `regress`.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> table = table.assign(dose=[400, 400, 800])
+    >>> found = dfsp.regression.bayes_factors(table, "dose", sds=[0.5, 1])
+    >>> found["bayes_factor"].round(2).to_dict()
+    {0.5: 0.9, 1.0: 0.73}
     """
     rows = []
     for sd in sds:

@@ -14,6 +14,20 @@ def confounding(counts: Counts | pd.DataFrame) -> Sentences:
     ------
     DfspError
         The counts have no dose or no setting.
+
+    See Also
+    --------
+    regress : With both as covariates, says what cannot be told apart.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> table = table.assign(dose_mg=[400, 400, 800], treatment_months_median=[6, None, 3])
+    >>> table["setting"] = ["advanced", "advanced", "neoadjuvant"]
+    >>> print(dfsp.regression.confounding(table).splitlines()[-1])  # doctest: +NORMALIZE_WHITESPACE
+    Confounded: 400 mg only advanced; 800 mg only neoadjuvant. No cohort tells dose and
+    setting apart.
     """
     needed = ["dose_mg", "setting", "treatment_months_median"]
     table = Counts.of(counts).table
