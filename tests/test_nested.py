@@ -351,7 +351,7 @@ def test_nuts_agrees():
 @pytest.mark.slow
 def test_posteriors_of_simulated_clusters_are_calibrated():
     rng = np.random.default_rng(20190301)
-    model, number = Model(tau=HalfNormal(0.7)), 200
+    model, number = Model(tau=HalfNormal(0.7)), 1000
     found = {name: [] for name in ("mu", "sigma", "tau", "omega", "rho")}
     for _ in range(number):
         cluster = np.repeat(np.arange(5), rng.integers(1, 5, 5))
@@ -367,5 +367,5 @@ def test_posteriors_of_simulated_clusters_are_calibrated():
         for name, value in truth.items():
             found[name].append(getattr(posterior, name).prob_above(value))
     for name, probabilities in found.items():
-        # Uniform if calibrated; a miss by chance in one of 200 runs
+        # Uniform if calibrated; a miss by chance in one of 200 runs of the test
         assert kstest(probabilities, "uniform").pvalue > 0.001, name

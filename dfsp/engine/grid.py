@@ -56,7 +56,7 @@ OVER_PRIOR = (48, 128)
 # Numbers of rows and of columns to try; each is about 1.4 times the one before, so that the first
 # that is enough is not far too many.
 ROWS = (28, 40, 56, 80, 128, 192, 384)
-COLUMNS = (12, 16, 22, 32, 64, 128, 256)
+COLUMNS = (12, 16, 22, 32, 44, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -281,6 +281,11 @@ class Surface:
         """Whether mu given tau can have more than one mode."""
         return self.model.effects.several_modes
 
+    @property
+    def first_columns(self) -> int:
+        """Which of `COLUMNS` to begin with: to begin with few would often be done twice."""
+        return COLUMNS.index(64) if self.several_modes else 0
+
     def log_likelihood(self, mu: Array, tau: Array, level: int) -> Array:
         """Return log L by distinct study, shape (study, point), with the inner rule `level`."""
         counts = self.data.events, self.data.total
@@ -319,8 +324,7 @@ def place(surface: Surface, order: int = 0) -> Grid:
     """
     c = _unit(surface)
     look = _look(surface, c, order)
-    # Several modes take more columns: to begin with few would only be done twice.
-    rows, columns, level = 0, 4 * surface.several_modes, COARSE + 1
+    rows, columns, level = 0, surface.first_columns, COARSE + 1
     while True:
         result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns], level)
         row_error, tails = _errors(result)
@@ -565,7 +569,7 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
 def at_rows(surface: Surface, rows: Rows) -> Grid:
     """Return a grid whose rows are given, with as many columns as each of them needs."""
     look = _reach(surface, rows.u, rows.tau, *_modes(surface, rows.tau))
-    columns = 4 * surface.several_modes
+    columns = surface.first_columns
     while True:
         result = _fill(surface, rows, look, COLUMNS[columns], len(LEVELS) - 2)
         more = more_columns(columns, float(column_tails(result.log_joint).max()))

@@ -70,7 +70,7 @@ ENOUGH_SHARES = 4  # at least so many of them where the posterior is
 MANY_SHARES = 64  # most nodes of phi; with so many their number is chosen,
 EVERY, SOME = 5, 16  # at every fifth row of sigma and so many points of mu
 IN_LOOK = 6  # nodes of phi at the first look of a grid
-SHARE_TOLERANCE = 1e-6  # of the last coefficients along phi
+SHARE_TOLERANCE = 1e-5  # of the last coefficients along phi; with 1e-6 rates move by 3e-7
 DROP_SHARES = 22.0  # log mass below its maximum at which the posterior of phi ends
 FINE_SHARES = 120  # nodes of phi between which the distributions of tau and omega are mixed
 INNER_LEVEL = 2  # of the likelihoods by nodes of phi
@@ -143,6 +143,10 @@ class NestedSurface(Surface):
         super().__init__(units.data, model)
         self.units = units
         self.phi = phi
+
+    @property
+    def first_columns(self) -> int:
+        return 2
 
     def by_share(self, phi: Rows, mu: Array, sigma: Array, level: int) -> Array:
         """Return log L of each cluster of two rows or more: (phi, cluster, *shape of mu)."""
