@@ -16,7 +16,7 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
-from dfsp.runs.report import cleaned, mathml, page, write_report
+from dfsp.runs.report import _index, cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
@@ -337,3 +337,26 @@ def test_in_a_browser_without_a_network(runs):
         assert ask("document.getElementById('shown').textContent") == "1 of 3 shown"
         visible = "document.querySelectorAll('tbody:not([hidden])').length"
         assert ask(visible) == 1
+
+
+@needs_chromium
+def test_of_many_runs_the_first_are_shown_until_all_are_asked_for(runs, tmp_path):
+    record = runs[1][1].record
+    many = {f"run-{i}": record | {"parameters": {"seed": i}} for i in range(320)}
+    pages = {name: f"{name}.html" for name in many}
+    (tmp_path / "index.html").write_text(_index(many, pages), "utf-8")
+    with browser() as (send, _):
+
+        def ask(expression):
+            return send("Runtime.evaluate", expression=expression)["result"].get("value")
+
+        send("Page.navigate", url=(tmp_path / "index.html").as_uri())
+        while ask("document.readyState") != "complete":
+            time.sleep(0.1)
+        visible = "document.querySelectorAll('tbody:not([hidden])').length"
+        assert (ask(visible), ask("document.getElementById('all').textContent")) == (
+            300,
+            "Show all 320",
+        )
+        ask("document.getElementById('all').click()")
+        assert (ask(visible), ask("document.getElementById('all').hidden")) == (320, True)
