@@ -126,7 +126,7 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
     """
     import nbformat
 
-    body, cells, failed_cell = "", [], None
+    opening, body, cells, failed_cell = "", "", [], None
     try:
         notebook = nbformat.read(folder / record["notebook"], as_version=4)
     except (OSError, ValueError):  # a failed run may have left none, or half of one
@@ -137,7 +137,10 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
             cell for cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
         ]
         failed_cell = bad[0].get("id") if bad else None
-        body = _body(notebook)
+        # The question stands above the answer.
+        first = bool(cells) and cells[0].cell_type == "markdown"
+        opening = _body(notebook, slice(0, int(first)))
+        body = _body(notebook, slice(int(first), None))
     return _render(
         "page.html.j2",
         stamp=_stamp(folder, record, formats),
@@ -145,10 +148,26 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
         files=_files(folder, record, formats),
         record=record,
         others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
+        opening=opening,
         body=body,
         failed_cell=failed_cell,
+        contents=re.findall(r'<h2 id="([^"]+)">(.*?)<', body),  # as nbconvert writes them
+        **_picture(folder, record),
         checklist=fill_checklist(cells, record).to_dict("records"),
     )
+
+
+def _picture(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the figure that shows the answer, embedded, and its name; nothing if it has none."""
+    figures = [name for name in record["figures"] if name.endswith(".png")]
+    if not figures:
+        return {}
+    name = "forest.png" if "forest.png" in figures else figures[0]
+    try:
+        content = base64.b64encode((folder / name).read_bytes()).decode()
+    except OSError:
+        return {}
+    return {"picture": f"data:image/png;base64,{content}", "pictured": Path(name).stem}
 
 
 def _files(
@@ -160,9 +179,12 @@ def _files(
     return beside + [(quote(f"../{folder.name}/{name}"), name) for name in own]
 
 
-def _body(notebook: "NotebookNode") -> str:
-    """Convert the cells; each figure is described by the heading above it."""
+def _body(notebook: "NotebookNode", some: slice) -> str:
+    """Convert some of the cells; each figure is described by the heading above it."""
+    from nbformat import from_dict
+
     heading = ""
+    notebook = from_dict(dict(notebook) | {"cells": notebook.cells[some]})
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             titles = re.findall(r"(?m)^#+ (.+)$", cell.source)
