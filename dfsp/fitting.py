@@ -488,12 +488,14 @@ class Fit:
     def leave_one_out(self) -> Table:
         """Fit again without each study in turn, and without those that share its patients.
 
+        Rows that belong to a cluster leave together.
+
         Returns
         -------
         Table
-            Indexed by `left_out`; `with_it` (studies that leave too), and median, `low` and `high`
-            (`CI_PROB`) of the typical rate and the median of tau; with beta-binomial effects, of
-            the mean rate and the concentration.
+            Indexed by `left_out`; `with_it` (studies, or clusters, that leave too), and median,
+            `low` and `high` (`CI_PROB`) of the typical rate and the median of tau, or of sigma with
+            clusters; with beta-binomial effects, of the mean rate and the concentration.
 
         Raises
         ------
@@ -516,18 +518,24 @@ class Fit:
         B              -       0.2855
         C              -       0.3660
         """
-        self.counts.require_independent("leaving studies out one by one")
-        table = self.counts.filled().table
-        if len(table) < 2:
+        counts = self.counts.filled()
+        table = counts.table
+        unit = CLUSTER if CLUSTER in table else "study"
+        if table[unit].nunique() < 2:
             raise DfspError("leaving a study out needs two studies or more")
         centre, spread = self.model.effects.centre, self.model.effects.spread
+        of_study = dict(zip(table["study"], table[unit], strict=True))
+        with_it: dict[str, dict[str, None]] = {name: {} for name in table[unit]}
+        for name, shared in zip(table[unit], partners(table), strict=True):
+            others = (of_study[study] for study in shared if study in of_study)
+            with_it[name] |= dict.fromkeys(other for other in others if other != name)
         rows = []
-        for study, shared in zip(table["study"], partners(table), strict=True):
-            rest = table[~table["study"].isin([study, *shared])]
-            posterior = solve(rest["events"], rest["total"], self.exact.model)
+        for study, others_out in with_it.items():
+            rest = replace(counts, table=table[~table[unit].isin([study, *others_out])])
+            posterior = posterior_of(rest, self.exact.model)
             rates = getattr(posterior, centre).quantile(MEDIAN_AND_ENDS)
             median = float(getattr(posterior, spread).quantile(0.5)[0])
-            rows.append((study, "; ".join(shared) or "-", *rates, median))
+            rows.append((study, "; ".join(others_out) or "-", *rates, median))
         columns = ["left_out", "with_it", centre, "low", "high", spread]
         return table_of(pd.DataFrame(rows, columns=columns).set_index("left_out"))
 

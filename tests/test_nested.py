@@ -211,14 +211,26 @@ def test_effects_other_than_normal_and_other_analyses_refuse_clusters(path, resu
     with pytest.raises(DfspError, match="does not model clusters"):
         dfsp.sensitivity.leave_two_out(counts)
     with pytest.raises(DfspError, match="does not model clusters"):
-        result.leave_one_out()
-    with pytest.raises(DfspError, match="does not model clusters"):
         dfsp.sensitivity.influence(result)
     with pytest.raises(DfspError, match="no independent draws"):
         result.draws()
     plain = dfsp.fit(counts.table[["study", "events", "total"]])
     with pytest.raises(DfspError, match="no clusters"):
         plain.new_rows()
+
+
+def test_clusters_are_left_out_as_a_whole(path, result):
+    counts = dfsp.read_table(path, cluster="trial")
+    found = result.leave_one_out()
+    clusters = list(dict.fromkeys(counts.table["cluster"]))
+    assert list(found.index) == clusters
+    for cluster in clusters[:2]:
+        gone = counts.table.loc[counts.table["cluster"] == cluster, "study"]
+        rest = dfsp.fit(dfsp.without(counts, gone)).summary
+        assert found.loc[cluster, ["low", "typical_rate", "high"]].to_list() == pytest.approx(
+            rest.loc["typical_rate", ["q2.5", "q50", "q97.5"]].to_list(), abs=1e-9
+        )
+        assert found.loc[cluster, "sigma"] == pytest.approx(rest.loc["sigma", "q50"], abs=1e-9)
 
 
 def test_the_command_line_names_the_column(path):
