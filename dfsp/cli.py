@@ -23,6 +23,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, mu_prior, tau_prior
 from dfsp.prior_words import criterion
 from dfsp.project import PROJECT_VARIABLE
+from dfsp.rates import UNITS
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -172,6 +173,12 @@ def cli() -> None:
     type=float,
     help="Standard deviation of log(concentration) (beta-binomial only).  [1.5]",
 )
+@click.option(
+    "--unit",
+    type=click.Choice(tuple(UNITS)),
+    show_default="by the size of the rates",
+    help="Unit of all rates on the page; those of --json are from 0 to 1.",
+)
 @click.option("--engine", type=click.Choice(get_args(Engine)), default="exact")
 @click.option("--draws", type=int, default=DRAWS, help="NUTS draws a chain.")
 @click.option("--seed", type=int, default=SEED, help="Seed of the NUTS engine.")
@@ -237,6 +244,7 @@ def fit_command(
     mean_b: float | None,
     concentration_location: float | None,
     concentration_scale: float | None,
+    unit: str | None,
     engine: Engine,
     draws: int,
     seed: int,
@@ -278,6 +286,7 @@ def fit_command(
     if by:
         tables = read_tables(file, by=by, **how)
         _tell(tables.values())
+        tables = {name: replace(each, unit=unit or each.unit) for name, each in tables.items()}
         found_by = fit_by(
             tables, model, by=by, common_tau=common_tau, engine=engine, draws=draws, seed=seed
         )
@@ -290,6 +299,7 @@ def fit_command(
         sys.exit(1 if found_by.failed else 0)
     table = read_table(file, **how)
     _tell([table])
+    table = replace(table, unit=unit or table.unit)
     if moderators:
         _moderated(
             table, moderators, points, coefficient_sd, wide_enough, as_json,

@@ -30,8 +30,9 @@ from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
-from dfsp.plots.style import BLUE, DARK, FONT, ORANGE
+from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends, limits
 from dfsp.project import project_folder
+from dfsp.rates import Unit, stands_for
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -160,12 +161,10 @@ class Picture:
         self.seen = self.forest.scatter(
             [], [], color=DARK, marker="|", s=110, zorder=4, clip_on=False
         )
-        self.forest.set_xlim(0, 1)
-        self.forest.set_xlabel("rate (bar: observed; dot: mean under the model)", fontsize=FONT)
         self.tau = _Densities(self.figure.add_axes((0.65, 0.62, 0.33, 0.32)), MOST_TAU, BLUE)
         self.tau.ax.set_xlabel("tau, between studies (logit scale)", fontsize=FONT)
         self.new = _Densities(self.figure.add_axes((0.65, 0.12, 0.33, 0.32)), 1, ORANGE)
-        self.new.ax.set_xlabel("rate of a new study", fontsize=FONT)
+        self.scales: tuple[Any, ...] = ()
         for ax in (self.forest, self.tau.ax, self.new.ax):
             ax.tick_params(labelsize=FONT)
         self.moving = [self.spans, self.rates, self.seen, *self.tau.artists, *self.new.artists]
@@ -175,10 +174,11 @@ class Picture:
     def show(self, result: Fit, prior: Posterior | Before) -> None:
         """Move the artists to what `result` (with the exact engine) and its prior say."""
         table = result.studies
-        new = result.summary.loc["new_study_rate"]
+        new = result.summary.T["new_study_rate"]
         rows = np.arange(len(table) + 1)
         low, middle, high = (
-            np.append(table[q].to_numpy(), new[q]) for q in ("q2.5", "mean", "q97.5")
+            np.append(table[of_study].to_numpy(), new[of_new])
+            for of_study, of_new in (("q2.5",) * 2, ("mean", stands_for(new)), ("q97.5",) * 2)
         )
         ends = np.stack([np.column_stack([low, rows]), np.column_stack([high, rows])], axis=1)
         colours = [BLUE] * len(table) + [ORANGE]
@@ -186,7 +186,13 @@ class Picture:
         self.spans.set_color(colours)
         self.rates.set_color(colours)
         self.rates.set_offsets(np.column_stack([middle, rows]))
-        self.seen.set_offsets(np.column_stack([table["events"] / table["total"], rows[:-1]]))
+        seen = table["events"] / table["total"]
+        self._scale(
+            result.unit,
+            limits(np.concatenate([low[:-1], high[:-1], seen]), [low[-1], high[-1]]),
+            limits(drawn_ends(result.exact.new_study_rate)),
+        )
+        self.seen.set_offsets(np.column_stack([seen, rows[:-1]]))
         family = result.model.effects.family
         self.tau.show(result.exact.tau, prior.tau, family)
         self.new.show(result.exact.new_study_rate, prior.new_study_rate, family)
@@ -196,6 +202,19 @@ class Picture:
             self.names, self._still = names, None
             self.forest.set_yticks(rows, [*names, "New study"], parse_math=False)
             self.forest.set_ylim(rows[-1] + 0.6, -0.6)
+
+    def _scale(self, unit: Unit, forest: tuple[float, float], new: tuple[float, float]) -> None:
+        """Give the axes of rates their unit and limits, if these are others than before."""
+        if (unit, forest, new) == self.scales:
+            return
+        self.scales, self._still = (unit, forest, new), None
+        self.forest.set_xlim(forest)
+        self.new.between(*new)
+        for ax in (self.forest, self.new.ax):
+            ax.xaxis.set_major_formatter(lambda rate, _: f"{unit.whole * rate:,.6g}")
+        says = f"rate, {unit.sign} (bar: observed; dot: mean under the model)"
+        self.forest.set_xlabel(says, fontsize=FONT)
+        self.new.ax.set_xlabel(f"rate of a new study, {unit.sign}", fontsize=FONT)
 
     def png(self) -> bytes:
         """Return the picture as PNG."""
@@ -217,8 +236,7 @@ class _Densities:
 
     def __init__(self, ax: Axes, most: float, colour: str) -> None:
         self.ax = ax
-        self.edges = np.linspace(0, most, BINS + 1)
-        self.middles = (self.edges[1:] + self.edges[:-1]) / 2
+        self.between(0, most)
         (self.area,) = ax.fill([0], [0], color=colour, alpha=0.25, lw=0)
         (self.after,) = ax.plot([], [], color=colour, lw=1.6, label="given the studies")
         (self.before,) = ax.plot([], [], color=DARK, lw=1.2, ls="--", label="before any study")
@@ -226,12 +244,18 @@ class _Densities:
             0.5, 0.5, "", transform=ax.transAxes, ha="center", va="center", fontsize=FONT
         )
         self.artists = [self.area, self.after, self.before, self.nothing]
-        ax.set(xlim=(0, most), yticks=[])
+        ax.set_yticks([])
         ax.set_ylabel("density", fontsize=FONT)
         # Above the panel, since a curve may pass anywhere in it
         ax.legend(
             frameon=False, fontsize=FONT, loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2
         )
+
+    def between(self, low: float, high: float) -> None:
+        """Set the ends of the axis, and bins between them."""
+        self.edges = np.linspace(low, high, BINS + 1)
+        self.middles = (self.edges[1:] + self.edges[:-1]) / 2
+        self.ax.set_xlim(low, high)
 
     def show(self, after: Distribution, before: Distribution, effects: str) -> None:
         """Move the artists; `effects` name the family that may have no such quantity."""

@@ -22,7 +22,8 @@ from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.prior_words import PRIOR, decisive_priors, expected_rates, table_of_powers
-from dfsp.text import Result, Sentences, Table, chance, interval, percent, points, table_of
+from dfsp.rates import INTERVAL, Unit, stands_for
+from dfsp.text import Result, Sentences, Table, chance, in_unit, table_of
 from dfsp.yardsticks import POINTS_APART, TIMES_APART, is_ordinary, patients_for
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ NAMES = {
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
 EXCHANGEABLE = "exchangeable"
 TINY = 1e-12  # probability beyond the ends of a table
+PAGE = ["mean", "sd", "q2.5", "q50", "q97.5"]
+"""Columns of the quantities on a page."""
+CENTRES = {"mean": "mean", "q50": "median"}
+MEANS = {"mean": "mean over studies", "q50": "mean over studies (median of a skewed posterior)"}
 CLUSTER = "cluster"
 MOST_NAMED = 10
 """Studies that a sentence names."""
@@ -72,6 +77,8 @@ class Heterogeneity(Result):
     model : Model
     piles : Sentences
         What is said where a new study's rate piles up at both ends; `""` where it does not.
+    unit : Unit
+        In which rates are said.
     """
 
     by: float | None
@@ -80,6 +87,7 @@ class Heterogeneity(Result):
     spread: "pd.Series[float]"
     model: Model
     piles: Sentences
+    unit: Unit
 
     def describe(self) -> Sentences:
         """Say in plain words how much studies differ."""
@@ -87,12 +95,12 @@ class Heterogeneity(Result):
         where = f" {effects.spread_scale}" if effects.spread_scale else ""
         found = f"is fixed at {row['q50']:g}{where}"
         if self.model.spread_prior.known is None:
-            ends = f"{CI_PROB:.0%} interval {row['q2.5']:.2f} to {row['q97.5']:.2f}"
+            ends = f"{INTERVAL} {row['q2.5']:.2f} to {row['q97.5']:.2f}"
             found = f"is {row['q50']:.2f}{where} ({ends})"
         if self.by is None:
             apart = f"Of two new studies one would have over {self.times:g} times the other's odds"
         else:
-            difference = f"{100 * self.by:g} points"
+            difference = self.unit.chosen(self.by, apart=True)
             apart = f"Two new studies would have true rates more than {difference} apart"
         probability = f"{self.probability:.2f}"
         if probability in ("0.00", "1.00"):
@@ -115,6 +123,8 @@ class NewStudy(Result):
         The probability of each number of patients with the outcome.
     low, high : int
         The central interval (`CI_PROB`) of that number.
+    unit : Unit
+        In which rates are said.
     """
 
     n: int
@@ -122,16 +132,18 @@ class NewStudy(Result):
     events: npt.NDArray[np.float64]
     low: int
     high: int
+    unit: Unit
 
     def describe(self) -> Sentences:
         """Say what the true rate is expected to be, and the observed count."""
+        centre = stands_for(self.rate)
         return Sentences(
-            f"The true rate of a new study has mean {percent(self.rate['mean'])} "
-            f"({interval(self.rate['q2.5'], self.rate['q97.5'])}). Among {self.n} patients of such "
+            f"The true rate of a new study has {CENTRES[centre]} "
+            f"{_estimate(self.unit, self.rate, centre)}. Among {self.n} patients of such "
             f"a study, {self.low} to {self.high} are expected to have the outcome, an observed "
-            f"proportion of {percent(self.low / self.n)} to {percent(self.high / self.n)} (at "
-            f"least {CI_PROB:.0%} probability): the second interval adds the chance of sampling "
-            "patients to the first."
+            f"proportion of {self.unit.rate(self.low / self.n)} to "
+            f"{self.unit.rate(self.high / self.n)} (at least {CI_PROB:.0%} probability): the "
+            "second interval adds the chance of sampling patients to the first."
         )
 
 
@@ -148,16 +160,19 @@ class Above(Result):
     studies : Table
         One row a study: `study`, `cluster` where rows belong to clusters, `events`, `total`, and
         `above`, the probability.
+    unit : Unit
+        In which the rate is said.
     """
 
     rate: float
     population: Mapping[str, float]
     studies: Table
+    unit: Unit
 
     def describe(self) -> Sentences:
         """Say how probably the population's rates exceed the one given."""
         said = [f"{NAMES[name]} {chance(value)}" for name, value in self.population.items()]
-        return Sentences(f"P(rate > {percent(self.rate)}): {', '.join(said)}.")
+        return Sentences(f"P(rate > {self.unit.rate(self.rate)}): {', '.join(said)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,12 +234,14 @@ class Fit:
     def summary(self) -> Table:
         """One row a quantity, columns `STATISTICS`; what is computed waits for no frame."""
         index = pd.Index([*self.numbers], name="quantity")
-        return table_of([*self.numbers.values()], digits=DIGITS, index=index, columns=STATISTICS)
+        return table_of(
+            [*self.numbers.values()], digits=DIGITS, rates=True, index=index, columns=STATISTICS
+        )
 
     @cached_property
     def studies(self) -> Table:
         """One row a study: its counts and its rate under the model."""
-        return table_of(dict(self.columns), digits=DIGITS)
+        return table_of(dict(self.columns), digits=DIGITS, rates=True)
 
     @property
     def exact(self) -> Posterior:
@@ -266,21 +283,23 @@ class Fit:
         typical, mean, new = (
             self.summary.T[name] for name in ("typical_rate", "mean_rate", "new_study_rate")
         )
-        first = (
-            f"the rate of a typical study is {percent(typical['q50'])} "
-            f"({interval(typical['q2.5'], typical['q97.5'])}), "
-        )
+        first = f"the rate of a typical study is {_estimate(self.unit, typical, 'q50')}, "
         if "typical_rate" not in self.model.quantities:
             first = ""
-        counts = self.counts
+        counts, centre = self.counts, stands_for(mean)
         source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
+        low, high = self.unit.numbers(new["q2.5"], new["q97.5"])
         return Sentences(
             f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
-            f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the mean "
-            f"over studies {percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])}); the "
-            f"true rate of a new study is expected between {points(new['q2.5'])} and "
-            f"{percent(new['q97.5'])}."
+            f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the "
+            f"{MEANS[centre]} {_estimate(self.unit, mean, centre)}; the true rate of a new study "
+            f"is expected between {low} and {high} {self.unit.sign}."
         )
+
+    @property
+    def unit(self) -> Unit:
+        """In which rates are said."""
+        return self.counts.rates_in
 
     @cached_property
     def prior_sensitivity(self) -> Powers | None:
@@ -387,7 +406,7 @@ class Fit:
             else predictive.prob_odds_differ(self.exact, times or TIMES_APART)
         )
         spread = self.summary.T[self.model.effects.spread]
-        return Heterogeneity(by, times, probability, spread, self.model, self.piles())
+        return Heterogeneity(by, times, probability, spread, self.model, self.piles(), self.unit)
 
     @property
     def _middle(self) -> float:
@@ -413,10 +432,11 @@ class Fit:
         low = self.studies["mean"] < found.valley
         sides = (self.studies.loc[each, "study"].tolist() for each in (low, ~low))
         below, above = (_named(side) for side in sides)
+        (valley,) = self.unit.numbers(found.valley, least=0)
         return Sentences(
-            "A new study's rate piles up at both ends: below 10 % with probability "
-            f"{found.low:.2f} and above 90 % with {found.high:.2f}, least near "
-            f"{100 * found.valley:.0f} %. Its mean and its interval describe neither pile: these "
+            f"A new study's rate piles up at both ends: below {self.unit.chosen(0.1)} with "
+            f"probability {found.low:.2f} and above {self.unit.chosen(0.9)} with "
+            f"{found.high:.2f}, least near {valley} {self.unit.sign}. Its mean and its interval describe neither pile: these "
             "are two groups rather than one "
             f"population. Low are {below}; high are {above}. Ask what tells them apart."
         )
@@ -446,7 +466,7 @@ class Fit:
         n = patients_for(self._middle) if n is None else n
         events = predictive.probability_of_events(self.exact.new_study_rate, n)
         ends = predictive.interval_of_events(events)
-        return NewStudy(n, self.summary.T["new_study_rate"], events, *ends)
+        return NewStudy(n, self.summary.T["new_study_rate"], events, *ends, self.unit)
 
     def predictive_check(self) -> Table:
         """Compare each study's events with what the model predicts for a new study of its size.
@@ -537,7 +557,7 @@ class Fit:
             median = float(getattr(posterior, spread).quantile(0.5)[0])
             rows.append((study, "; ".join(others_out) or "-", *rates, median))
         columns = ["left_out", "with_it", centre, "low", "high", spread]
-        return table_of(pd.DataFrame(rows, columns=columns).set_index("left_out"))
+        return table_of(pd.DataFrame(rows, columns=columns).set_index("left_out"), rates=True)
 
     def draws(self, number: int = 4000, *, seed: int = SEED) -> "xr.DataTree":
         """Return independent draws from the exact posterior; `sampled.draws` are those of NUTS.
@@ -663,10 +683,12 @@ class Fit:
             probability = np.clip(probability, TINY, 1 - TINY)
         kept = [name for name in ("study", CLUSTER, "events", "total") if name in self.columns]
         table = self.studies[kept].assign(above=probability)
-        return Above(rate, of, table_of(table))
+        return Above(rate, of, table_of(table, rates=True), self.unit)
 
     def page(self, above: float | None = None) -> str:
         """Return the plain-text page that `dfsp fit` prints, with `above` a rate of interest.
+
+        All rates of a page are in one unit.
 
         Examples
         --------
@@ -675,24 +697,12 @@ class Fit:
         >>> print(dfsp.fit(table).page().partition(";")[0])
         3 studies
         """
-        others = [name for name in self.summary.index if name not in NAMES]
-        names = NAMES | {name: name.replace("_", " ") for name in others}
-        rates = self.summary.reindex(list(names)).dropna(how="all")
         found = None if above is None else self.above(above)
-        columns = ["mean", "sd", "q2.5", "q50", "q97.5"]
-        summary = rates[columns].rename(index=names).rename_axis(index=None)
-        studies = self.studies.set_index("study")
-        studies["observed"] = studies["events"] / studies["total"]
-        kept = ["events", "total", "observed", "mean", "q2.5", "q97.5"]
-        kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
-        studies = studies[kept]
-        if found:
-            studies[f"P(> {percent(found.rate)})"] = [*map(chance, found.studies["above"])]
         lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine"]
-        lines += [*filter(None, [expected_rates(self.model)]), ""]
-        lines += [repr(table_of(summary)), "", repr(table_of(studies)), ""]
+        lines += [*filter(None, [expected_rates(self.model, self.unit)]), ""]
+        lines += [repr(self._summary_in_unit()), "", repr(self._studies_in_unit(found)), ""]
         if self.prior_sensitivity is not None:
-            moved = self.prior_table().rename(index=names).rename_axis(index=None)
+            moved = self.prior_table().rename(index=self._names).rename_axis(index=None)
             lines += ["when a prior or the likelihood is raised to a power:", repr(moved), ""]
         if self.posterior is not None:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
@@ -702,13 +712,43 @@ class Fit:
         lines += filter(None, [self.describe(), said, piles, self.prior_warning()])
         return "\n".join(lines)
 
+    def _summary_in_unit(self) -> Table:
+        """Return what a page shows of the quantities, rates as they are said."""
+        names = self._names
+        rows = self.summary.reindex(list(names)).dropna(how="all")[PAGE]
+        of_rate = [str(name).endswith("_rate") for name in rows.index]
+        said = in_unit(rows[of_rate], self.unit, [name for name in PAGE if name != "sd"])
+        said["sd"] = [self.unit.number(sd) for sd in rows.loc[of_rate, "sd"]]
+        shown = rows.astype(object).rename_axis(columns=said.columns.name)
+        shown.loc[of_rate] = said
+        return table_of(shown.rename(index=names).rename_axis(index=None))
+
+    def _studies_in_unit(self, above: Above | None) -> Table:
+        """Return what a page shows of the studies, rates as they are said."""
+        studies = self.studies.set_index("study")
+        studies["observed"] = studies["events"] / studies["total"]
+        rates = ["observed", "mean", "q2.5", "q97.5"]
+        kept = ["events", "total", *rates]
+        kept = [CLUSTER] * (CLUSTER in studies) + kept + [EXCHANGEABLE] * (EXCHANGEABLE in studies)
+        shown = in_unit(studies[kept], self.unit, rates)
+        if above:
+            shown[f"P(> {self.unit.rate(above.rate)})"] = [*map(chance, above.studies["above"])]
+        return table_of(shown)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """How the page calls the quantities, in its order."""
+        others = [name for name in self.summary.index if name not in NAMES]
+        return NAMES | {name: name.replace("_", " ") for name in others}
+
     def __repr__(self) -> str:
         name = self.model.effects.centre
-        rate = self.summary.loc[name]
+        rate = self.summary.T[name]
+        middle, low, high = self.unit.numbers(rate["q50"], rate["q2.5"], rate["q97.5"])
         return (
             f"Fit({self.counts.groups}, {self.engine} engine, {self.model}: "
             f"{name.replace('_', ' ')} "
-            f"{rate['q50']:.3f} [{rate['q2.5']:.3f}, {rate['q97.5']:.3f}], "
+            f"{middle} {self.unit.sign} [{low}, {high}], "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
 
@@ -753,7 +793,9 @@ class Fit:
             raise DfspError("this fit has no clusters; name the column of clusters when reading")
         names = self._filled()[CLUSTER].unique()
         index = pd.Index(names, name=CLUSTER)
-        return table_of(self.exact.new_rows, digits=DIGITS, index=index, columns=STATISTICS)
+        return table_of(
+            self.exact.new_rows, digits=DIGITS, rates=True, index=index, columns=STATISTICS
+        )
 
     def _filled(self) -> Table:
         """Return the rows of studies with patients."""
@@ -1073,6 +1115,10 @@ def _named(studies: list[str]) -> str:
 def _is_told(check: Check) -> bool:
     """Whether a page shows a verdict: it is no plain yes, or it was asked for."""
     return check.passed is not True or check.name.startswith(PRIOR)
+
+
+def _estimate(unit: Unit, row: "pd.Series[float]", centre: str) -> str:
+    return unit.estimate(row[centre], row["q2.5"], row["q97.5"], INTERVAL)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -28,6 +28,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, mu_prior, tau_prior
 from dfsp.prior_words import criterion, expected_rates
 from dfsp.project import project_folder
+from dfsp.rates import PERCENT, Unit
 from dfsp.text import Sentences
 
 __all__ = ["Parameters", "as_markdown", "by_name", "check", "faults_of", "rules"]
@@ -201,9 +202,15 @@ class Parameters(BaseModel):
         return Model(mu_prior(**given), prior, effects_of(self.effects))
 
     @property
+    def rates_in(self) -> Unit:
+        """The unit in which rates are said: that of the counts, where they are of one outcome."""
+        one = self.table or "outcome" in self.model_fields_set
+        return self.counts.rates_in if one else PERCENT
+
+    @property
     def expected_rates(self) -> Sentences:
         """Which rates the priors expect."""
-        return expected_rates(self.model)
+        return expected_rates(self.model, self.rates_in)
 
     @property
     def prior_criterion(self) -> tuple[Check, ...]:

@@ -11,7 +11,8 @@ from dfsp.engine.powers import Powers, PowerScaling
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.model.model import Model
-from dfsp.text import Sentences, Table, chance, percent, points, table_of
+from dfsp.rates import PERCENT, Unit
+from dfsp.text import Sentences, Table, chance, table_of
 
 # Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
 # 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
@@ -96,7 +97,7 @@ def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sent
     return Sentences(" ".join(said))
 
 
-def expected_rates(model: Model) -> Sentences:
+def expected_rates(model: Model, unit: Unit = PERCENT) -> Sentences:
     """Say which rates the priors expect; `""` where they cannot be integrated.
 
     Examples
@@ -111,8 +112,7 @@ def expected_rates(model: Model) -> Sentences:
     except DfspError:
         return Sentences()
     parts = [
-        f"{_words(name)} {percent(middle)} ({points(low)} to {percent(high)})"
-        for name, (middle, low, high) in zip(names, ends, strict=True)
+        f"{_words(name)} {unit.estimate(*rates)}" for name, rates in zip(names, ends, strict=True)
     ]
     return Sentences(f"before these counts: {', '.join(parts)}")
 
@@ -137,7 +137,7 @@ def criterion(
     Examples
     --------
     >>> [(each.name, each.passed) for each in criterion(Model(), below=0.001, above=0.9)]
-    [('prior: a new study below 0.1 %', False), ('prior: a new study above 90.0 %', True)]
+    [('prior: a new study below 0.10 %', False), ('prior: a new study above 90.0 %', True)]
     """
     checks = []
     for side, rate in (("below", below), ("above", above)):
@@ -145,7 +145,7 @@ def criterion(
             continue
         if not 0 < rate < 1:
             raise DfspError(f"{rate:g}: give a rate between 0 and 1")
-        name, probability = f"{PRIOR}a new study {side} {percent(rate)}", None
+        name, probability = f"{PRIOR}a new study {side} {PERCENT.rate(rate)}", None
         try:
             over = prior_of(model).new_study_rate.prob_above(rate)
             probability = over if side == "above" else 1 - over

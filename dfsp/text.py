@@ -6,12 +6,12 @@ gives the same bytes, and a notebook that nobody trusts yet shows it too.
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from dfsp.constants import CI_PROB
+from dfsp.rates import PERCENT, TINY, Unit, decimals
 
 LINE = 112
 """Characters in a line of text; JupyterLab breaks longer ones inside words."""
@@ -71,6 +71,8 @@ class Table(pd.DataFrame):
         Decimals shown of what is not whole.
     formats : mapping of str to str
         By column, a format of its own (`"g"`, `".1e"`) for numbers that have other sizes.
+    rates : bool
+        Whether it holds rates: what lies nearer to 0 or to 1 than the decimals show has more.
 
     See Also
     --------
@@ -84,9 +86,10 @@ class Table(pd.DataFrame):
     Brown    -
     """
 
-    _metadata = ["digits", "formats"]  # noqa: RUF012  (pandas reads it from the class)
+    _metadata = ["digits", "formats", "rates"]  # noqa: RUF012  (pandas reads it from the class)
     digits: int = 4
     formats: Mapping[str, str] = {}
+    rates: bool = False
 
     @property
     def _constructor(self) -> "type[Table]":
@@ -115,7 +118,7 @@ class Table(pd.DataFrame):
         plain = pd.DataFrame(self)
         texts = {
             i: [
-                _shown(value, self.formats.get(str(name), self.digits))
+                _shown(value, self.formats.get(str(name), self.digits), self.rates)
                 for value in plain.iloc[:, i]
             ]
             for i, name in enumerate(plain.columns)
@@ -133,7 +136,12 @@ def show_frames(holder: object) -> None:
 
 
 def table_of(
-    data: Any, *, digits: int = 4, formats: Mapping[str, str] | None = None, **frame: Any
+    data: Any,
+    *,
+    digits: int = 4,
+    formats: Mapping[str, str] | None = None,
+    rates: bool = False,
+    **frame: Any,
 ) -> Table:
     """Return a table that shows itself.
 
@@ -145,19 +153,55 @@ def table_of(
         Decimals shown of what is not whole.
     formats : mapping of str to str, optional
         By column, a format of its own.
+    rates : bool
+        Whether it holds rates, none of which is to be shown as 0 or 1 where it is neither.
+
+    Examples
+    --------
+    >>> table_of({"low": [0.0, 2.23e-4], "high": [0.5, 0.9988]}, digits=3, rates=True)
+        low   high
+      0.000  0.500
+    0.00022 0.9988
     """
     table = Table(data, **frame)
-    table.digits, table.formats = digits, dict(formats or {})
+    table.digits, table.formats, table.rates = digits, dict(formats or {}), rates
     return table
 
 
-def _shown(value: Any, how: int | str) -> str:
+def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a frame whose columns of rates are texts in a unit, which its corner names.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    unit : Unit
+    columns : sequence of str
+        What stands in them in a row stands together, as an interval and its middle do.
+
+    Examples
+    --------
+    >>> from dfsp.rates import PERCENT
+    >>> in_unit(pd.DataFrame({"n": [5], "low": [0.1], "high": [0.25]}), PERCENT, ["low", "high"])
+    rates in %  n   low  high
+    0           5  10.0  25.0
+    """
+    texts = [unit.numbers(*row) for row in frame[[*columns]].to_numpy(float)]
+    said = pd.DataFrame(texts, index=frame.index, columns=[*columns], dtype=object)
+    whole = pd.DataFrame(frame).assign(**{name: said[name] for name in columns})
+    return whole.rename_axis(columns=f"rates {'in ' * (unit == PERCENT)}{unit.sign}")
+
+
+def _shown(value: Any, how: int | str, rates: bool) -> str:
     if value is None or value is pd.NA or value != value:
         return "-"
     if not isinstance(value, float):
         return str(value)
     if isinstance(how, str):
         return format(value, how)
+    if rates and TINY <= abs(value) < 1:
+        how = max(how, decimals(min(abs(value), 1 - abs(value)), max(2, how // 2)))
+    elif rates and 0 < value < TINY:
+        return f"{value:.{max(1, how // 2 - 1)}e}"
     return f"{round(value, how) + 0.0:.{how}f}"  # no -0.000 for what rounds to 0
 
 
@@ -173,43 +217,6 @@ class Result:
 
     def _repr_markdown_(self) -> str:
         return self.describe()._repr_markdown_()
-
-
-def points(value: float) -> str:
-    """Return a rate in percent with one decimal, or as many more as tell it from 0 and from 100.
-
-    Examples
-    --------
-    >>> points(0.1234), points(2.8e-6), points(0.99987), points(0.0)
-    ('12.3', '0.00028', '99.987', '0.0')
-    """
-    gap = min(value, 1 - value)
-    decimals = 1
-    if 0 < gap < 0.0005:  # two digits of what is missing from 0 or 100, as it is rounded to them
-        decimals = min(1 - int(f"{100 * gap:.1e}".partition("e")[2]), 15)
-    return f"{100 * value:.{decimals}f}"
-
-
-def percent(value: float) -> str:
-    """Return a rate as a percentage, as `points` has it.
-
-    Examples
-    --------
-    >>> percent(0.1234)
-    '12.3 %'
-    """
-    return f"{points(value)} %"
-
-
-def interval(low: float, high: float) -> str:
-    """Return an interval of rates in words.
-
-    Examples
-    --------
-    >>> interval(0.1, 0.25)
-    '95% interval 10.0 to 25.0 %'
-    """
-    return f"{CI_PROB:.0%} interval {points(low)} to {percent(high)}"
 
 
 def chance(probability: float) -> str:

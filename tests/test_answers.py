@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import dfsp
-from dfsp.text import percent
+from dfsp.rates import PERCENT
 
 # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
 NEWCOMBE = {
@@ -37,7 +37,7 @@ def test_the_headline_names_every_rate(review_fit):
         ("mean_rate", "mean"),
         ("new_study_rate", "q97.5"),
     ):
-        assert percent(review_fit.summary.loc[name, column]) in sentence
+        assert PERCENT.rate(review_fit.summary.loc[name, column]) in sentence
 
 
 def test_sentences_hold_what_the_engine_found(review_fit):

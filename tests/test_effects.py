@@ -368,7 +368,7 @@ def test_results_as_data_and_text(table, family):
     text = result.page()
     assert "nan" not in text.lower()
     assert ("rate of a typical study" in text) == (family != "beta-binomial")
-    assert f"{found['mean_rate']['mean']:.4f}" in text
+    assert f"{100 * found['mean_rate']['mean']:.1f}" in text
     assert "nan" not in result.heterogeneity().describe()
     assert family in repr(result)
 

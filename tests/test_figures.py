@@ -79,8 +79,82 @@ def test_saved_files_are_the_same_twice_and_whole(review_fit, tmp_path):
 def test_densities_integrate_to_one(review_fit):
     ax = dfsp.plots.prior(review_fit)
     for line in ax.get_lines():
+        assert np.trapezoid(*line.get_data()[::-1]) == pytest.approx(1, abs=1e-3), line.get_label()
+
+
+def test_densities_are_drawn_on_points_that_resolve_them(make):
+    """The typical rate is nearly normal: its peak is 1 / (sqrt(2 pi) sd), 430 a point and more."""
+    fit = dfsp.fit(make([(f"S{i}", 220 + i, 1_000_000) for i in range(20)]))
+    ax = dfsp.plots.prior(fit, unit="percent")
+    _, new, typical = ax.get_lines()
+    expected = 1 / np.sqrt(2 * np.pi) / (100 * fit.summary.loc["typical_rate", "sd"])
+    assert expected > 430
+    assert typical.get_ydata().max() == pytest.approx(expected, rel=0.05)
+    for line, name in ((typical, "typical_rate"), (new, "new_study_rate")):
         x, y = line.get_data()
-        assert y.sum() * (x[1] - x[0]) == pytest.approx(1, abs=1e-3), line.get_label()
+        assert np.trapezoid(y, x) == pytest.approx(1, abs=5e-3)
+        at = fit.summary.loc[name, "q50"] * 100
+        assert np.trapezoid(y[x < at], x[x < at]) == pytest.approx(0.5, abs=0.02)
+    assert ax.get_xlim()[1] < 0.05 and "%" in ax.get_xlabel()
+
+
+BIRTHS = [("A", 47, 177_413), ("B", 2, 10_000), ("C", 397, 1_673_791), ("D", 6, 37_649)]
+
+
+def test_the_axis_reaches_as_far_as_what_is_drawn(make):
+    births = dfsp.fit(make(BIRTHS))
+    ax = dfsp.plots.forest(births)
+    furthest = 100_000 * births.summary.loc["mean_rate", "q97.5"]
+    assert 72.2 < furthest < 2 * 72.2  # where the exact interval of 2 of 10,000 ends
+    assert ax.get_xlim() == (0, pytest.approx(1.05 * furthest))
+    assert "20.0 [2.4, 72.2]" in texts(ax) and ax.get_xlabel() == "Event (per 100,000 patients)"
+    assert "Rate, per 100,000 [95 % interval]" in texts(ax)
+    near = dfsp.fit(make([("A", 198, 200), ("B", 499, 500), ("C", 300, 300)]))
+    low, high = dfsp.plots.forest(near).get_xlim()
+    assert high == 100 and 90 < low < 97
+    low, high = dfsp.plots.predictive(births).get_xlim()
+    assert -5 < low < 0 and 30 < high < 200
+    assert dfsp.plots.predictive(near).get_xlim()[0] > 75
+
+
+def test_the_reader_may_choose_the_unit_of_a_figure(make):
+    fit = dfsp.fit(make(BIRTHS))
+    assert "0.0200 [0.0024, 0.0722]" not in texts(dfsp.plots.forest(fit))
+    ax = dfsp.plots.forest(fit, unit="percent")
+    assert "0.020 [0.0024, 0.072]" in texts(ax) and ax.get_xlim()[1] < 0.2
+    with pytest.raises(dfsp.DfspError, match="unit 'dozen' is not known"):
+        dfsp.plots.forest(fit, unit="dozen")
+
+
+@pytest.mark.parametrize(("events", "total"), [([2, 3, 4], 1_000_000), ([0], 200)])
+def test_what_runs_off_the_axis_ends_in_an_arrow(make, events, total):
+    fit = dfsp.fit(make([(f"S{i}", k, total) for i, k in enumerate(events)]))
+    ax = dfsp.plots.forest(fit)
+    arrows = [line for line in ax.get_lines() if line.get_marker() == ">"]
+    assert len(arrows) == 3  # typical, mean and new-study rate reach beyond all studies
+    assert {line.get_xdata()[0] for line in arrows} == {ax.get_xlim()[1]}
+    whole = 1_000_000 if total > 200 else 100
+    furthest = whole * fit.counts.observed()["high"].max()
+    assert ax.get_xlim()[1] == pytest.approx(2.1 * furthest)
+
+
+@pytest.mark.parametrize("k", [1, 60, 61, 300])
+def test_a_forest_of_any_number_of_studies_can_be_read(make, k):
+    ax = dfsp.plots.forest(dfsp.fit(make([(f"S{i}", i % 9, 12) for i in range(k)])))
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    assert figure.get_size_inches()[1] < 22
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    heights = np.sort([box.y0 for box in boxes])
+    assert np.all(np.diff(heights) >= min(box.height for box in boxes) * 0.9)
+    named = labels(ax)[:-3]
+    assert labels(ax)[-3:] == ["Typical rate", "Mean rate", "New study (true rate)"]
+    assert named == ([f"S{i}" for i in range(k)] if k <= 60 else [f"{k} studies,\nby their rate"])
+    cells = [text for text in texts(ax) if "[" in text and "%" not in text]
+    assert len(cells) == (k if k <= 60 else 0) + 3
+    drawn = next(line for line in ax.get_lines() if line.get_label().startswith("Under"))
+    rates = drawn.get_xdata()
+    assert len(rates) == k and (k <= 60 or (np.diff(rates) >= 0).all())
 
 
 def test_the_predictive_check_shows_mid_p(review_fit):

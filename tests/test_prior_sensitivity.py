@@ -78,7 +78,8 @@ def test_no_rate_that_is_neither_is_shown_as_0_or_100():
             text = text.replace(",4,", ",999996,")
         says = page(text).split("log marginal")[1]
         assert " 0.0 " not in says and "100.0 %" not in says, says
-    assert "typical study is 0.014 %" in page(RARE)  # 1.414e-4 by quadrature of others' making
+    # 1.414e-4 by quadrature of others' making
+    assert "typical study is 141 per 1,000,000" in page(RARE)
 
 
 def test_the_page_says_what_the_priors_expect():
@@ -95,8 +96,8 @@ def test_the_page_says_what_the_priors_expect():
 def test_a_prior_is_said_in_rates():
     says = page(RARE, "--rate-centre", "0.00001", "--rate-upper", "0.001")
     # On the logit scale the lower end is as far as the upper one: nearly 1e-5 squared over 1e-3.
-    assert "typical rate 0.0010 % (0.000010 to 0.1 %)" in says
-    lower = page(RARE, "--rate-centre", "0.5", "--rate-lower", "0.25")
+    assert "typical rate 10.0 per 1,000,000 (0.10 to 1,000)" in says
+    lower = page(RARE, "--rate-centre", "0.5", "--rate-lower", "0.25", "--unit", "percent")
     assert "typical rate 50.0 % (25.0 to 75.0 %)" in lower
     assert "mu ~ Normal(mean -2.19722, sd 2)" in page(RARE, "--rate-centre", "0.1")
     assert "mu ~ Normal(mean 0, sd 0.5)" in page(RARE, "--rate-centre", "0.5", "--mu-sd", "0.5")

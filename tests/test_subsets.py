@@ -100,7 +100,7 @@ def test_the_study_that_moves_the_rate_most_is_named(make):
     said, table = found.describe(), found.table
     assert found.most == "Kérob 2010"
     assert "Kérob 2010 moves the typical rate most" in said
-    assert f"{100 * table.loc['Kérob 2010', 'rate_shift']:+.1f} percentage points" in said
+    assert f"{100 * table.loc['Kérob 2010', 'rate_shift']:+.1f} points" in said
     assert "no study carries the result alone" in said
     fit = dfsp.fit(make([("A", 1, 100), ("B", 195, 200)]), dfsp.Model(tau=dfsp.HalfNormal(0.1)))
     assert "B carries the result alone" in dfsp.sensitivity.influence(fit).describe()

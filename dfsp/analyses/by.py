@@ -33,7 +33,8 @@ from dfsp.fitting import (
 )
 from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
-from dfsp.text import Result, Sentences, Table, chance, percent, points, table_of
+from dfsp.rates import PERCENT, Unit
+from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -117,7 +118,7 @@ class FitBy(Result):
         """
         rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
         index = pd.Index(list(self.counts), name=self.by)
-        return table_of(rows, index=index)
+        return table_of(rows, rates=True, index=index)
 
     def _found(self, group: str) -> dict[str, float]:
         """Return what the table shows of a group's posterior."""
@@ -161,7 +162,13 @@ class FitBy(Result):
         ]
         found = np.clip(np.array(rows), TINY, 1 - TINY)
         index = pd.Index(list(self.counts), name=self.by)
-        return table_of(found, index=index, columns=names)
+        return table_of(found, rates=True, index=index, columns=names)
+
+    @property
+    def unit(self) -> Unit:
+        """In which rates are said: that of every table, or percent where they have several."""
+        units = {counts.unit: counts.rates_in for counts in self.counts.values()}
+        return units.popitem()[1] if len(units) == 1 else PERCENT
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -186,9 +193,9 @@ class FitBy(Result):
         centre = self.model.effects.centre
         rates = dict(zip(self.counts, self.table[centre].to_list(), strict=True))
         low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+        least, most = self.unit.rate(rates[low]), self.unit.rate(rates[high])
         return Sentences(
-            f"{self._groups}: the {NAMES[centre]} runs from {percent(rates[low])} ({low}) to "
-            f"{percent(rates[high])} ({high})."
+            f"{self._groups}: the {NAMES[centre]} runs from {least} ({low}) to {most} ({high})."
         )
 
     @property
@@ -199,17 +206,14 @@ class FitBy(Result):
     def page(self, above: float | None = None) -> str:
         """Return the plain-text page that `dfsp fit --by` prints."""
         table, centre = self.table, self.model.effects.centre
-        middle, low, high, new_low, new_high, mean = (
-            [points(value) for value in table[name]]
-            for name in (centre, "low", "high", "new_low", "new_high", "mean_rate")
-        )
+        unit = self.unit
+        rates = table[[centre, "low", "high"]].to_numpy()
+        news = table[["new_low", "new_high"]].to_numpy()
         shown = table[["studies", "events", "total"]].assign(
             **{
-                f"{NAMES[centre]}, %": [
-                    f"{m} [{a}, {b}]" for m, a, b in zip(middle, low, high, strict=True)
-                ],
-                "mean, %": mean,
-                "new study, %": [f"{a} to {b}" for a, b in zip(new_low, new_high, strict=True)],
+                f"{NAMES[centre]}, {unit.sign}": [unit.bracketed(*row) for row in rates],
+                f"mean, {unit.sign}": [unit.number(value) for value in table["mean_rate"]],
+                f"new study, {unit.sign}": [" to ".join(unit.numbers(*row)) for row in news],
             }
         )
         if (spread := self.model.effects.spread) in table:
@@ -217,7 +221,7 @@ class FitBy(Result):
         if above is not None:
             found = self.above(above)
             for name in {centre: None, "new_study_rate": None}:
-                what = f"P({NAMES[name].removesuffix(' rate')} > {percent(above)})"
+                what = f"P({NAMES[name].removesuffix(' rate')} > {unit.rate(above)})"
                 shown[what] = [chance(value) for value in found[name]]
         lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
         lines += ["one tau in all tables"] if self.common is not None else []

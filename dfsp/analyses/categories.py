@@ -28,6 +28,7 @@ from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, table_of_several
+from dfsp.rates import unit_of
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -163,11 +164,11 @@ class Categories(Result):
     def describe(self) -> Sentences:
         """Return the headline: the mean rates, which sum to one."""
         means = self.rates().loc["mean rate"]
+        unit = unit_of(float(means["mean"].max()))
+        rows = zip(means["mean"], means["q2.5"], means["q97.5"], strict=True)
         parts = [
-            f"{NAMES[category]} {100 * mean:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
-            for category, mean, low, high in zip(
-                self.categories, means["mean"], means["q2.5"], means["q97.5"], strict=True
-            )
+            f"{NAMES[category]} {unit.estimate(*row)}"
+            for category, row in zip(self.categories, rows, strict=True)
         ]
         whom = "evaluable patients" if self.not_evaluable == "excluded" else "all patients"
         return Sentences(
@@ -217,7 +218,7 @@ class Categories(Result):
                 rows.append(distribution.summary())
                 index.append((label, category))
         names = pd.MultiIndex.from_tuples(index, names=["rate", "category"])
-        return table_of(rows, digits=5, index=names, columns=list(STATISTICS))
+        return table_of(rows, digits=5, rates=True, index=names, columns=list(STATISTICS))
 
     def priors(self) -> Table:
         """Return the prior predictive and the posterior new-study rate of each question.
@@ -235,7 +236,7 @@ class Categories(Result):
             rows.append([*prior, low, median, high, float(posterior.tau.quantile(0.5)[0])])
         columns = ["prior_low", "prior_high", "low", "median", "high", "tau"]
         index = pd.Index(self.posteriors, name="question")
-        return table_of(rows, index=index, columns=columns)
+        return table_of(rows, rates=True, index=index, columns=columns)
 
     def prior_table(self) -> Table:
         """Return how the rates of each question move when a prior is raised to a power.
@@ -283,7 +284,7 @@ class Categories(Result):
                     rate *= yes if category in question.yes else 1 - yes
                     share *= seen if category in question.yes else 1 - seen
                 rows.append([study, category, share, rate])
-        return table_of(rows, columns=["study", "category", "observed", "rate"])
+        return table_of(rows, rates=True, columns=["study", "category", "observed", "rate"])
 
     def patient_weighted_rates(self, *, number: int = 4000, seed: int = SEED) -> Table:
         """Return sum(n_i p_i) / sum(n_i) of each category: what adding patients up estimates.
@@ -344,7 +345,7 @@ class Categories(Result):
             mean = float(share @ means.loc[studies, category].to_numpy())
             rows.append([mean, weighted.std(), *np.quantile(weighted, QUANTILES)])
         index = pd.Index(self.categories, name="category")
-        return table_of(rows, index=index, columns=list(STATISTICS))
+        return table_of(rows, rates=True, index=index, columns=list(STATISTICS))
 
     def draws(self, number: int = 4000, *, seed: int = SEED) -> dict[str, pd.DataFrame]:
         """Return independent draws of the categories' rates; each row sums to one.
@@ -557,7 +558,7 @@ def tau_sensitivity(
         means = again.rates().loc["mean rate"]
         columns[f"mean, tau scale {scale:g}"] = means["mean"]
         columns[f"97.5 %, tau scale {scale:g}"] = means["q97.5"]
-    return table_of(columns)
+    return table_of(columns, rates=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -592,20 +593,21 @@ class Orders(Result):
 
     def describe(self) -> Sentences:
         """Say how far another order moves a mean rate, on identical cohorts."""
-        shift = 100 * (self.table["other"] - self.table["own"])
+        unit = unit_of(float(self.table["all"].max()))
+        shift = self.table["other"] - self.table["own"]
         most = str(shift.abs().idxmax())
         text = (
             f"On identical cohorts, asking {self.order} moves no mean rate by more than "
-            f"{abs(shift[most]):.1f} points ({most}: {shift[most]:+.1f})."
+            f"{unit.apart(abs(shift[most]))} ({most}: {unit.apart(shift[most], sign=True)})."
         )
         if not self.left_out:
             return Sentences(text)
-        left = 100 * (self.table["own"] - self.table["all"])
+        left = self.table["own"] - self.table["all"]
         most = str(left.abs().idxmax())
         return Sentences(
             f"{text} That order hears nothing from {', '.join(self.left_out)}, whose coarse counts "
-            f"answer its questions both ways; leaving them out moves {most} by {left[most]:+.1f} "
-            "points, whatever the order."
+            f"answer its questions both ways; leaving them out moves {most} by "
+            f"{unit.apart(left[most], sign=True)}, whatever the order."
         )
 
 
@@ -662,7 +664,7 @@ def compare_orders(
     fits = {"other": answered(same, order), "own": answered(same, own), "all": result}
     means = {name: each.rates().loc["mean rate", "mean"] for name, each in fits.items()}
     gone = [study for study in result.cells if study not in both[0] & both[1]]
-    return Orders(order, table_of(means), gone)
+    return Orders(order, table_of(means, rates=True), gone)
 
 
 def _order_of(result: Categories) -> str:

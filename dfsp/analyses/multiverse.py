@@ -36,6 +36,7 @@ from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal, Prior
 from dfsp.project import data_folder
+from dfsp.rates import PERCENT, Unit, unit_named
 from dfsp.text import Result, Sentences, Table, table_of
 from dfsp.yardsticks import threshold_for
 
@@ -82,6 +83,8 @@ class Multiverse(Result):
         Those of them that are pairs of cohorts.
     left_out : pandas.DataFrame
         `evidence_set`, `choice`, `not_evaluable`, `reason`.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -98,6 +101,7 @@ class Multiverse(Result):
     choices: tuple[str, ...]
     pairs: tuple[str, ...]
     left_out: pd.DataFrame
+    unit: Unit = PERCENT
 
     @property
     def central(self) -> str:
@@ -115,11 +119,11 @@ class Multiverse(Result):
             An evidence set for which it is said too which choice moves the answer most.
         """
         table, quantity = self.table, self.central
-        ranges = [
-            f"{RATES[name]} {'lies ' if name == quantity else ''}between "
-            f"{100 * table[name].min():.1f} and {100 * table[name].max():.1f} %"
-            for name in dict.fromkeys((quantity, "mean"))
-        ]
+        ranges = []
+        for name in dict.fromkeys((quantity, "mean")):
+            low, high = self.unit.numbers(table[name].min(), table[name].max())
+            lies = "lies " if name == quantity else ""
+            ranges.append(f"{RATES[name]} {lies}between {low} and {high} {self.unit.sign}")
         said = [self._most(quantity, "")]
         if within:
             said.append(self._most(quantity, within))
@@ -132,8 +136,8 @@ class Multiverse(Result):
         return Sentences(
             f"{len(table)} analyses: the {', the '.join(ranges)}. {' '.join(said)} In "
             f"{100 * self.share_above(threshold, quantity):.0f} % of the {analyses} the whole "
-            f"interval of the {RATES[quantity]} lies above {100 * threshold:g} %: a share of "
-            "analyses, not a probability."
+            f"interval of the {RATES[quantity]} lies above {self.unit.chosen(threshold)}: a "
+            "share of analyses, not a probability."
         )
 
     def choices_that_matter(self, quantity: str = "typical", *, within: str = "") -> Table:
@@ -225,6 +229,7 @@ def fit(
     mus: Mapping[str, Normal] = PRIORS_OF_MU,
     further: Iterable[Dimension] = (),
     folder: str | Path | None = None,
+    unit: str = "",
 ) -> Multiverse:
     """Fit every combination of choices exactly.
 
@@ -242,6 +247,8 @@ def fit(
         Choices of one's own.
     folder : str or Path, optional
         As in `load_evidence`.
+    unit : str
+        Name of the unit in which rates are said; by default that of the first counts.
 
     Returns
     -------
@@ -312,7 +319,8 @@ def fit(
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=[*choices, *_SIZES, *_NUMBERS, "tau_median"])
     table[choices] = table[choices].fillna(DOES_NOT_ARISE)
-    return Multiverse(table, tuple(choices), pairs, left_out)
+    said_in = unit_named(unit or tables[0][1].unit)
+    return Multiverse(table, tuple(choices), pairs, left_out, said_in)
 
 
 def _tables(

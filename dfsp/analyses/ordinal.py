@@ -166,7 +166,8 @@ class Cumulative:
         table["response"] = table["CR"] + table["PR"]
         quantiles = table.quantile([ENDS[0], 0.5, ENDS[1]]).T
         quantiles.columns = ["q2.5", "q50", "q97.5"]
-        return table_of(pd.concat([table.mean().rename("mean"), quantiles], axis=1), digits=2)
+        found = pd.concat([table.mean().rename("mean"), quantiles], axis=1)
+        return table_of(found, digits=2, rates=True)
 
     def response(self) -> Table:
         """Return the response rate of the median study under both models, on the same cohorts.
@@ -181,7 +182,8 @@ class Cumulative:
         exact = solve(*counts, self.model).typical_rate.quantile(at)
         own = np.quantile(_stack(self.draws)["typical_rate"], at)
         index = pd.Index(["binary (exact)", "cumulative (NUTS)"], name="model")
-        return table_of([exact, own], digits=2, index=index, columns=["q2.5", "q50", "q97.5"])
+        columns = ["q2.5", "q50", "q97.5"]
+        return table_of([exact, own], digits=2, rates=True, index=index, columns=columns)
 
     def __repr__(self) -> str:
         verdict = "refused" if self.refused else "converged"

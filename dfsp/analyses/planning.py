@@ -22,6 +22,7 @@ from dfsp.engine.predictive import rate_points
 from dfsp.errors import DfspError
 from dfsp.fitting import Fit
 from dfsp.model.likelihood import sigmoid
+from dfsp.rates import PERCENT, Unit
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
 __all__ = [
@@ -898,7 +899,7 @@ def operating_characteristics(
         success = bdtrc(critical - 1, size, true)
         row = {"n": size, "critical_events": critical, "true_rate": true, "success": success}
         pieces.append(pd.DataFrame(row))
-    return table_of(pd.concat(pieces, ignore_index=True), digits=3)
+    return table_of(pd.concat(pieces, ignore_index=True), digits=3, rates=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -913,6 +914,8 @@ class Plan(Result):
         under today's evidence).
     p0 : float
         Rate to be exceeded.
+    unit : Unit
+        In which it is said.
 
     Examples
     --------
@@ -927,6 +930,7 @@ class Plan(Result):
 
     table: Table
     p0: float
+    unit: Unit = PERCENT
 
     def describe(self) -> Sentences:
         """Say of each sample size what success needs and how likely it is."""
@@ -934,7 +938,7 @@ class Plan(Result):
         return Sentences("\n".join(self._of(*row) for row in rows))
 
     def _of(self, n: int, critical: int, false_success: float, success: float) -> str:
-        beyond = f"a rate above {100 * self.p0:g} %"
+        beyond = f"a rate above {self.unit.chosen(self.p0)}"
         trial = f"{n} patient{'' if n == 1 else 's'}"
         if critical > n:
             return f"No number of responders among {trial} shows {beyond}."
@@ -944,7 +948,7 @@ class Plan(Result):
         return (
             f"A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
             f"succeeds with probability {chance(success)}, and with probability "
-            f"{chance(false_success)} if the true rate is {100 * self.p0:g} %."
+            f"{chance(false_success)} if the true rate is {self.unit.chosen(self.p0)}."
         )
 
 
@@ -994,7 +998,7 @@ def plan(fit: Fit, prior: "BetaMixture | MixtureFit", *, n: int | Sequence[int],
         )
     ]
     named = found.rename(columns={"success": "false_success"}).assign(success=success)
-    return Plan(table_of(named[_PLANNED], digits=3), p0)
+    return Plan(table_of(named[_PLANNED], digits=3, rates=True), p0, fit.unit)
 
 
 def _patients(number: float) -> str:

@@ -24,6 +24,7 @@ from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, without
 from dfsp.fitting import Fit, fit
 from dfsp.project import data_folder
+from dfsp.rates import PERCENT
 from dfsp.text import Result, Sentences, Table, table_of
 
 __all__ = [
@@ -286,11 +287,12 @@ def _counterparts(row: Any, typical: str) -> str:
     """Return the counts and the rates of a row of the claims in words."""
     if pd.isna(row["mean"]):
         return str(row["note"])
-    parts = [
-        f"{typical if column == 'typical' else column.replace('_', '-')} {row[column]:.1f} "
-        f"({row[f'{column}_low']:.1f} to {row[f'{column}_high']:.1f})"
-        for column in COLUMNS
-    ]
+    parts = []
+    for column in COLUMNS:
+        ends = (column, f"{column}_low", f"{column}_high")
+        middle, low, high = PERCENT.numbers(*(row[name] / PERCENT.whole for name in ends))
+        name = typical if column == "typical" else column.replace("_", "-")
+        parts.append(f"{name} {middle} ({low} to {high})")
     counts = f"{int(row['events'])} of {int(row['total'])} in {int(row['cohorts'])} cohorts"
     note = f" ({row['note']})" if row["note"] else ""
     return f"{counts}{note}; {'; '.join(parts)}"
@@ -598,10 +600,10 @@ class LaterSeries(Result):
 
 def _expected(study: str, rows: pd.DataFrame) -> str:
     inside = ((rows["low"] <= rows["events"]) & (rows["events"] <= rows["high"])).all()
-    low, high = 100 * rows["rate"].min(), 100 * rows["rate"].max()
+    low, high = PERCENT.numbers(rows["rate"].min(), rows["rate"].max(), least=0)
     verdict = "inside" if inside else "for some reading OUTSIDE"
     return (
-        f"{study}: {low:.0f} to {high:.0f} % responded, by how its two drugs are "
+        f"{study}: {low} to {high} % responded, by how its two drugs are "
         f"read; that is {verdict} what the earlier evidence predicts for a new study of its size. "
         f"A new study has more responders with probability {rows['mid_p'].min():.2f} to "
         f"{rows['mid_p'].max():.2f} (mid-p: half of the probability of as many is counted)."
@@ -663,4 +665,4 @@ def later_series(evidence: Evidence | None = None) -> LaterSeries:
 def _expectations(rows: list[list[Any]]) -> Table:
     columns = ["study", "reading", "events", "total", "rate", "low", "high", "mid_p"]
     frame = pd.DataFrame(rows, columns=columns).set_index(["study", "reading"])
-    return table_of(frame, digits=3)
+    return table_of(frame, digits=3, rates=True)

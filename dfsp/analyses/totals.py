@@ -27,6 +27,7 @@ from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
+from dfsp.rates import Unit, unit_of
 from dfsp.text import Result, Sentences, Table, chance, table_of
 from dfsp.yardsticks import patients_for
 
@@ -244,10 +245,16 @@ class Scenarios(Result):
         """How the last reading moves when a prior, or the likelihood, is raised to a power."""
         return power_scaling(self.sets)
 
+    @property
+    def unit(self) -> Unit:
+        """In which rates are said."""
+        return unit_of(self.total.events / self.total.total)
+
     def describe(self) -> Sentences:
         """Say what is and what is not known of the total."""
         total, last = self.total, self.table.loc[BY_STUDY if self.studies else OVER_SETS].T
         mean, new = last["mean rate"], last["new-study rate"]
+        unit = self.unit
         of_whom = (
             f"in {len(self.studies)} studies. The"
             if self.studies
@@ -256,9 +263,9 @@ class Scenarios(Result):
         )
         return Sentences(
             f"{total.label.capitalize()}: {total.events} of {total.total} patients {of_whom} "
-            f"mean rate over studies is {100 * mean['mean']:.1f} % "
-            f"({100 * mean['q2.5']:.1f} to {100 * mean['q97.5']:.1f} %), above 20 % with "
-            f"probability {chance(mean['above_20'])}; among {self.patients} new patients "
+            f"mean rate over studies is {unit.estimate(*mean[['mean', 'q2.5', 'q97.5']])}, above "
+            f"{unit.chosen(0.2)} with probability {chance(mean['above_20'])}; among "
+            f"{self.patients} new patients "
             f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."
         )
 
@@ -339,7 +346,7 @@ def scenarios(
             rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
-    table = table_of(frame.set_index(["scenario", "rate"]), digits=3)
+    table = table_of(frame.set_index(["scenario", "rate"]), digits=3, rates=True)
     return Scenarios(total, patients, table, reading, studies)
 
 
@@ -431,7 +438,7 @@ def surgery(evidence: Evidence) -> Table:
     alone.insert(0, "kind", table["setting"].map(kinds).fillna("not known"))
     alone.insert(1, "population", table["population"])
     named = alone.reset_index().set_index(["kind", "study"])
-    return table_of(named.sort_index(level=0, sort_remaining=False), digits=3)
+    return table_of(named.sort_index(level=0, sort_remaining=False), digits=3, rates=True)
 
 
 def both_known(evidence: Evidence) -> pd.DataFrame:
@@ -514,7 +521,7 @@ def severe_in_any(known: pd.DataFrame, model: Model | None = None) -> Table:
             rows.append(rate.summary())
             index.append((label, event))
     names = pd.MultiIndex.from_tuples(index, names=["rate", "event"])
-    return table_of(rows, index=names, columns=list(STATISTICS))
+    return table_of(rows, rates=True, index=names, columns=list(STATISTICS))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -545,13 +552,15 @@ class Nested(Result):
         if self.rates is None:
             return Sentences(self._nothing())
         mean = self.rates.loc["mean rate"]
-        given, severe = mean.loc["severe given any"], mean.loc["severe"]
+        unit = unit_of(float(mean["mean"].max()))
+        given, severe = (
+            unit.estimate(*mean.loc[event, ["mean", "q2.5", "q97.5"]])
+            for event in ("severe given any", "severe")
+        )
         return Sentences(
             f"{len(self.known)} cohorts report both ({', '.join(self.known['study'])}): of "
-            f"patients with any adverse event {100 * given['mean']:.1f} % "
-            f"({100 * given['q2.5']:.1f} to {100 * given['q97.5']:.1f} %) have a severe one, of "
-            f"all {100 * severe['mean']:.1f} % ({100 * severe['q2.5']:.1f} to "
-            f"{100 * severe['q97.5']:.1f} %), as means over studies."
+            f"patients with any adverse event {given} have a severe one, of all {severe}, as "
+            "means over studies."
         )
 
     def _nothing(self) -> str:
@@ -638,4 +647,4 @@ def later_series() -> Table:
     alone = check_table(table[["study", "events", "total"]]).observed()
     alone = alone.rename(columns={"study": "outcome"})
     alone.insert(0, "study", table["series"])
-    return table_of(alone.set_index(["study", "outcome"]), digits=3)
+    return table_of(alone.set_index(["study", "outcome"]), digits=3, rates=True)

@@ -32,6 +32,7 @@ from dfsp.evidence.cells import (
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
 from dfsp.evidence.total_rows import called_total, sums
+from dfsp.rates import Unit, unit_named, unit_of
 from dfsp.text import Table, show_frames, table_of
 
 Missing = Literal["refuse", "drop"]
@@ -81,6 +82,9 @@ class Counts:
         What was done to read the files that a user should know.
     elsewhere : tuple of str
         Studies that stand in other tables of the same file too, or share patients with such.
+    unit : str
+        Name of the unit in which all that is made from these counts says rates, one of
+        `dfsp.rates.UNITS`; if it is not given, that of the rate of all patients.
 
     See Also
     --------
@@ -106,9 +110,21 @@ class Counts:
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    unit: str = ""
 
     def __post_init__(self) -> None:
         show_frames(self)
+        object.__setattr__(self, "unit", unit_named(self.unit or self._unit()).name)
+
+    def _unit(self) -> str:
+        """Return the unit of the rate of all patients; of one event, where there was none."""
+        events, total = (int(self.table[name].sum()) for name in ("events", "total"))
+        return unit_of(max(events, 1) / total if total else 0.0).name
+
+    @property
+    def rates_in(self) -> Unit:
+        """The unit in which rates are said."""
+        return unit_named(self.unit)
 
     @classmethod
     def of(
@@ -186,7 +202,7 @@ class Counts:
         pairs = zip(table["events"].to_list(), table["total"].to_list(), strict=True)
         low, high = zip(*(_clopper_pearson(*pair) for pair in pairs), strict=True)
         rate = table["events"] / table["total"]
-        return table_of(table.assign(rate=rate, low=low, high=high))
+        return table_of(table.assign(rate=rate, low=low, high=high), rates=True)
 
     def pooled(self) -> Table:
         """Return the estimate that treats all patients as one study.
@@ -212,7 +228,7 @@ class Counts:
         events, total = int(self.table["events"].sum()), int(self.table["total"].sum())
         low, high = _clopper_pearson(events, total)
         row = {"events": events, "total": total, "rate": events / total, "low": low, "high": high}
-        return table_of([row], index=["all patients"])
+        return table_of([row], rates=True, index=["all patients"])
 
     def require_independent(self, what: str) -> None:
         """Refuse rows that belong to clusters, for what does not know them, `what`.

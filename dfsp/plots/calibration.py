@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from dfsp.analyses.calibration.simulation import ENGINES, METHODS, Calibration, Coverage
 from dfsp.constants import CI_PROB, SEED
 from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE
+from dfsp.rates import PERCENT
 from dfsp.seeds import generator
 
 LABELS = {
@@ -127,7 +128,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
             ax.set_ylim(0, 1.02)
             ax.tick_params(labelsize=FONT)
             sns.despine(ax=ax)
-        column[0].set_title(f"typical rate {100 * rate:g} %", fontsize=FONT + 1)
+        column[0].set_title(f"typical rate {PERCENT.chosen(rate)}", fontsize=FONT + 1)
         column[1].set_xlabel("true tau (logit)", fontsize=FONT)
     axes[0, 0].set_ylabel("coverage", fontsize=FONT)
     axes[1, 0].set_ylabel("mean width", fontsize=FONT)
@@ -135,7 +136,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False,
-        fontsize=FONT, title=f"{100 * CI_PROB:g} % intervals of the {name}",
+        fontsize=FONT, title=f"{PERCENT.chosen(CI_PROB)} intervals of the {name}",
         title_fontsize=FONT + 1,
     )  # fmt: skip
     first: Axes = axes[0, 0]

@@ -15,7 +15,7 @@ from dfsp.analyses.totals import Scenarios
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, limits, scale, shortened
 
 CATEGORY_COLOURS = {
     "CR": "#08306b",
@@ -107,18 +107,19 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     """
     counts = Counts.of(counts)
     table = counts.table.dropna(subset=["dose_mg"]).reset_index(drop=True)
-    alone = Counts(**vars(counts) | {"table": table}).observed()
+    alone, unit = Counts(**vars(counts) | {"table": table}).observed(), counts.rates_in
     ax = ax or axes(7.0, 4.2)
     ax.spines["left"].set_visible(True)
     bands = result.rates.xs("typical rate", level="rate")
     doses = sorted(table["dose_mg"].unique())
     for dose, (_, band) in zip(doses, bands.iterrows(), strict=True):
-        ax.plot([dose] * 2, 100 * band[["q2.5", "q97.5"]], color=BLUE, lw=9, alpha=0.25, zorder=1)
-        ax.plot(dose, 100 * band["q50"], "_", color=BLUE, ms=22, mew=2.5, zorder=2)
-    ax.plot(doses, 100 * bands["q50"], color=BLUE, lw=1, ls="--", zorder=1)
+        ends = unit.whole * band[["q2.5", "q97.5"]]
+        ax.plot([dose] * 2, ends, color=BLUE, lw=9, alpha=0.25, zorder=1)
+        ax.plot(dose, unit.whole * band["q50"], "_", color=BLUE, ms=22, mew=2.5, zorder=2)
+    ax.plot(doses, unit.whole * bands["q50"], color=BLUE, lw=1, ls="--", zorder=1)
     styles = {"advanced": ("s", DARK), "neoadjuvant": ("o", "white")}
     timed = "treatment_months_median" in table
-    rates = 100 * alone[["rate", "low", "high"]].to_numpy(float)
+    rates = unit.whole * alone[["rate", "low", "high"]].to_numpy(float)
     for dose in doses:
         group = [i for i in np.argsort(rates[:, 0]) if table["dose_mg"].iloc[i] == dose]
         for place, i in enumerate(group):
@@ -140,9 +141,11 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     handles.append(Line2D([], [], color=BLUE, marker="_", ms=12, mew=2.5, ls="--",
                           label="typical rate and 95 % interval"))  # fmt: skip
     ax.set_xticks(doses, [f"{dose:g}" for dose in doses])
-    ax.set(xlim=(min(doses) - 110, max(doses) + 110), ylim=(0, 102))
+    ax.set_xlim(min(doses) - 110, max(doses) + 110)
+    low, high = limits([*rates.ravel() / unit.whole, *bands[["q2.5", "q97.5"]].to_numpy().ravel()])
+    scale(ax, unit, (low, 1.02 * high), up=True)
     ax.set_xlabel("Starting dose (mg a day)", fontsize=FONT)
-    ax.set_ylabel("Rate (%)", fontsize=FONT)
+    ax.set_ylabel(f"Rate ({unit.sign})", fontsize=FONT)
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False,
         fontsize=FONT,
@@ -171,24 +174,30 @@ def scenarios(*readings: Scenarios) -> Axes:
     (5, 'severe adverse event')
     """
     rows = sum(len(each.table) + 1 for each in readings)
+    unit = readings[0].unit
     ax = axes(8.4, 0.9 + 0.32 * rows)
     y, places, names = 0.0, [], []
     for each in readings:
-        ax.text(0, y, each.total.label, fontsize=FONT + 1, fontweight="bold", va="center")
+        ax.text(
+            0, y, each.total.label, fontsize=FONT + 1, fontweight="bold", va="center",
+            transform=ax.get_yaxis_transform(),
+        )  # fmt: skip
         y += 1
         for scenario, rate, mean, low, high in each.table.reset_index()[
             ["scenario", "rate", "mean", "q2.5", "q97.5"]
         ].itertuples(index=False):
             new = rate == "new-study rate"
-            ax.plot([100 * low, 100 * high], [y, y], color=DARK, lw=1.2, ls=":" if new else "-")
+            ends = [unit.whole * low, unit.whole * high]
+            ax.plot(ends, [y, y], color=DARK, lw=1.2, ls=":" if new else "-")
             marker, fill = ("D", "white") if new else ("s", DARK)
-            ax.plot(100 * mean, y, marker, color=DARK, mfc=fill)
+            ax.plot(unit.whole * mean, y, marker, color=DARK, mfc=fill)
             places.append(y)
             names.append(f"{scenario}, {rate}" if rate != "rate" else scenario)
             y += 1
     ax.set_yticks(places, names, fontsize=FONT)
-    ax.set(xlim=(0, 100), ylim=(y - 0.4, -0.7))
-    ax.set_xlabel("Patients with an event (%): mean and 95 % interval", fontsize=FONT)
+    scale(ax, unit, limits(pd.concat([each.table[["mean", "q2.5", "q97.5"]] for each in readings])))
+    ax.set_ylim(y - 0.4, -0.7)
+    ax.set_xlabel(f"Patients with an event ({unit.sign}): mean and 95 % interval", fontsize=FONT)
     return ax
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.special import ndtr
 
 from dfsp.engine import nuts as sampling
 from dfsp.engine.distributions import Distribution
@@ -16,11 +17,36 @@ from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
 from dfsp.fitting import Fit
 from dfsp.model.model import Model
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, legend, shortened
+from dfsp.plots.style import (
+    BLUE,
+    DARK,
+    FONT,
+    GREY,
+    ORANGE,
+    axes,
+    drawn_ends,
+    legend,
+    limits,
+    scale,
+    shortened,
+)
+from dfsp.rates import PERCENT, Unit, stands_for, unit_named, unit_of
+
+MOST_NAMED = 60
+"""Studies that a forest plot names."""
+CATERPILLAR = 24
+"""Rows whose height the studies of a caterpillar share."""
+LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
+"""Levels of the quantiles between which densities are drawn, even in normal scores."""
 
 
-def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None = None) -> Axes:
+def forest(
+    fit: Fit, *, show: Collection[str] = ("stratified",), unit: str = "", ax: Axes | None = None
+) -> Axes:
     """Draw the forest plot: each study observed and under the model, and the population.
+
+    More than `MOST_NAMED` studies are drawn as a caterpillar, in the order of their rates and
+    without names, above the rows of the population.
 
     Parameters
     ----------
@@ -28,17 +54,20 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     show : collection of {"stratified", "pooled"}
         `"stratified"` draws observed rates (squares, by size) with exact intervals, each study
         alone; `"pooled"` adds the row of all patients as one study.
+    unit : str
+        Name of the unit of the axis; by default that of the counts.
     ax : Axes, optional
 
     Returns
     -------
     Axes
-        x is the rate in percent.
+        x is the rate in the unit. What reaches further than twice as far as the studies ends in an
+        arrow.
 
     Raises
     ------
     DfspError
-        Something unknown in `show`.
+        Something unknown in `show`, or a unit that is not known.
 
     See Also
     --------
@@ -55,84 +84,142 @@ def forest(fit: Fit, *, show: Collection[str] = ("stratified",), ax: Axes | None
     unknown = sorted(set(show) - {"stratified", "pooled"})
     if unknown:
         raise DfspError(f"show: {', '.join(unknown)} not known; use stratified, pooled")
-    table, alone = fit.studies, fit.counts.observed()
-    doses = _doses(fit)
-    labels = [shortened(name) for name in table["study"]]
+    said_in = unit_named(unit) if unit else fit.unit
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
-    quantity = fit.model.effects.centre
     below = below if "typical_rate" in fit.model.quantities else below[1:]
     below += ["Pooled (as one study)"] if "pooled" in show else []
-    rows = len(labels) + len(below)
-    texts = _percentages(*(alone[name].to_list() for name in ("rate", "low", "high")))
-    ends = [_population(fit, label) for label in below]
-    texts += _percentages(
-        *([value / 100 for value in column] for column in zip(*ends, strict=True))
-    )
-    columns = _columns(fit, doses, texts)
-    margins = columns[-1][0] + 0.58 * FONT * max(map(len, [*labels, *below]))
+    population = [_population(fit, label) for label in below]
+    reach = _reach(fit, population, "stratified" in show)
+    many = len(fit.studies) > MOST_NAMED
+    alone = fit.counts.observed()
+    rates = [] if many else list(zip(alone["rate"], alone["low"], alone["high"], strict=True))
+    least = 0 if reach == (0.0, 1.0) and said_in == PERCENT else 1
+    # Nothing is observed where nobody is.
+    texts = [
+        "–" if row[0] != row[0] else said_in.bracketed(*row, least=least)
+        for row in [*rates, *population]
+    ]
+    names = [] if many else [shortened(name) for name in fit.studies["study"]]
+    columns = _columns(fit, texts, said_in, named=not many)
+    widest = max(map(len, [*names, *below]))
+    margins = columns[-1][0] + 0.58 * FONT * widest
+    rows = (CATERPILLAR if many else len(names)) + len(below)
     ax = ax or axes(4.8 + margins / 72, 1.5 + 0.3 * (rows + 1))
-    y = np.arange(len(labels), dtype=float)
-    low, mid, high = (100 * table[name].to_numpy() for name in ("q2.5", "mean", "q97.5"))
-    shift = 0.0
-    if "stratified" in show:
-        shift = 0.2
-        size = np.maximum(8, 96 * alone["total"] / alone["total"].max())
-        ax.hlines(y - shift, 100 * alone["low"], 100 * alone["high"], color=DARK, lw=1.2)
-        ax.scatter(
-            100 * alone["rate"], y - shift, s=size, marker="s", color=DARK, zorder=3, clip_on=False,
-            label="Observed rate, exact interval (size: patients)",
-        )  # fmt: skip
-    ax.hlines(y + shift, low, high, color=BLUE, lw=1.6)
-    ax.plot(
-        mid, y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5, zorder=4, clip_on=False,
-        label="Under the model (mean, interval)",
-    )  # fmt: skip
-    at = len(labels) + 0.6
+    draw = _caterpillar if many else _rows
+    places = draw(ax, fit, said_in, "stratified" in show)
+    at = places[-1] + 1.6
     ax.axhline(at - 0.8, color=GREY, lw=0.8)
-    middle = 100 * fit.summary.T[quantity]
+    middle = said_in.whole * fit.summary.T[fit.model.effects.centre]
     ax.axvspan(middle["q2.5"], middle["q97.5"], color=BLUE, alpha=0.08, lw=0)
     ax.axvline(middle["q50"], color=BLUE, lw=0.8, ls="--")
-    places = list(y)
-    for label, (centre, left, right) in zip(below, ends, strict=True):
-        if label.startswith("New"):
-            ax.plot([left, right], [at, at], color=ORANGE, lw=3, solid_capstyle="butt")
-            ax.plot([left, right], [at, at], "|", color=ORANGE, ms=9, mew=2, clip_on=False)
-            ax.plot([centre], [at], "|", color=DARK, ms=10, mew=1.6)
-        else:
-            inside, edge = ("white", DARK) if label.startswith("Pooled") else (BLUE, BLUE)
-            corners = [left, centre, right, centre], [at, at - 0.28, at, at + 0.28]
-            ax.fill(*corners, facecolor=inside, edgecolor=edge, zorder=3)
-        places.append(at)
-        at += 1
-    _write(ax, columns, places)
-    ax.set_yticks(places, [*labels, *below], fontsize=FONT, parse_math=False)
-    ax.tick_params(axis="y", length=0)
-    ax.set(xlim=(0, 100), ylim=(at - 0.4, -1.5))
+    summits = [at + row for row in range(len(below))]
+    ends = [said_in.whole * end for end in reach]
+    for label, rate, y in zip(below, population, summits, strict=True):
+        _summit(ax, label, [said_in.whole * each for each in rate], y, ends)
+    if many:
+        ax.set_yticks(
+            [places[-1] / 2, *summits], [f"{len(places)} studies,\nby their rate", *below],
+            fontsize=FONT, parse_math=False,
+        )  # fmt: skip
+        places = []
+    else:
+        ax.set_yticks([*places, *summits], [*names, *below], fontsize=FONT, parse_math=False)
+    _write(ax, columns, [(places or [at])[0] - 1, *places, *summits])
+    ax.tick_params(axis="y", length=0, pad=7)  # beside the marker of a rate at the end
+    scale(ax, said_in, reach)
+    ax.set_ylim(summits[-1] + 0.6, -1.5)
     ax.set_xlabel(
-        f"{fit.counts.label.capitalize()} (% of patients)", fontsize=FONT, parse_math=False
+        f"{fit.counts.label.capitalize()} ({said_in.of_patients})", fontsize=FONT, parse_math=False
     )
     legend(ax)
     return ax
 
 
-def prior(of: Model | Fit, *, ax: Axes | None = None) -> Axes:
+def _reach(
+    fit: Fit, population: Sequence[tuple[float, float, float]], stratified: bool
+) -> tuple[float, float]:
+    """Return the limits of a forest plot: of all rows, but not far beyond the studies."""
+    own = [fit.studies[["q2.5", "q97.5"]].to_numpy()]
+    if stratified:
+        names = ["rate"] if len(fit.studies) > MOST_NAMED else ["low", "high"]
+        own.append(fit.counts.observed()[names].to_numpy())
+    return limits(np.concatenate([each.ravel() for each in own]), np.ravel(population))
+
+
+def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
+    """Draw a row a study, observed and under the model, and return their places."""
+    table, alone, whole = fit.studies, fit.counts.observed(), unit.whole
+    y = np.arange(len(table), dtype=float)
+    shift = 0.0
+    if stratified:
+        shift = 0.2
+        size = np.maximum(8, 96 * alone["total"] / alone["total"].max())
+        ax.hlines(y - shift, whole * alone["low"], whole * alone["high"], color=DARK, lw=1.2)
+        ax.scatter(
+            whole * alone["rate"], y - shift, s=size, marker="s", color=DARK, zorder=3,
+            clip_on=False, label="Observed rate, exact interval (size: patients)",
+        )  # fmt: skip
+    ax.hlines(y + shift, whole * table["q2.5"], whole * table["q97.5"], color=BLUE, lw=1.6)
+    ax.plot(
+        whole * table["mean"], y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5, zorder=4,
+        clip_on=False, label="Under the model (mean, interval)",
+    )  # fmt: skip
+    return y.tolist()
+
+
+def _caterpillar(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
+    """Draw many studies in the order of their rates under the model, and return their places."""
+    table = fit.studies.sort_values("mean", kind="stable")
+    y = np.linspace(0, CATERPILLAR - 1, len(table))
+    ax.hlines(y, unit.whole * table["q2.5"], unit.whole * table["q97.5"], color=BLUE, lw=0.7)
+    ax.plot(
+        unit.whole * table["mean"], y, "o", color=BLUE, ms=1.8, zorder=4,
+        label="Under the model (mean, interval)",
+    )  # fmt: skip
+    if stratified:
+        seen = unit.whole * table["events"] / table["total"]
+        ax.plot(seen, y, "s", color=DARK, ms=1.8, zorder=3, clip_on=False, label="Observed rate")
+    return y.tolist()
+
+
+def _summit(ax: Axes, label: str, rate: Sequence[float], at: float, ends: Sequence[float]) -> None:
+    """Draw one row of the population, with an arrow where it runs off the axis."""
+    centre, left, right = rate
+    if label.startswith("New"):
+        ax.plot([left, right], [at, at], color=ORANGE, lw=3, solid_capstyle="butt")
+        caps = [end for end in (left, right) if ends[0] <= end <= ends[1]]
+        ax.plot(caps, [at] * len(caps), "|", color=ORANGE, ms=9, mew=2, clip_on=False)
+        ax.plot([centre], [at], "|", color=DARK, ms=10, mew=1.6)
+    else:
+        inside, edge = ("white", DARK) if label.startswith("Pooled") else (BLUE, BLUE)
+        corners = [left, centre, right, centre], [at, at - 0.28, at, at + 0.28]
+        ax.fill(*corners, facecolor=inside, edgecolor=edge, zorder=3)
+    colour = ORANGE if label.startswith("New") else DARK if label.startswith("Pooled") else BLUE
+    for end, marker, off in ((ends[0], "<", left < ends[0]), (ends[1], ">", right > ends[1])):
+        if off:
+            ax.plot([end], [at], marker, color=colour, ms=6, clip_on=False, zorder=5)
+
+
+def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     """Draw the density of a new study's rate before the data, and of a fit after it too.
 
     Parameters
     ----------
     of : Model or Fit
         A fit has the exact engine.
+    unit : str
+        Name of the unit of the axis; by default that of the counts, or of the prior's median.
     ax : Axes, optional
 
     Returns
     -------
     Axes
-        x is the rate in percent, y its density per point.
+        x is the rate in the unit, y its density.
 
     Raises
     ------
     DfspError
-        A prior that reaches too far to be drawn.
+        A prior that reaches too far to be drawn, or a unit that is not known.
 
     Examples
     --------
@@ -145,19 +232,27 @@ def prior(of: Model | Fit, *, ax: Axes | None = None) -> Axes:
     if model.no_picture:
         raise DfspError(model.no_picture)
     ax = ax or axes(6.4, 3.2)
-    x, density = _density(prior_of(model).new_study_rate)
-    ax.plot(x, density, color=GREY, lw=1.8, ls="--", label="New study, prior")
+    before = prior_of(model).new_study_rate
+    after = []
     if isinstance(of, Fit):
-        x, density = _density(of.exact.new_study_rate)
+        own = unit_named(unit) if unit else of.unit
+        after = [of.exact.new_study_rate, getattr(of.exact, model.effects.centre)]
+    else:
+        own = unit_named(unit) if unit else unit_of(float(before.quantile(0.5)[0]))
+    reach = limits([drawn_ends(each) for each in after or [before]])
+    x, density = _density(before, reach, own)
+    ax.plot(x, density, color=GREY, lw=1.8, ls="--", label="New study, prior")
+    if after:
+        x, density = _density(after[0], reach, own)
         ax.fill_between(x, density, color=ORANGE, alpha=0.25, lw=0)
         ax.plot(x, density, color=ORANGE, lw=1.8, label="New study, given the evidence")
-        name = model.effects.centre
-        x, density = _density(getattr(of.exact, name))
-        label = f"{name.replace('_', ' ').capitalize()}, given the evidence"
-        ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=label)
-    ax.set(xlim=(0, 100), ylim=(0, None))
-    ax.set_xlabel("True rate (%)", fontsize=FONT)
-    ax.set_ylabel("Density per point", fontsize=FONT)
+        x, density = _density(after[1], reach, own)
+        name = model.effects.centre.replace("_", " ").capitalize()
+        ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=f"{name}, given the evidence")
+    scale(ax, own, reach)
+    ax.set_ylim(0, None)
+    ax.set_xlabel(f"True rate ({own.sign})", fontsize=FONT)
+    ax.set_ylabel(f"Density{' per point' * (own == PERCENT)}", fontsize=FONT)
     legend(ax)
     return ax
 
@@ -208,13 +303,15 @@ def agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def predictive(fit: Fit, *, ax: Axes | None = None) -> Axes:
+def predictive(fit: Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     """Draw observed proportions over those that the model predicts for new studies of their size.
 
     Parameters
     ----------
     fit : Fit
         With the exact engine.
+    unit : str
+        Name of the unit of the axis; by default that of the counts.
     ax : Axes, optional
 
     See Also
@@ -229,12 +326,16 @@ def predictive(fit: Fit, *, ax: Axes | None = None) -> Axes:
     >>> [text.get_text() for text in ax.texts]
     ['0.54', '0.33', '0.64', 'mid-p']
     """
-    check = fit.predictive_check()
+    check, said_in = fit.predictive_check(), unit_named(unit) if unit else fit.unit
     ax = ax or axes(8.0, 1.4 + 0.28 * len(check))
     y = np.arange(len(check))
-    low, high = (100 * check[end] / check["total"] for end in ("low", "high"))
-    ax.hlines(y, low, high, color=ORANGE, lw=6, alpha=0.45, label="Replicated, central interval")
-    ax.plot(100 * check["events"] / check["total"], y, "s", color=DARK, ms=5, label="Observed")
+    low, seen, high = (check[name] / check["total"] for name in ("low", "events", "high"))
+    reach = limits([low, seen, high])
+    ax.hlines(
+        y, said_in.whole * low, said_in.whole * high, color=ORANGE, lw=6, alpha=0.45,
+        label="Replicated, central interval",
+    )  # fmt: skip
+    ax.plot(said_in.whole * seen, y, "s", color=DARK, ms=5, label="Observed")
     for row, value in enumerate(check["mid_p"]):
         ax.text(
             1.02,
@@ -254,9 +355,11 @@ def predictive(fit: Fit, *, ax: Axes | None = None) -> Axes:
         weight="bold",
     )
     ax.set_yticks(y, [shortened(name) for name in check["study"]], fontsize=FONT, parse_math=False)
-    ax.set(xlim=(-2, 102), ylim=(len(check) - 0.4, -1.5))
+    room = 0.02 * (reach[1] - reach[0])
+    scale(ax, said_in, (reach[0] - room, reach[1] + room))
+    ax.set_ylim(len(check) - 0.4, -1.5)
     ax.set_xlabel(
-        f"{fit.counts.label.capitalize()} (% of patients)", fontsize=FONT, parse_math=False
+        f"{fit.counts.label.capitalize()} ({said_in.of_patients})", fontsize=FONT, parse_math=False
     )
     legend(ax)
     return ax
@@ -270,32 +373,31 @@ def _doses(fit: Fit) -> list[str]:
     return ["–" if pd.isna(dose) else f"{dose:g}" for dose in doses]
 
 
-def _percentages(rate: Sequence[float], low: Sequence[float], high: Sequence[float]) -> list[str]:
-    rows = zip(rate, low, high, strict=True)
-    # Nothing is observed where nobody is.
-    return ["–" if r != r else f"{100 * r:.0f} [{100 * a:.0f}, {100 * b:.0f}]" for r, a, b in rows]
-
-
 def _population(fit: Fit, label: str) -> tuple[float, float, float]:
+    """Return the rate that a row of the population shows, and its interval."""
     if label.startswith("Pooled"):
-        rate, low, high = 100 * fit.counts.pooled()[["rate", "low", "high"]].to_numpy()[0]
+        rate, low, high = fit.counts.pooled()[["rate", "low", "high"]].to_numpy()[0]
         return float(rate), float(low), float(high)
     quantity = {"Typical": "typical_rate", "Mean": "mean_rate", "New": "new_study_rate"}
-    row = 100 * fit.summary.T[quantity[label.split()[0]]]
-    centre = "q50" if label.startswith("Typical") else "mean"
+    row = fit.summary.T[quantity[label.split()[0]]]
+    centre = "q50" if label.startswith("Typical") else stands_for(row)
     return float(row[centre]), float(row["q2.5"]), float(row["q97.5"])
 
 
-def _columns(fit: Fit, doses: list[str], texts: list[str]) -> list[tuple[float, str, list[str]]]:
+def _columns(
+    fit: Fit, texts: list[str], unit: Unit, *, named: bool
+) -> list[tuple[float, str, list[str]]]:
     """Place the text columns: points right of the plot, title and cells, ends with the width."""
-    counts = [f"{e}/{n}" for e, n in zip(fit.studies["events"], fit.studies["total"], strict=True)]
-    columns = [("Events/n", counts), ("Rate, % [95 % interval]", texts), ("", [])]
-    if doses:
-        columns.insert(0, ("Dose/mg", doses))
-    judged = appraise(fit.counts.table)
-    for title, name in (("Risk of bias (JBI)", "risk_of_bias"), ("Certainty", "certainty")):
-        if (judged[name] != NOT_ASSESSED).any():
-            columns.insert(-1, (title, judged[name].to_list()))
+    columns: list[tuple[str, list[str]]] = [(f"Rate, {unit.sign} [95 % interval]", texts), ("", [])]
+    if named:
+        pairs = zip(fit.studies["events"], fit.studies["total"], strict=True)
+        columns.insert(0, ("Events/n", [f"{events}/{total}" for events, total in pairs]))
+        if doses := _doses(fit):
+            columns.insert(0, ("Dose/mg", doses))
+        judged = appraise(fit.counts.table)
+        for title, name in (("Risk of bias (JBI)", "risk_of_bias"), ("Certainty", "certainty")):
+            if (judged[name] != NOT_ASSESSED).any():
+                columns.insert(-1, (title, judged[name].to_list()))
     placed, at = [], 14.0
     for title, cells in columns:
         placed.append((at, title, cells))
@@ -307,7 +409,7 @@ def _columns(fit: Fit, doses: list[str], texts: list[str]) -> list[tuple[float, 
 def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[float]) -> None:
     for at, title, cells in columns:
         for place, cell, weight in zip(
-            [-1.0, *places], [title, *cells], ["bold", *["normal"] * len(cells)], strict=False
+            places, [title, *cells], ["bold", *["normal"] * len(cells)], strict=False
         ):
             if cell:
                 ax.annotate(
@@ -317,8 +419,12 @@ def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[f
                 )  # fmt: skip
 
 
-def _density(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
-    """Return rates in percent and density per point, on an even grid of rates."""
-    edges = np.linspace(0, 1, 201)
-    below = np.array([1 - distribution.prob_above(edge) for edge in edges])
-    return 50 * (edges[1:] + edges[:-1]), np.diff(below) / np.diff(100 * edges)
+def _density(
+    distribution: Distribution, reach: tuple[float, float], unit: Unit
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rates and their density, both in a unit, at points that resolve the distribution."""
+    own = distribution.quantile(LEVELS)
+    inside = own[(own > reach[0]) & (own < reach[1])]
+    edges = unit.whole * np.unique([reach[0], *inside, reach[1]])
+    below = distribution.cdf_at(edges / unit.whole)
+    return (edges[1:] + edges[:-1]) / 2, np.diff(below) / np.diff(edges)

@@ -5,8 +5,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dfsp.analyses.planning import BetaMixture, critical_events, operating_characteristics
+from dfsp.constants import ENDS
 from dfsp.fitting import Fit
-from dfsp.plots.style import BLUE, DARK, FONT, GREY
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, limits, scale
+
+FAR = 3.0
+"""Times the rate to be exceeded, or what is missing from it to 1, that is drawn at least."""
+SEEN = 0.9999
+"""Probability of the numbers of responders that are drawn, where they are few of all patients."""
 
 
 def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
@@ -49,7 +55,9 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
 
     probability = fit.new_study(n).events
     least = critical_events(prior, n, p0)
-    rates = np.linspace(0.005, 0.995, 199)
+    unit, new = fit.unit, fit.exact.new_study_rate.quantile(ENDS).tolist()
+    reach = limits([*new, 1 - FAR * (1 - p0), FAR * p0])
+    rates = np.linspace(*reach, 201)[1:-1]
     table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
     left: Axes
     right: Axes
@@ -62,10 +70,13 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     left.set_xlabel(f"responders among {n} patients", fontsize=FONT)
     left.set_ylabel("probability", fontsize=FONT)
     left.legend(frameon=False, fontsize=FONT)
-    right.plot(rates, table["success"], color=DARK)
-    right.axvline(p0, color=GREY, lw=0.8, ls="--", label="rate to be exceeded")
-    right.set(xlim=(0, 1), ylim=(0, 1.02))
-    right.set_xlabel("true rate", fontsize=FONT)
+    if (most := max(int(np.searchsorted(probability.cumsum(), SEEN)), least % (n + 1))) < n / 2:
+        left.set_xlim(-0.8, most + 1.8)
+    right.plot(unit.whole * rates, table["success"], color=DARK)
+    right.axvline(unit.whole * p0, color=GREY, lw=0.8, ls="--", label="rate to be exceeded")
+    scale(right, unit, reach)
+    right.set_ylim(0, 1.02)
+    right.set_xlabel(f"true rate ({unit.sign})", fontsize=FONT)
     right.set_ylabel("probability of success", fontsize=FONT)
     right.legend(frameon=False, fontsize=FONT, loc="lower right")
     for ax in (left, right):

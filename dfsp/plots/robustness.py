@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from dfsp.analyses.multiverse import RATES, TITLES, Multiverse
 from dfsp.analyses.sensitivity import MissingOutcomes, Subsets
 from dfsp.errors import DfspError
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, limits, scale, shortened
 
 
 def specifications(result: Multiverse) -> Axes:
@@ -43,11 +43,12 @@ def specifications(result: Multiverse) -> Axes:
         height_ratios=[3.0, max(height, 0.5)],
     )  # fmt: skip
     x = np.arange(len(table))
-    low, high = (100 * table[f"{quantity}_{end}"] for end in ("low", "high"))
+    unit, rates = result.unit, [table[f"{quantity}{end}"] for end in ("_low", "", "_high")]
+    low, middle, high = (unit.whole * each for each in rates)
     upper.fill_between(x, low, high, color="#d9d9d9")
-    upper.plot(x, 100 * table[quantity], color=DARK, lw=1.4)
-    upper.set_ylim(0, 100)
-    upper.set_ylabel(f"{RATES[quantity]}, 95 % interval (%)", fontsize=FONT)
+    upper.plot(x, middle, color=DARK, lw=1.4)
+    scale(upper, unit, limits(rates), up=True)
+    upper.set_ylabel(f"{RATES[quantity]}, 95 % interval ({unit.sign})", fontsize=FONT)
     for y, (_, choice, level) in enumerate(rows):
         if level:
             here = x[(table[choice] == level).to_numpy()]
@@ -89,7 +90,7 @@ def subsets(found: Subsets, study: str) -> Axes:
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['without B', 'with B', 'all studies']
     """
-    table = found.table
+    table, unit = found.table, found.unit
     if study not in table:
         raise DfspError(f"{study!r} is none of the studies of these subsets")
     ax = axes(7.0, 4.4)
@@ -99,17 +100,17 @@ def subsets(found: Subsets, study: str) -> Axes:
     ):  # fmt: skip
         own = table[table[study] == inside]
         ax.plot(
-            own["tau"], 100 * own["typical_rate"], marker, color=colour, ms=3.2, mew=0.8, ls="",
-            mfc="none", label=label, alpha=0.8,
+            own["tau"], unit.whole * own["typical_rate"], marker, color=colour, ms=3.2, mew=0.8,
+            ls="", mfc="none", label=label, alpha=0.8,
         )  # fmt: skip
     k = table.select_dtypes("bool").shape[1]
     whole = table[table["studies"] == k]
     ax.plot(
-        whole["tau"], 100 * whole["typical_rate"], "s", color=ORANGE, mec=DARK, ms=8, ls="",
+        whole["tau"], unit.whole * whole["typical_rate"], "s", color=ORANGE, mec=DARK, ms=8, ls="",
         label="all studies",
     )  # fmt: skip
     ax.set_xlabel("tau (median, logit scale)", fontsize=FONT)
-    ax.set_ylabel("typical rate (median, %)", fontsize=FONT)
+    ax.set_ylabel(f"typical rate (median, {unit.sign})", fontsize=FONT)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=FONT)
     return ax
 
@@ -130,20 +131,22 @@ def missing(found: MissingOutcomes) -> Axes:
     >>> ax.get_ylabel()
     'event, rate (%)'
     """
-    sweep, label = found.table, found.label
+    unit, label = found.unit, found.label
+    sweep = unit.whole * found.table
     ax = axes(6.0, 3.4)
     ax.spines["left"].set_visible(True)
     x = 100 * sweep.index.to_numpy(float)
-    ax.fill_between(x, 100 * sweep["low"], 100 * sweep["high"], color="#d9d9d9")
-    ax.plot(x, 100 * sweep["typical"], color=DARK, lw=1.5, label="typical rate, 95 % interval")
-    ax.plot(x, 100 * sweep["mean"], color=DARK, lw=1.2, ls="--", label="mean rate")
+    ax.fill_between(x, sweep["low"], sweep["high"], color="#d9d9d9")
+    ax.plot(x, sweep["typical"], color=DARK, lw=1.5, label="typical rate, 95 % interval")
+    ax.plot(x, sweep["mean"], color=DARK, lw=1.2, ls="--", label="mean rate")
     if "typical_most" in sweep:
         ax.plot(
-            x, 100 * sweep["typical_most"], color=BLUE, lw=1.2, ls=":",
+            x, sweep["typical_most"], color=BLUE, lw=1.2, ls=":",
             label="typical rate if all that may be not evaluable are",
         )  # fmt: skip
-    ax.set(xlim=(0, 100), ylim=(0, 100))
+    ax.set_xlim(0, 100)
+    scale(ax, unit, limits(found.table), up=True)
     ax.set_xlabel(f"probability of {label} among patients not evaluable (%)", fontsize=FONT)
-    ax.set_ylabel(f"{label}, rate (%)", fontsize=FONT)
+    ax.set_ylabel(f"{label}, rate ({unit.sign})", fontsize=FONT)
     ax.legend(loc="lower left", frameon=False, fontsize=FONT)
     return ax

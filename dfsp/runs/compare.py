@@ -13,13 +13,15 @@ from typing import Any
 
 from dfsp.errors import DfspError
 from dfsp.fitting import NAMES
+from dfsp.rates import INTERVAL, Unit, stands_for
 from dfsp.runs.batch import records
 from dfsp.runs.publish import RECORD
-from dfsp.runs.record import parameters_of, read_record
-from dfsp.text import Result, Sentences, interval, percent
+from dfsp.runs.record import parameters_of, read_record, unit_of_runs
+from dfsp.text import Result, Sentences
 
-CENTRES = {"typical_rate": "q50", "mean_rate": "mean", "new_study_rate": "mean", "tau": "q50"}
-"""Quantities that are compared, and their point estimates: those that the forest plot draws."""
+COMPARED = ("typical_rate", "mean_rate", "new_study_rate", "tau")
+MEDIANS = ("typical_rate", "tau")
+"""Quantities whose estimate is the median, as the forest plot has it."""
 
 VERDICTS = {True: "passed", False: "failed", None: "cannot tell"}
 SAME = 0.005  # of an interval's width: a shift or a change of width below this is none
@@ -107,10 +109,12 @@ def _changes(before: Path, after: Path) -> Iterator[str]:
     yield from _of_values("version of", old["versions"], new["versions"])
     if old["source_sha256"] != new["source_sha256"]:
         yield "the source of dfsp is another"
-    for name, centre in CENTRES.items():
+    unit = unit_of_runs([old, new])
+    for name in COMPARED:
         numbers = old["numbers"].get(name), new["numbers"].get(name)
-        if all(found and found[centre] is not None for found in numbers):
-            yield from _of_numbers(name, centre, *numbers)
+        needed = "q50" if name in MEDIANS else "mean"
+        if all(found and found[needed] is not None for found in numbers):
+            yield from _of_numbers(name, unit, *numbers)
     yield from _of_verdicts(old["checks"], new["checks"])
 
 
@@ -150,9 +154,11 @@ def _of_files(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
 
 
 def _of_numbers(
-    name: str, centre: str, old: Mapping[str, float], new: Mapping[str, float]
+    name: str, unit: Unit, old: Mapping[str, float], new: Mapping[str, float]
 ) -> Iterator[str]:
     """Say how far an estimate moved, against the interval that it had."""
+    skewed = name in MEDIANS or "q50" in (stands_for(old), stands_for(new))
+    centre = "q50" if skewed else "mean"
     width = old["q97.5"] - old["q2.5"]
     shift, wider = new[centre] - old[centre], new["q97.5"] - new["q2.5"] - width
     if not width or max(abs(shift), abs(wider)) <= SAME * width:
@@ -162,16 +168,13 @@ def _of_numbers(
     if abs(wider) > SAME * width:
         more = 100 * abs(wider) / width
         moves.append(f"the interval {more:.0f} % {'wider' if wider > 0 else 'narrower'}")
-    say = _plain if name == "tau" else _rate
-    yield f"{NAMES[name]}: {say(old, centre)} -> {say(new, centre)}: {', '.join(moves)}"
+    rows = [(found[centre], found["q2.5"], found["q97.5"]) for found in (old, new)]
+    said = [_plain(*row) if name == "tau" else unit.estimate(*row, INTERVAL) for row in rows]
+    yield f"{NAMES[name]}: {' -> '.join(said)}: {', '.join(moves)}"
 
 
-def _rate(found: Mapping[str, float], centre: str) -> str:
-    return f"{percent(found[centre])} ({interval(found['q2.5'], found['q97.5'])})"
-
-
-def _plain(found: Mapping[str, float], centre: str) -> str:
-    return f"{found[centre]:.2f} ({found['q2.5']:.2f} to {found['q97.5']:.2f})"
+def _plain(middle: float, low: float, high: float) -> str:
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _of_verdicts(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:

@@ -137,6 +137,9 @@ class Record(_Model):
         default=None, description="By quantity, and by what is raised to a power near one."
     )
     numbers: dict[str, Statistics]
+    unit: str | None = Field(
+        default=None, description="In which pages say rates; the numbers here are from 0 to 1."
+    )
     checks: list[Check]
     figures: list[str]
     tables: list[str] = []

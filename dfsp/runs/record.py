@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit
 from dfsp.model.effects import known_quantities
+from dfsp.rates import PERCENT, Unit, unit_named
 from dfsp.runs import inside
 from dfsp.runs.publish import RECORD
 from dfsp.text import Sentences
@@ -44,6 +45,7 @@ NOTHING: Mapping[str, Any] = {
     "seed": None,
     "model": None,
     "numbers": {},
+    "unit": None,
     "checks": [],
     "data": {},
     "figures": [],
@@ -162,6 +164,7 @@ def record(
         "seed": seed,
         "model": numbers.get("model"),
         "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
+        "unit": fit.counts.unit if fit else None,
         "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
         "data": dict(data if data is not None else fit.counts.files if fit else {}),
         "figures": names,
@@ -269,3 +272,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of a run: those given, and the notebook's own values of the others."""
     return {**record["parameters"], **record["effective_parameters"]}
+
+
+def unit_of_runs(runs: Iterable[Mapping[str, Any]]) -> Unit:
+    """Return the unit in which all runs say rates, else percent."""
+    names = {record["unit"] for record in runs if record["unit"]}
+    return unit_named(names.pop()) if len(names) == 1 else PERCENT

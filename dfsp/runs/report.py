@@ -18,19 +18,20 @@ from urllib.parse import quote
 
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
+from dfsp.rates import Unit, stands_for
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.export import FORMATS
 from dfsp.runs.publish import remove_parts, replace_bytes, replace_text
-from dfsp.runs.record import parameters_of, sha256, source_sha256
+from dfsp.runs.record import parameters_of, sha256, source_sha256, unit_of_runs
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 REPORT = "report"
-HEADLINE = (("typical_rate", "q50"), ("mean_rate", "mean"), ("new_study_rate", "mean"))
-"""Quantities of the index and their point estimates: those that the forest plot draws."""
+HEADLINE = ("typical_rate", "mean_rate", "new_study_rate")
+"""Rates of the index: those that the forest plot draws."""
 
 _HTML_TAGS = (
     "a abbr b blockquote br caption code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre s small span "
@@ -305,7 +306,7 @@ def cleaned(html: str) -> str:
 
 
 def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> str:
-    rows = []
+    rows, unit = [], unit_of_runs(found.values())
     for name, record in found.items():
         every = {key: str(value) for key, value in parameters_of(record).items()}
         said = (record["reason"] or record["headline"], record["prior_warning"])
@@ -315,7 +316,7 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
                 "status": record["status"],
                 "notebook": record["notebook"],
                 "parameters": every,
-                "numbers": [_rate(record, *each) for each in HEADLINE]
+                "numbers": [_rate(record, each, unit) for each in HEADLINE]
                 + [_tau(record), _priors(record)],
                 "says": [*filter(None, said)],
             }
@@ -347,12 +348,13 @@ def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
     return sorted(key for key, each in values.items() if len(each) > 1)
 
 
-def _rate(record: Mapping[str, Any], quantity: str, centre: str) -> str:
+def _rate(record: Mapping[str, Any], quantity: str, unit: Unit) -> str:
     found = record["numbers"].get(quantity)
-    if not found or found[centre] is None:
+    if not found or found["mean"] is None:
         return "–"
-    middle, low, high = (100 * found[name] for name in (centre, "q2.5", "q97.5"))
-    return f"{middle:.1f} % [{low:.1f}, {high:.1f}]"
+    centre = "q50" if quantity == "typical_rate" else stands_for(found)
+    middle, low, high = unit.numbers(*(found[name] for name in (centre, "q2.5", "q97.5")))
+    return f"{middle} {unit.sign} [{low}, {high}]"
 
 
 def _tau(record: Mapping[str, Any]) -> str:
@@ -367,7 +369,7 @@ def _priors(record: Mapping[str, Any]) -> str:
     found = record["prior_sensitivity"]
     if not found:
         return "–"
-    moved = found[next(name for name, _ in HEADLINE if name in found)]
+    moved = found[next(name for name in HEADLINE if name in found)]
     parts = [
         f"{name} {power['location']:+.2f}"
         for name, power in moved.items()

@@ -28,7 +28,7 @@ from dfsp.analyses.regression.design import (
 )
 from dfsp.analyses.regression.studies import of_studies
 from dfsp.checks import Check, failed
-from dfsp.constants import CI_PROB, DRAWS, QUANTILES, SEED, STATISTICS
+from dfsp.constants import DRAWS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine.distributions import Distribution
 from dfsp.engine.grid import chebyshev_shares
@@ -44,8 +44,9 @@ from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
 from dfsp.prior_words import LOCATION_LIMIT
+from dfsp.rates import INTERVAL, Unit
 from dfsp.seeds import generator, integer
-from dfsp.text import Result, Sentences, Table, interval, percent, points, table_of
+from dfsp.text import Result, Sentences, Table, table_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -368,7 +369,8 @@ class Regression(Result):
         row = row_at(self.columns, at)
         name = "; ".join(f"{key} = {value}" for key, value in at.items())
         rates = _rates(self.posterior, {name: row}).droplevel("at")
-        return Prediction(dict(at), name, rates, outside(self.design, self.columns, row))
+        far = outside(self.design, self.columns, row)
+        return Prediction(dict(at), name, rates, far, self.counts.rates_in)
 
     def few(self) -> Sentences:
         """Say so where there are fewer than ten studies a coefficient; `""` where there are not."""
@@ -500,7 +502,8 @@ class Regression(Result):
     def contrasts(self, margin: float = MARGIN) -> Table:
         """Return `contrast` of every pair of rows of the design, one a row."""
         pairs = combinations(self.levels, 2)
-        return table_of(pd.DataFrame([self.contrast(*pair, margin) for pair in pairs]))
+        rows = pd.DataFrame([self.contrast(*pair, margin) for pair in pairs])
+        return table_of(rows, rates=True)
 
     def difference(self, margin: float = MARGIN) -> "Difference":
         """Return how far the typical rates at the first and the last row of the design differ."""
@@ -548,20 +551,24 @@ class Prediction(Result):
         Indexed by `rate` (typical, mean, new-study): `STATISTICS`, rate scale.
     outside : str
         Where they lie outside of what was studied; empty where they do not.
+    unit : Unit
+        In which rates are said.
     """
 
     at: Mapping[str, Any]
     name: str
     rates: Table
     outside: str
+    unit: Unit
 
     def describe(self) -> Sentences:
         """Say the typical rate and what a new study should expect there."""
         typical, new = (self.rates.T[kind] for kind in (KINDS[0], KINDS[2]))
+        low, high = self.unit.numbers(new["q2.5"], new["q97.5"])
+        rate = self.unit.estimate(typical["q50"], typical["q2.5"], typical["q97.5"], INTERVAL)
         text = (
-            f"At {self.name} the rate of a typical study is {percent(typical['q50'])} "
-            f"({interval(typical['q2.5'], typical['q97.5'])}); the true rate of a new study is "
-            f"expected between {points(new['q2.5'])} and {percent(new['q97.5'])}."
+            f"At {self.name} the rate of a typical study is {rate}; the true rate of a new study "
+            f"is expected between {low} and {high} {self.unit.sign}."
         )
         far = ""
         if self.outside:
@@ -602,23 +609,25 @@ class Difference(Result):
         """Return the headline of a meta-regression on one covariate."""
         result, margin = self.regression, self.margin
         gap, rates = result.contrast(self.first, self.last, margin), result.rates["q50"]
+        counts, unit = result.counts, result.counts.rates_in
         one, two = (
-            f"{percent(rates[row, 'typical rate'])} at {result.dose_at(row)}"
+            f"{unit.rate(rates[row, 'typical rate'])} at {result.dose_at(row)}"
             for row in (self.first, self.last)
         )
-        counts = result.counts
+        low, high = unit.differences(gap["q2.5"], gap["q97.5"])
+        close = unit.chosen(margin, apart=True)
         source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
         equal = (
-            f"the rates are practically equal (closer than {100 * margin:.0f} points) with "
+            f"the rates are practically equal (closer than {close}) with "
             f"probability {gap['equal']:.2f}."
             if gap["equal"] >= EQUAL
-            else f"smaller than {100 * margin:.0f} points with probability {gap['equal']:.2f}: "
+            else f"smaller than {close} with probability {gap['equal']:.2f}: "
             "these counts do not show that the rates are equal."
         )
         return Sentences(
             f"{counts.label.capitalize()}{source}, {len(result.design)} cohorts: the median "
-            f"study's rate is {one} and {two}; the difference lies between {100 * gap['q2.5']:.1f} "
-            f"and {100 * gap['q97.5']:.1f} points ({CI_PROB:.0%} interval), is positive with "
+            f"study's rate is {one} and {two}; the difference lies between {low} and "
+            f"{high} {unit.steps} ({INTERVAL}), is positive with "
             f"probability {gap['above']:.2f}, and {equal}"
         )
 
@@ -881,7 +890,7 @@ def _with_prior(population: Population, factor: float) -> Population:
 def _rates(posterior: Exact | Draws, levels: Mapping[str, Array]) -> Table:
     rows = [summary for row in levels.values() for summary in posterior.rates(row)]
     names = pd.MultiIndex.from_product([levels, KINDS], names=["at", "rate"])
-    return table_of(rows, index=names, columns=list(STATISTICS))
+    return table_of(rows, rates=True, index=names, columns=list(STATISTICS))
 
 
 def covariate(

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dfsp.analyses.regression.fitting import KINDS, Draws, Prediction, Regression
 from dfsp.constants import STATISTICS
-from dfsp.text import Sentences, table_of
+from dfsp.text import Sentences, in_unit, table_of
 
 MOST_LEVELS = 12
 """Rows of the design whose rates a page shows; of more, the average study and what is asked for."""
@@ -33,7 +32,7 @@ def page(result: Regression, predictions: Sequence[Prediction] = ()) -> str:
         "",
         repr(_rates(result, predictions)),
         "",
-        repr(table_of(studies[kept], digits=_digits(result))),
+        repr(table_of(in_unit(studies[kept], result.counts.rates_in, kept[2:]))),
         "",
     ]
     if result.log_marginal_likelihood is not None:
@@ -55,13 +54,8 @@ def _rates(result: Regression, predictions: Sequence[Prediction]) -> pd.DataFram
         for name, table in tables.items()
         for kind in (KINDS[0], KINDS[2])
     }
-    return table_of(pd.DataFrame(rows).T, digits=_digits(result))
-
-
-def _digits(result: Regression) -> int:
-    """Return how many decimals show three digits of the smallest typical rate."""
-    least = float(result.studies["mean"].min())
-    return max(4, 2 - int(np.floor(np.log10(least)))) if least > 0 else 4
+    shown = pd.DataFrame(rows).T
+    return table_of(in_unit(shown, result.counts.rates_in, [*map(str, shown)]))
 
 
 def as_dict(result: Regression, predictions: Sequence[Prediction] = ()) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from dfsp.evidence.tables import Counts
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
-from dfsp.text import Result, Sentences, Table, interval, percent, table_of
+from dfsp.rates import INTERVAL, PERCENT, Unit, stands_for
+from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -33,6 +34,8 @@ class Average(Result):
     summary : Table
         Indexed by `quantity`, columns `STATISTICS`: rates averaged over the models. A rate that a
         model does not have is averaged over none, and left out.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -46,15 +49,17 @@ class Average(Result):
 
     models: Table
     summary: Table
+    unit: Unit = PERCENT
 
     def describe(self) -> Sentences:
         """Say which model the counts favour, and what all of them together say of the mean rate."""
         models = self.models.sort_values("probability", ascending=False)
         shares = ", ".join(f"{name} {p:.2f}" for name, p in models["probability"].items())
         mean = self.summary.T["mean_rate"]
+        rates = mean[stands_for(mean)], mean["q2.5"], mean["q97.5"]
         return Sentences(
             f"Posterior probabilities: {shares}. Averaged over them the mean rate is "
-            f"{percent(mean['mean'])} ({interval(mean['q2.5'], mean['q97.5'])})."
+            f"{self.unit.estimate(*rates, INTERVAL)}."
         )
 
 
@@ -130,7 +135,7 @@ def average(fits: Mapping[str, Fit], prior: Mapping[str, float] | None = None) -
         if all(np.isfinite(part.mean) for part in parts):
             rows[quantity] = _mixture(parts, probability).summary()
     summary = pd.DataFrame(rows, index=list(STATISTICS)).T.rename_axis("quantity")
-    return Average(models, table_of(summary))
+    return Average(models, table_of(summary, rates=True), reference.unit)
 
 
 def fit_with_effects(

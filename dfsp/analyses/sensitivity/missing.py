@@ -18,6 +18,7 @@ from dfsp.evidence.outcomes import Ambiguous, count
 from dfsp.evidence.tables import Counts
 from dfsp.model.likelihood import log_choose, sigmoid
 from dfsp.model.model import Model
+from dfsp.rates import PERCENT, Unit, unit_named
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -48,6 +49,8 @@ class MissingOutcomes(Result):
         By cohort, patients of whom it is not known.
     exact : bool
         Whether all completed counts were gone through.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -63,26 +66,27 @@ class MissingOutcomes(Result):
     missing: int
     coarse: Mapping[str, int]
     exact: bool
+    unit: Unit = PERCENT
 
     def describe(self) -> Sentences:
         """Say how far the patients without an evaluation could move the answer."""
         typical = self.table["typical"]
-        first, last = 100 * typical.loc[0.0], 100 * typical.loc[1.0]
+        first, last = self.unit.numbers(typical.loc[0.0], typical.loc[1.0])
         said = "No patient is known to be without an evaluation."
         if self.missing:
             who = "the one patient" if self.missing == 1 else f"the {self.missing} patients"
             said = (
                 f"If none of {who} known to be without an evaluation had had the event "
-                f"({self.label}), the typical rate would be {first:.1f} %, if all had, "
-                f"{last:.1f} %."
+                f"({self.label}), the typical rate would be {first} {self.unit.sign}, if all had, "
+                f"{last} {self.unit.sign}."
             )
         if self.coarse:
             whose = ", ".join(f"{patients} of {study}" for study, patients in self.coarse.items())
-            most = 100 * self.table["typical_most"].loc[1.0]
+            most = self.unit.rate(self.table["typical_most"].loc[1.0])
             said += (
                 f" Of further patients ({whose}) it is not known who was evaluated; they count as "
                 "without the event. Had none of them been evaluated and all had the event, it "
-                f"would be {most:.1f} %."
+                f"would be {most}."
             )
         if not self.exact:
             said += f" Completed counts were drawn, {SAMPLED} for each probability."
@@ -96,6 +100,7 @@ def missing_outcomes(
     model: Model | None = None,
     steps: int = 21,
     seed: int = SEED,
+    unit: str = "",
 ) -> MissingOutcomes:
     """Sweep the probability of the event among not-evaluable patients from 0 to 1.
 
@@ -115,6 +120,8 @@ def missing_outcomes(
         Probabilities, 2 or more.
     seed : int
         Of the completed counts that are drawn where there are too many to go through.
+    unit : str
+        Name of the unit in which rates are said; by default that of the counts.
 
     Returns
     -------
@@ -156,8 +163,9 @@ def missing_outcomes(
         frame["typical_most"], exact = beyond[:, 0], exact and also
     coarse = dict(zip(counts.table["study"], (most - missing).tolist(), strict=True))
     unknown = {study: patients for study, patients in coarse.items() if patients}
-    table = table_of(frame.rename_axis("probability"))
-    return MissingOutcomes(table, counts.label, int(missing.sum()), unknown, exact)
+    table = table_of(frame.rename_axis("probability"), rates=True)
+    said_in = unit_named(unit or counts.unit)
+    return MissingOutcomes(table, counts.label, int(missing.sum()), unknown, exact, said_in)
 
 
 def _missing(evidence: Evidence, counts: Counts, ambiguous: Ambiguous) -> Whole:

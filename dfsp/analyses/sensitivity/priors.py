@@ -71,7 +71,7 @@ def prior_grid(counts: Counts | pd.DataFrame, model: Model | None = None) -> Tab
             ]
     columns = ["prior_low", "prior", "prior_high", "low", "median", "high"]
     frame = pd.DataFrame(rows, index=columns).T.rename_axis(["tau_prior", "mu_prior", "quantity"])
-    return table_of(frame, digits=3)
+    return table_of(frame, digits=3, rates=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

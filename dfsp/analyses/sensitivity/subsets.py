@@ -19,6 +19,7 @@ from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.fitting import Fit
 from dfsp.model.model import Model
+from dfsp.rates import INTERVAL, PERCENT, Unit
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -39,6 +40,8 @@ class Subsets(Result):
         One row a subset, none twice: one boolean column a study, `studies` (how many),
         `typical_rate`, `low`, `high` (median and 95 % interval, rate scale), `tau` (median, logit
         scale). A sample begins with all studies.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -50,13 +53,15 @@ class Subsets(Result):
     """
 
     table: Table
+    unit: Unit = PERCENT
 
     def describe(self) -> Sentences:
         """Say how far the answer moves from subset to subset."""
-        rate, tau = 100 * self.table["typical_rate"], self.table["tau"]
+        rate, tau = self.table["typical_rate"], self.table["tau"]
+        least, most, half = self.unit.numbers(rate.min(), rate.max(), rate.median())
         return Sentences(
             f"{len(self.table):,} subsets of the studies: the typical rate lies between "
-            f"{rate.min():.1f} and {rate.max():.1f} % (half of them above {rate.median():.1f} %), "
+            f"{least} and {most} {self.unit.sign} (half of them above {half} {self.unit.sign}), "
             f"tau between {tau.min():.2f} and {tau.max():.2f} on the logit scale."
         )
 
@@ -97,7 +102,8 @@ def all_subsets(
     """
     model = model or Model()
     model.require_mu("subsets are drawn over")
-    table = Counts.of(counts).table
+    counts = Counts.of(counts)
+    table = counts.table
     k = len(table)
     if taken := [study for study in table["study"] if study in ("studies", *COLUMNS)]:
         raise DfspError(
@@ -125,7 +131,7 @@ def all_subsets(
     frame = pd.DataFrame(member.astype(bool), columns=table["study"].to_list())
     frame["studies"] = member.sum(-1)
     frame[COLUMNS] = columns
-    return Subsets(table_of(frame))
+    return Subsets(table_of(frame, rates=True), counts.rates_in)
 
 
 def leave_two_out(counts: Counts | pd.DataFrame, model: Model | None = None) -> Table:
@@ -179,7 +185,8 @@ def leave_two_out(counts: Counts | pd.DataFrame, model: Model | None = None) -> 
     if not rows:
         raise DfspError("leaving two studies out: all others share their patients")
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["with_it", *COLUMNS])
-    return table_of(frame.rename_axis("left out").sort_values("typical_rate", kind="stable"))
+    ordered = frame.rename_axis("left out").sort_values("typical_rate", kind="stable")
+    return table_of(ordered, rates=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -194,6 +201,8 @@ class Influence(Result):
         probability that a new study of its size has more events, given the others.
     rate : pandas.Series
         `STATISTICS` of the typical rate of all studies.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -209,6 +218,7 @@ class Influence(Result):
 
     table: Table
     rate: "pd.Series[float]"
+    unit: Unit
 
     @property
     def most(self) -> str:
@@ -219,11 +229,12 @@ class Influence(Result):
         """Say whether one study carries the result."""
         study, shift = self.most, float(self.table["rate_shift"].loc[self.most])
         others = float(self.rate["q50"]) - shift
+        moved = self.unit.apart(shift, sign=True)
         inside = bool(self.rate["q2.5"] < others < self.rate["q97.5"])
         return Sentences(
             f"Of the studies one at a time (with those that share its patients) {study} moves the "
-            f"typical rate most, by {100 * shift:+.1f} percentage points; without it the rate "
-            f"is {100 * others:.1f} %, {'inside' if inside else 'outside'} the 95 % interval of "
+            f"typical rate most, by {moved}; without it the rate "
+            f"is {self.unit.rate(others)}, {'inside' if inside else 'outside'} the {INTERVAL} of "
             f"all studies: {'no study' if inside else study} carries the result alone."
         )
 
@@ -282,5 +293,6 @@ def influence(fit: Fit) -> Influence:
             mid_p(probability, events),
         ]
     columns = ["rate_shift", "tau_shift", "new_width_without", "new_width_with", "mid_p"]
-    table = table_of(pd.DataFrame(rows, index=columns).T.rename_axis("study"), digits=3)
-    return Influence(table, fit.summary.T["typical_rate"])
+    frame = pd.DataFrame(rows, index=columns).T.rename_axis("study")
+    table = table_of(frame, digits=3, rates=True)
+    return Influence(table, fit.summary.T["typical_rate"], fit.unit)
