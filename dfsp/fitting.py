@@ -436,8 +436,8 @@ class Fit:
         return Sentences(
             f"A new study's rate piles up at both ends: below {self.unit.chosen(0.1)} with "
             f"probability {found.low:.2f} and above {self.unit.chosen(0.9)} with "
-            f"{found.high:.2f}, least near {valley} {self.unit.sign}. Its mean and its interval describe neither pile: these "
-            "are two groups rather than one "
+            f"{found.high:.2f}, least near {valley} {self.unit.sign}. Its mean "
+            "and its interval describe neither pile: these are two groups rather than one "
             f"population. Low are {below}; high are {above}. Ask what tells them apart."
         )
 
