@@ -719,7 +719,7 @@ class Fit:
         of_rate = [str(name).endswith("_rate") for name in rows.index]
         said = in_unit(rows[of_rate], self.unit, [name for name in PAGE if name != "sd"])
         said["sd"] = [self.unit.number(sd) for sd in rows.loc[of_rate, "sd"]]
-        shown = rows.astype(object).rename_axis(columns=said.columns.name)
+        shown = rows.astype(object).rename_axis(columns=str(said.columns.name))
         shown.loc[of_rate] = said
         return table_of(shown.rename(index=names).rename_axis(index=None))
 
