@@ -28,7 +28,7 @@ from dfsp.rates import UNITS
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
 
-_LISTS = frozenset({"drop"})
+_LISTS = frozenset({"drop", "moderators"})
 """Parameters that hold names: given several times, all are meant."""
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}

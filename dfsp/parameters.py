@@ -16,13 +16,14 @@ from typing import Annotated, cast, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from dfsp.analyses.regression.design import design_of
 from dfsp.checks import Check
 from dfsp.constants import DRAWS, SEED
 from dfsp.engine.nuts import MIN_DRAWS
 from dfsp.errors import DfspError, listed, unknown
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
-from dfsp.evidence.tables import Counts, read_table, without
+from dfsp.evidence.tables import Counts, read_table, split_names, without
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, mu_prior, tau_prior
@@ -102,6 +103,8 @@ class Parameters(BaseModel):
     """What a patient who could not be evaluated counts as; empty with a table."""
     drop: str | list[str] | tuple[str, ...] = ()
     """Studies left out; in one text, a vertical bar stands between them."""
+    moderators: str | list[str] | tuple[str, ...] = "dose_mg"
+    """Columns that the rate may depend on, and a:b for an interaction; separated as in drop."""
     study: str = ""
     """Study marked in figures; empty: the one that moves the typical rate most."""
     mu_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
@@ -183,6 +186,11 @@ class Parameters(BaseModel):
         if self.folder:
             raise DfspError("table and folder are both given; leave one of them empty")
         return without(read_table(project_folder() / self.table), self.drop)
+
+    @property
+    def terms(self) -> list[str]:
+        """The moderators."""
+        return split_names(self.moderators)
 
     @property
     def source(self) -> Evidence | Counts:
@@ -465,6 +473,12 @@ def _totals(given: Parameters, declared: Set[str]) -> None:
 def _needs(name: str, evidence: Evidence, measure: str) -> None:
     if not (evidence.rows["measure"] == measure).any():
         raise DfspError(f"{name} = {evidence.name!r}: it has no counts of {measure}")
+
+
+@_together(*_EVIDENCE, "outcome", "not_evaluable", "drop", "moderators")
+def _moderated(given: Parameters, declared: Set[str]) -> None:
+    if "moderators" in declared:
+        design_of(given.counts, given.terms)
 
 
 @_together(*_EVIDENCE, "outcome", "not_evaluable", "drop", "study")

@@ -3,6 +3,7 @@
 from dfsp.plots.calibration import coverage, pit
 from dfsp.plots.cohorts import categories, dose, responses, scenarios
 from dfsp.plots.fits import agreement, forest, predictive, prior
+from dfsp.plots.moderators import moderator, moderators
 from dfsp.plots.planning import plan
 from dfsp.plots.robustness import missing, specifications, subsets
 from dfsp.plots.style import save
@@ -14,6 +15,8 @@ __all__ = [
     "dose",
     "forest",
     "missing",
+    "moderator",
+    "moderators",
     "pit",
     "plan",
     "predictive",

@@ -307,6 +307,10 @@ class Regression(Result):
         """Covariates and their interactions."""
         return list(dict.fromkeys(column.covariate for column in self.columns.values()))
 
+    def location(self, row: Array) -> "pd.Series[float]":
+        """Return `STATISTICS` of the typical logit rate at a row of the design."""
+        return pd.Series(self.posterior.location(row), index=list(STATISTICS))
+
     @cached_property
     def average(self) -> Table:
         """Indexed by `rate`: those of a study that is as all are on average, as in `rates`."""
