@@ -207,3 +207,40 @@ def test_leaving_a_study_out_is_a_fit_without_it(arms):
         without = LinearPosterior(events, total, z[rest], dfsp.Model(), dfsp.Normal(0, 2.5))
         expected = result.log_marginal_likelihood - without.log_marginal_likelihood
         assert result.studies["leave_one_out_lpd"][study] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_number_has_bubbles_and_a_curve(arms):
+    result = dfsp.regression.regress(arms, "mg")
+    ax = dfsp.plots.moderator(result)
+    assert ax.get_xlabel() == "mg" and ax.get_ylim()[0] == 0
+    drawn = np.asarray(ax.collections[-1].get_offsets())
+    assert drawn[:, 0] == pytest.approx(arms["mg"].to_numpy())
+    assert drawn[:, 1] == pytest.approx(100 * (arms["events"] / arms["total"]).to_numpy())
+    (curve,) = ax.lines
+    for place in (0, -1):
+        at = result.predict({"mg": float(curve.get_xdata()[place])}).rates
+        typical = 100 * at.loc["typical rate", "q50"]
+        assert curve.get_ydata()[place] == pytest.approx(typical, abs=1e-4)
+    with pytest.raises(dfsp.DfspError, match="moderator: 'dose'"):
+        dfsp.plots.moderator(result, "dose")
+
+
+def test_groups_have_a_forest_with_a_diamond_each(arms):
+    table = arms.assign(level=np.where(arms["mg"] > 300, "high", "low"))
+    result = dfsp.regression.regress(table, "level")
+    (ax,) = dfsp.plots.moderators(result).values()
+    assert {text.get_text() for text in ax.texts} == {"level: high", "level: low"}
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels.count("Typical rate") == 2 and len(labels) == len(arms) + 2
+    for patch, level in zip(ax.patches, [text.get_text()[7:] for text in ax.texts], strict=True):
+        rates = 100 * result.predict({"level": level}).rates.loc["typical rate"]
+        corners = patch.get_xy()[:4, 0]
+        assert corners == pytest.approx(rates[["q2.5", "q50", "q97.5", "q50"]].to_list(), abs=1e-6)
+
+
+def test_a_notebook_hears_of_its_moderators_first():
+    place = {"table": str(TABLES / "sorafenib_arms.csv"), "outcome": "", "not_evaluable": ""}
+    given = dfsp.parameters.check(place | {"moderators": "dose | year | dose:year"})
+    assert given.terms == ["dose", "year", "dose:year"]
+    with pytest.raises(dfsp.DfspError, match="covariate 'dosis' is not a column; known: year"):
+        dfsp.parameters.check(place | {"moderators": "dosis"})
