@@ -468,13 +468,13 @@ def batch_command(
     """
     from dfsp.project import project_folder
     from dfsp.runs.batch import RESULTS, records, run_batch
-    from dfsp.runs.plan import read_plan, twins
+    from dfsp.runs.plan import duplicate_runs, read_plan
 
     if jobs and scheduler:
         raise DfspError("--jobs counts processes here, --scheduler uses a cluster's; give one")
     where = folder or project_folder() / "runs"
     tasks = read_plan(plan, draws=draws, timeout=timeout, kernel=kernel, tell=_checking)
-    for line in twins(tasks):
+    for line in duplicate_runs(tasks):
         click.echo(f"{plan}: {line}", err=True)
     try:
         end = run_batch(tasks, where, workers=jobs, scheduler=scheduler, wait=wait, tell=_Bar())

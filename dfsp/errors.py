@@ -1,6 +1,7 @@
 """The errors that dfsp raises on purpose."""
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 
 class DfspError(ValueError):
@@ -24,6 +25,13 @@ class DfspError(ValueError):
 
     faults: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, where: str, what: str, faults: Sequence[str]) -> Self:
+        """Return one error that lists every fault of a place, one a line."""
+        error = cls("\n  ".join([f"{where}: {what}", *faults]))
+        error.faults = tuple(faults)
+        return error
+
 
 class NotConverged(DfspError):
     """The sampler's convergence gate refused the draws.
@@ -36,13 +44,6 @@ class NotConverged(DfspError):
     >>> issubclass(dfsp.NotConverged, dfsp.DfspError)
     True
     """
-
-
-def listed(where: str, what: str, faults: Sequence[str]) -> DfspError:
-    """Return one error that lists every fault of a place, one a line."""
-    error = DfspError("\n  ".join([f"{where}: {what}", *faults]))
-    error.faults = tuple(faults)
-    return error
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

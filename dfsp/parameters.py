@@ -20,7 +20,7 @@ from dfsp.analyses.regression.design import design_of
 from dfsp.checks import Check
 from dfsp.constants import DRAWS, SEED
 from dfsp.engine.nuts import MIN_DRAWS
-from dfsp.errors import DfspError, listed, unknown
+from dfsp.errors import DfspError, unknown
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.tables import Counts, read_table, split_names, without
@@ -359,7 +359,7 @@ def check(values: Mapping[str, object]) -> Parameters:
     """
     given, faults = _judged(values)
     if faults:
-        raise listed("parameters", "these cannot be used", faults)
+        raise DfspError.of("parameters", "these cannot be used", faults)
     return given
 
 

@@ -10,7 +10,7 @@ import dfsp
 from dfsp.errors import DfspError
 from dfsp.project import project_folder
 from dfsp.runs.models import MODELS, schema_of
-from dfsp.runs.plan import read_plan, twins
+from dfsp.runs.plan import duplicate_runs, read_plan
 from dfsp.schemas import schema
 
 
@@ -296,11 +296,14 @@ def test_runs_that_do_the_same_are_named(tmp_path):
     entry = {"notebook": str(path), "include": [{"x": 1}, {"y": 2}, {"x": 2}]}
     jobs = read_plan(plan(tmp_path / "plan.yaml", entry))
     assert jobs[0].effective == {"x": 1, "y": 2.0, "z": "1 / 2", "s": "{1}"}
-    assert twins(jobs) == [
+    assert duplicate_runs(jobs) == [
         "t.ipynb: 2 runs do the same, with x = 1 and with y = 2.0; all but one may be left out"
     ]
     for name in ("imatinib", "primary", "ankylosing_spondylitis"):
-        assert twins(read_plan(project_folder() / "notebooks" / "plans" / f"{name}.yaml")) == []
+        assert (
+            duplicate_runs(read_plan(project_folder() / "notebooks" / "plans" / f"{name}.yaml"))
+            == []
+        )
 
 
 @pytest.mark.parametrize("text", ["", "[", "notebooks: []", "notebooks: 1", "runs: []", "a: 1"])

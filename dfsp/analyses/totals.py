@@ -18,7 +18,7 @@ from dfsp.engine.grid import Data, Surface, place
 from dfsp.engine.posterior import Population, solve
 from dfsp.engine.powers import Powers, power_scaling
 from dfsp.engine.predictive import probability_of_events
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.outcomes import count
@@ -472,7 +472,9 @@ def both_known(evidence: Evidence) -> pd.DataFrame:
             )
         found.append([study, int(events[ANY]), int(events[SEVERE]), int(total[ANY])])
     if faults:
-        raise listed(f"evidence set {evidence.name!r}", "adverse events cannot be nested", faults)
+        raise DfspError.of(
+            f"evidence set {evidence.name!r}", "adverse events cannot be nested", faults
+        )
     return pd.DataFrame(found, columns=["study", "any", "severe", "total"])
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import CERTAINTIES, JBI_ANSWERS, JBI_ITEMS
 from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
@@ -259,7 +259,7 @@ def _checked(
     faults += _row_faults(complete) + _set_faults(complete)
     if faults:
         faulty = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise listed(str(where), f"{faulty} in the tables", faults)
+        raise DfspError.of(str(where), f"{faulty} in the tables", faults)
     for table, columns in _NUMBERS.items():
         filled = tables[table][columns].replace("", None)
         tables[table][columns] = filled.apply(pd.to_numeric)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from dfsp.errors import DfspError, listed, unknown
+from dfsp.errors import DfspError, unknown
 from dfsp.evidence.cells import is_missing
 from dfsp.evidence.load import OUTCOMES, Evidence
 from dfsp.evidence.once import once
@@ -111,7 +111,7 @@ def count(
     if not counted:
         reasons = [f"{study}: {reason}" for study, reason in dropped]
         what = f"no cohort is left to count {label} (not evaluable: {not_evaluable})"
-        raise listed(f"evidence set {evidence.name!r}", what, reasons)
+        raise DfspError.of(f"evidence set {evidence.name!r}", what, reasons)
     columns = ["study", "cohort", "source", "population", "events", "total"]
     return Counts(
         table=_table(pd.DataFrame(counted, columns=columns), evidence, cluster),

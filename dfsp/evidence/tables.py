@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import betaincinv
 
 from dfsp.constants import ENDS
-from dfsp.errors import DfspError, listed, nearest, unknown
+from dfsp.errors import DfspError, nearest, unknown
 from dfsp.evidence.cells import (
     count_fault,
     events_of_total,
@@ -468,7 +468,7 @@ def _read(file: str | Path, sheet: str, asked: _Asked) -> dict[str, Counts]:
             raise
         what = str(error).partition("\n")[0].removeprefix(f"{where}: ")
         said = [f"note: {note}" for note in found.notes]
-        raise listed(where, what, [*error.faults, *said]) from None
+        raise DfspError.of(where, what, [*error.faults, *said]) from None
     for name, counts in built.items():
         table = counts.table
         covariates = table.columns.difference([*_OWN, SHARES])
@@ -683,7 +683,7 @@ def _columns(where: str, header: list[str], cells: pd.DataFrame, asked: _Asked) 
         if sum(whole(name) is not None for name in header) > 1:
             faults.append("the first row looks like counts; it must name the columns")
         faults.append("say which column is which with --study, --events, --total or --counts")
-        raise listed(where, "the columns cannot be used", faults)
+        raise DfspError.of(where, "the columns cannot be used", faults)
     # Parts of a joined name stay covariates.
     taken = {*counts.values(), *shares, *(study if len(study) == 1 else ())}
     rest = [i for i in range(len(header)) if i not in taken]
@@ -836,7 +836,7 @@ def _tables(
         totals = {row: total for row, (_, total) in numbers.items()}
         hints = _hints(header, cells, columns, kept, texts, faults, totals)
         ordered = [lines[row] for row in sorted(lines)]
-        raise listed(where, f"{some} cannot be used", [*ordered, *hints])
+        raise DfspError.of(where, f"{some} cannot be used", [*ordered, *hints])
     if not rows:
         raise DfspError(f"{where}: there is a header and no study below it")
     if not kept:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.runs.batch import Outcome, do, refuse
 from dfsp.runs.record import sha256, source_sha256, versions
 from dfsp.runs.run import Job
@@ -129,7 +129,7 @@ class _Cluster:
         unfit = {worker: says for worker, says in found.items() if not isinstance(says, OSError)}
         faults = [f"{worker}: {_says(says)}" for worker, says in unfit.items() if says is not None]
         if faults:
-            raise listed(self.address, "workers that cannot do these runs", faults)
+            raise DfspError.of(self.address, "workers that cannot do these runs", faults)
 
     def _together(
         self, jobs: Sequence[Job], expected: Mapping[str, Any]

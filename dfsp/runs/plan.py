@@ -24,7 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.evidence.once import reading_once
 from dfsp.runs.declared import Notebook, Parameter
 from dfsp.runs.run import Job, find_notebook, job_of, unreadable
@@ -85,11 +85,11 @@ def read_plan(
     if not faults.some:  # where others are, it is not known which runs are meant
         _check_names(jobs, faults)
     if faults.some:
-        raise listed(str(path), "the plan cannot be run", faults.told())
+        raise DfspError.of(str(path), "the plan cannot be run", faults.told())
     return jobs
 
 
-def twins(jobs: Sequence[Job]) -> list[str]:
+def duplicate_runs(jobs: Sequence[Job]) -> list[str]:
     """Say which runs of a plan would do the same, one line each: all their parameters are equal."""
     same: dict[tuple[Path, str], list[Job]] = {}
     for job in jobs:

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dfsp.checks import Check
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.project import PROJECT_VARIABLE, project_folder
 from dfsp.runs.declared import Notebook, Parameter, read_notebook
 from dfsp.runs.publish import RECORD, discard, replace_text, working
@@ -199,7 +199,7 @@ def plan_run(
     job, wrong = job_of(declared, values, draws=draws, timeout=timeout, kernel=kernel)
     faults += [fault.removeprefix(f"{path.name}: ") for fault in wrong]
     if faults:
-        raise listed(path.name, "parameters that cannot be used", faults)
+        raise DfspError.of(path.name, "parameters that cannot be used", faults)
     if job.refused:
         raise DfspError(job.refused)
     return job

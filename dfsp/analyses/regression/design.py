@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfsp.errors import DfspError, listed, unknown
+from dfsp.errors import DfspError, unknown
 from dfsp.evidence.tables import Counts
 
 Array = npt.NDArray[np.float64]
@@ -128,7 +128,7 @@ def design_of(
         faults.append(f"{len(columns)} coefficients for {len(table)} studies; leave some out")
     faults = faults or list(_following(values))
     if faults:
-        raise listed("covariates", "these cannot be used", faults)
+        raise DfspError.of("covariates", "these cannot be used", faults)
     used = Counts(**vars(counts) | {
         "table": table,
         "dropped": pd.concat([counts.dropped, dropped], ignore_index=True),

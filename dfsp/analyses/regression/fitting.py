@@ -36,7 +36,7 @@ from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import Population, solve
 from dfsp.engine.powers import PowerScaling, power_of_location
 from dfsp.engine.room import make_room
-from dfsp.errors import DfspError, listed
+from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, Missing
 from dfsp.fitting import Engine
 from dfsp.model.effects import Effects
@@ -712,7 +712,7 @@ def regress(
     if missing == "refuse" and len(gone):
         faults = [f"study {row.study!r}: {row.reason}" for row in gone.itertuples()]
         faults.append("such studies are left out with --missing drop (missing='drop')")
-        raise listed("moderators", "a value is missing", faults)
+        raise DfspError.of("moderators", "a value is missing", faults)
     engine = engine or ("exact" if design.shape[1] <= MOST_COEFFICIENTS else "nuts")
     if engine not in get_args(Engine):
         raise DfspError(f"engine {engine!r} is not known; use one of {', '.join(get_args(Engine))}")
