@@ -7,6 +7,7 @@ from dfsp.plots.moderators import moderator, moderators
 from dfsp.plots.planning import plan
 from dfsp.plots.robustness import missing, specifications, subsets
 from dfsp.plots.style import save
+from dfsp.plots.tables import groups
 
 __all__ = [
     "agreement",
@@ -14,6 +15,7 @@ __all__ = [
     "coverage",
     "dose",
     "forest",
+    "groups",
     "missing",
     "moderator",
     "moderators",

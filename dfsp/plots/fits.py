@@ -4,6 +4,7 @@ Markers differ in shape and fill as well as in colour, so that they can be told 
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from dfsp.engine.distributions import Distribution
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
-from dfsp.fitting import Fit
+from dfsp.fitting import CLUSTER, Fit
 from dfsp.model.model import Model
 from dfsp.plots.style import (
     BLUE,
@@ -85,6 +86,7 @@ def forest(
     if unknown:
         raise DfspError(f"show: {', '.join(unknown)} not known; use stratified, pooled")
     said_in = unit_named(unit) if unit else fit.unit
+    fit = _by_cluster(fit)
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
     below = below if "typical_rate" in fit.model.quantities else below[1:]
     below += ["Pooled (as one study)"] if "pooled" in show else []
@@ -103,7 +105,8 @@ def forest(
     columns = _columns(fit, texts, said_in, named=not many)
     widest = max(map(len, [*names, *below]))
     margins = columns[-1][0] + 0.58 * FONT * widest
-    rows = (CATERPILLAR if many else len(names)) + len(below)
+    heads = {} if many else _heads(fit)
+    rows = (CATERPILLAR if many else len(names) + len(heads)) + len(below)
     ax = ax or axes(4.8 + margins / 72, 1.5 + 0.3 * (rows + 1))
     draw = _caterpillar if many else _rows
     places = draw(ax, fit, said_in, "stratified" in show)
@@ -123,8 +126,12 @@ def forest(
         )  # fmt: skip
         places = []
     else:
-        ax.set_yticks([*places, *summits], [*names, *below], fontsize=FONT, parse_math=False)
-    _write(ax, columns, [(places or [at])[0] - 1, *places, *summits])
+        ticks = [*heads.values(), *places, *summits]
+        ax.set_yticks(ticks, [*heads, *names, *below], fontsize=FONT, parse_math=False)
+        for tick in ax.get_yticklabels()[: len(heads)]:
+            tick.set_fontweight("bold")
+    top = min([*heads.values(), *places], default=at)
+    _write(ax, columns, [top - 1, *places, *summits])
     ax.tick_params(axis="y", length=0, pad=7)  # beside the marker of a rate at the end
     scale(ax, said_in, reach)
     ax.set_ylim(summits[-1] + 0.6, -1.5)
@@ -133,6 +140,25 @@ def forest(
     )
     legend(ax)
     return ax
+
+
+def _by_cluster(fit: Fit) -> Fit:
+    """Return a fit with the rows of a cluster beside each other, in the order of the clusters."""
+    if CLUSTER not in fit.columns:
+        return fit
+    first = {name: i for i, name in enumerate(dict.fromkeys(fit.columns[CLUSTER]))}
+    order = np.argsort([first[name] for name in fit.columns[CLUSTER]], kind="stable")
+    columns = {name: np.asarray(values)[order] for name, values in fit.columns.items()}
+    counts = replace(fit.counts, table=fit.counts.table.iloc[order].reset_index(drop=True))
+    return replace(fit, counts=counts, columns=columns)
+
+
+def _heads(fit: Fit) -> dict[str, float]:
+    """Return the place of each cluster's name above its rows; empty without clusters."""
+    found: dict[str, float] = {}
+    for row, name in enumerate(fit.columns.get(CLUSTER, ())):
+        found.setdefault(shortened(str(name)), float(row + len(found)))
+    return found
 
 
 def _reach(
@@ -150,6 +176,10 @@ def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
     """Draw a row a study, observed and under the model, and return their places."""
     table, alone, whole = fit.studies, fit.counts.observed(), unit.whole
     y = np.arange(len(table), dtype=float)
+    if CLUSTER in fit.columns:
+        # Each cluster so far has a row for its name.
+        first = {name: i + 1 for i, name in enumerate(dict.fromkeys(fit.columns[CLUSTER]))}
+        y += [first[name] for name in fit.columns[CLUSTER]]
     shift = 0.0
     if stratified:
         shift = 0.2
