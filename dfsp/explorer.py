@@ -30,9 +30,9 @@ from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
-from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends, limits
+from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends
 from dfsp.project import project_folder
-from dfsp.rates import Unit, stands_for
+from dfsp.rates import Unit, limits, stands_for
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from dfsp.constants import CI_PROB
 from dfsp.errors import DfspError
 
@@ -18,6 +21,9 @@ LEAST = 0.5
 """What a rate is at least in the unit that is chosen for it."""
 SKEWED = 2.0
 """Times the odds of its median from which on the mean of a posterior is no summary of it."""
+NEAR = 0.25
+"""How near to 0 or to 1 all rates of a figure are where its axis does not reach from 0 to 1."""
+ROOM = 1.05
 
 
 @dataclass(frozen=True)
@@ -259,3 +265,34 @@ def decimals(value: float, significant: int) -> int:
     """
     rounded = f"{value:.{significant - 1}e}"
     return significant - 1 - int(rounded.partition("e")[2])
+
+
+def limits(ends: npt.ArrayLike, others: npt.ArrayLike = ()) -> tuple[float, float]:
+    """Return the limits of an axis of rates: 0 and 1, or nearer ones where all that is drawn is.
+
+    Parameters
+    ----------
+    ends : array
+        Rates that are drawn, from 0 to 1.
+    others : array
+        Rates that are drawn as far as they lie within twice the reach of `ends`.
+
+    Examples
+    --------
+    >>> limits([0.2, 0.7]), limits([0.9, 0.99])
+    ((0.0, 1.0), (0.895, 1.0))
+    >>> limits([0.0001, 0.0002], [0.3])
+    (0.0, 0.00042)
+    """
+    own, beyond = (np.asarray(each, dtype=np.float64) for each in (ends, others))
+    if np.nanmax(own) <= NEAR:
+        beyond = np.minimum(beyond, 2 * np.nanmax(own))
+    elif np.nanmin(own) >= 1 - NEAR:
+        beyond = np.maximum(beyond, 1 - 2 * (1 - np.nanmin(own)))
+    known = np.concatenate([own.ravel(), beyond.ravel()])
+    low, high = float(np.nanmin(known)), float(np.nanmax(known))
+    if high <= NEAR:
+        return 0.0, ROOM * high
+    if low >= 1 - NEAR:
+        return 1 - ROOM * (1 - low), 1.0
+    return 0.0, 1.0

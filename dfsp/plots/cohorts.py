@@ -15,7 +15,8 @@ from dfsp.analyses.totals import Scenarios
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, limits, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, scale, shortened
+from dfsp.rates import limits
 
 CATEGORY_COLOURS = {
     "CR": "#08306b",

@@ -27,11 +27,10 @@ from dfsp.plots.style import (
     axes,
     drawn_ends,
     legend,
-    limits,
     scale,
     shortened,
 )
-from dfsp.rates import PERCENT, Unit, stands_for, unit_named, unit_of
+from dfsp.rates import PERCENT, Unit, limits, stands_for, unit_named, unit_of
 
 MOST_NAMED = 60
 """Studies that a forest plot names."""

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from dfsp.analyses.planning import BetaMixture, critical_events, operating_characteristics
 from dfsp.constants import ENDS
 from dfsp.fitting import Fit
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, limits, scale
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, scale
+from dfsp.rates import limits
 
 FAR = 3.0
 """Times the rate to be exceeded, or what is missing from it to 1, that is drawn at least."""

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from dfsp.analyses.multiverse import RATES, TITLES, Multiverse
 from dfsp.analyses.sensitivity import MissingOutcomes, Subsets
 from dfsp.errors import DfspError
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, limits, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, scale, shortened
+from dfsp.rates import limits
 
 
 def specifications(result: Multiverse) -> Axes:

@@ -7,8 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
@@ -20,9 +18,6 @@ from dfsp.rates import Unit
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
 FORMATS = ("svg", "png")
-NEAR = 0.25
-"""How near to 0 or to 1 all rates of a figure are where its axis does not reach from 0 to 1."""
-ROOM = 1.05
 TAIL = 4.0
 """Times the upper quartile, as far as which a density is drawn at most."""
 # The look of seaborn's style "ticks" without its import, which takes a second.
@@ -85,37 +80,6 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
             part.replace(final)
         saved.append(final)
     return saved
-
-
-def limits(ends: npt.ArrayLike, others: npt.ArrayLike = ()) -> tuple[float, float]:
-    """Return the limits of an axis of rates: 0 and 1, or nearer ones where all that is drawn is.
-
-    Parameters
-    ----------
-    ends : array
-        Rates that are drawn, from 0 to 1.
-    others : array
-        Rates that are drawn as far as they lie within twice the reach of `ends`.
-
-    Examples
-    --------
-    >>> limits([0.2, 0.7]), limits([0.9, 0.99])
-    ((0.0, 1.0), (0.895, 1.0))
-    >>> limits([0.0001, 0.0002], [0.3])
-    (0.0, 0.00042)
-    """
-    own, beyond = (np.asarray(each, dtype=np.float64) for each in (ends, others))
-    if np.nanmax(own) <= NEAR:
-        beyond = np.minimum(beyond, 2 * np.nanmax(own))
-    elif np.nanmin(own) >= 1 - NEAR:
-        beyond = np.maximum(beyond, 1 - 2 * (1 - np.nanmin(own)))
-    known = np.concatenate([own.ravel(), beyond.ravel()])
-    low, high = float(np.nanmin(known)), float(np.nanmax(known))
-    if high <= NEAR:
-        return 0.0, ROOM * high
-    if low >= 1 - NEAR:
-        return 1 - ROOM * (1 - low), 1.0
-    return 0.0, 1.0
 
 
 def drawn_ends(distribution: Distribution) -> list[float]:

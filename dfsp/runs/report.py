@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
-from dfsp.rates import Unit, stands_for
+from dfsp.rates import Unit, limits, stands_for
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.export import FORMATS
@@ -318,9 +318,20 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
                 "parameters": every,
                 "numbers": [_rate(record, each, unit) for each in HEADLINE]
                 + [_tau(record), _priors(record)],
+                "drawn": {name: record["numbers"].get(name) for name in HEADLINE},
                 "says": [*filter(None, said)],
             }
         )
+    ends = [
+        found[end]
+        for row in rows
+        for found in filter(None, row["drawn"].values())
+        for end in ("q2.5", "q97.5")
+        if found[end] is not None
+    ]
+    axis = limits(ends or [0.5])
+    for row in rows:
+        row["drawn"] = _drawn(row["drawn"], axis)
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
     values = {key: sorted({row[key] for row in rows}) for key in ("status", "notebook")}
     columns = _varying([row["parameters"] for row in rows])
@@ -335,7 +346,7 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
     failed = sum(row["status"] == "failed" for row in rows)
     return _render(
         "index.html.j2", rows=rows, filters=values, parameters=list(names.values()), failed=failed,
-        script=script, script_sha256=digest,
+        axis=unit.span(*axis), script=script, script_sha256=digest,
     )  # fmt: skip
 
 
@@ -355,6 +366,20 @@ def _rate(record: Mapping[str, Any], quantity: str, unit: Unit) -> str:
     centre = "q50" if quantity == "typical_rate" else stands_for(found)
     middle, low, high = unit.numbers(*(found[name] for name in (centre, "q2.5", "q97.5")))
     return f"{middle} {unit.sign} [{low}, {high}]"
+
+
+def _drawn(numbers: Mapping[str, Any], axis: tuple[float, float]) -> str:
+    """Return where the intervals of a run lie on an axis, as values of a style; "" without them."""
+    typical, mean, new = (numbers[name] for name in HEADLINE)
+    thick = typical or mean
+    if not thick or not new or thick["q50"] is None or new["q2.5"] is None:
+        return ""
+    low, high = axis
+    places = {
+        "from": new["q2.5"], "low": thick["q2.5"], "at": thick["q50"], "high": thick["q97.5"],
+        "to": new["q97.5"],
+    }  # fmt: skip
+    return "; ".join(f"--{k}: {100 * (v - low) / (high - low):.1f}%" for k, v in places.items())
 
 
 def _tau(record: Mapping[str, Any]) -> str:
