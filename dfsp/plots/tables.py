@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from dfsp.analyses.by import FitBy
 from dfsp.fitting import NAMES
 from dfsp.plots.fits import MOST_NAMED, _summit, _write
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, legend, limits, scale, shortened
-from dfsp.rates import Unit, unit_named
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, legend, scale, shortened
+from dfsp.rates import Unit, limits, unit_named
 
 Rate = tuple[float, float, float]
 """A rate with its interval."""
