@@ -66,7 +66,6 @@ def main(number):
         print(*key, pieces[key]["coverage"].round(3).to_dict(), flush=True)
     names = ["kind", "studies", "true", "tau", "centre"]
     every = pd.concat(pieces, names=names)
-    every.to_csv("/tmp/coverage.csv")
     for by in (["sd", "true"], ["sd", "studies", "true"]):
         print(every.groupby(by).mean().unstack("true").round(3).to_string())
     print(every["coverage"].groupby("sd").min())

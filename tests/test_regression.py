@@ -1,5 +1,6 @@
 """Meta-regression against brute force, NUTS, and what must be refused."""
 
+import coefficient_coverage
 import numpy as np
 import pandas as pd
 import pytest
@@ -582,6 +583,17 @@ def test_what_other_priors_give_is_what_they_give_when_fitted(infection):
     warned = found.prior_warning()
     assert f"pulls status down (location {row['location']:+.2f}, limit 0.25)" in warned
     assert warned in found.describe()
+
+
+@pytest.mark.slow
+def test_large_effects_are_covered():
+    """A part of what the default prior rests on: 4 studies, true 3, where Normal(0, 1) fails.
+
+    Of 60 intervals that cover with 0.95, 50 or fewer hold the truth with probability 0.0007.
+    """
+    found = coefficient_coverage.covered("two groups", 4, 3.0, 0.2, -1.0, 60)["coverage"]
+    assert found[2.5] > 50 / 60
+    assert found[1.0] < 50 / 60
 
 
 def test_a_prior_that_hangs_on_the_reference_is_refused(infection):

@@ -55,7 +55,20 @@ Array = npt.NDArray[np.float64]
 
 MARGIN = 0.1
 SD = 2.5
-"""Standard deviation of the default prior of coefficients, logit scale."""
+"""Standard deviation of the default prior of coefficients, logit scale.
+
+Coverage of the 95 % interval at fixed true coefficients (of a difference of two groups or of one
+standard deviation of a number), 50 data sets of 10 to 60 patients a study for each of 47 designs:
+two groups of 4, 8, 15 and 30 studies and four doses of 4 and 8, tau 0.2 and 0.8. The worst design
+is in brackets. `tests/coefficient_coverage.py` measures it.
+
+| sd of the prior | true 0 | true 1 | true 2 | true 3 |
+|---|---|---|---|---|
+| 1 | 0.98 | 0.96 | 0.92 (0.72) | 0.76 (0.44) |
+| 1.25 | 0.97 | 0.96 | 0.96 (0.84) | 0.90 (0.74) |
+| 2.5 | 0.97 (0.90) | 0.95 (0.90) | 0.98 (0.94) | 0.97 (0.94) |
+| 5 | 0.97 (0.90) | 0.95 (0.90) | 0.97 (0.92) | 0.97 (0.92) |
+"""
 
 FACTORS = (0.5, 1.0, 2.0)
 """Of the prior's standard deviation: coefficients are told beside those under half and twice it."""
