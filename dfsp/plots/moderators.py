@@ -40,6 +40,19 @@ def moderator(result: Regression, name: str = "", *, ax: Axes | None = None) -> 
     ------
     DfspError
         No such moderator.
+
+    See Also
+    --------
+    dfsp.regression.regress : The fit that it draws.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.regression.regress(table.assign(dose=[400, 400, 800]), "dose")
+    >>> ax = dfsp.plots.moderator(result)
+    >>> ax.get_xlabel(), len(ax.get_legend().get_texts())
+    ('dose', 3)
     """
     known = [column.covariate for column in result.columns.values() if not column.factors]
     name = name or known[0]
@@ -51,7 +64,16 @@ def moderator(result: Regression, name: str = "", *, ax: Axes | None = None) -> 
 
 
 def moderators(result: Regression) -> dict[str, Axes]:
-    """Draw `moderator` of every moderator, by a name that a file can have."""
+    """Draw `moderator` of every moderator, by a name that a file can have.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> result = dfsp.regression.regress(table.assign(dose=[400, 400, 800]), "dose")
+    >>> list(dfsp.plots.moderators(result))
+    ['moderator_1']
+    """
     known = dict.fromkeys(
         column.covariate for column in result.columns.values() if not column.factors
     )
