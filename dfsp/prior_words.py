@@ -14,9 +14,10 @@ from dfsp.model.model import Model
 from dfsp.rates import PERCENT, Unit
 from dfsp.text import Sentences, Table, chance, table_of
 
-# Power-scaling from which on a prior is named. A normal prior ten times as wide is one to the power
-# 0.01, so that a location of 0.25 foretells a shift of about 4.6 x 0.25 = 1.15 posterior standard
-# deviations.
+# Power-scaling from which on a prior is named. What the prior of mu does to the mean is nearly
+# proportional to its power alpha, and a normal prior ten times as wide is one to the power 0.01: a
+# location of 0.25 foretells that it would move the rate by about a quarter of a posterior standard
+# deviation the other way.
 LOCATION_LIMIT = 0.25
 WIDTH_LIMIT = 0.15
 LEAST = 0.05
