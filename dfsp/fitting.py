@@ -499,9 +499,7 @@ class Fit:
         rate = self.exact.new_study_rate
         rows = []
         for row in self._filled()[["study", "events", "total"]].to_dict("records"):
-            probability = predictive.probability_of_events(rate, row["total"])
-            low, high = predictive.interval_of_events(probability)
-            mid_p = predictive.mid_p(probability, row["events"])
+            low, high, mid_p = predictive.replicated(rate, row["total"], row["events"])
             rows.append({**row, "low": low, "high": high, "mid_p": mid_p})
         return table_of(rows, digits=DIGITS)
 

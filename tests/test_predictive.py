@@ -1,9 +1,16 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 import dfsp
-from dfsp.engine.predictive import interval_of_events, prior_of, probability_of_events
+from dfsp.engine.predictive import (
+    interval_of_events,
+    mid_p,
+    prior_of,
+    probability_of_events,
+    replicated,
+)
 
 
 def test_draws_agree_with_the_exact_posterior(review_fit):
@@ -118,3 +125,27 @@ def test_a_distribution_function_and_its_tail_take_the_same_rates(review_fit):
     assert rate.cdf_at(rate.quantile([0.1, 0.7])) == pytest.approx([0.1, 0.7], abs=1e-6)
     tau = review_fit.exact.tau
     assert tau.cdf_at(tau.quantile([0.5]))[0] == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 7, 60])
+def test_replicates_are_those_of_the_table_of_all_numbers(review_fit, n):
+    rate = review_fit.exact.new_study_rate
+    table = probability_of_events(rate, n)
+    for events in range(n + 1):
+        *ends, p = replicated(rate, n, events)
+        assert tuple(ends) == interval_of_events(table)
+        assert p == mid_p(rate, n, events)
+        assert p == pytest.approx(table[events + 1 :].sum() + table[events] / 2, abs=1e-9)
+
+
+def test_replicates_of_a_million_patients():
+    """Nearly all that varies is the rate: the interval is that of the rate times the patients."""
+    table = pd.DataFrame(
+        {"study": list("ABC"), "events": [200, 300, 400], "total": [1_000_000] * 3}
+    )
+    fit = dfsp.fit(table)
+    check = fit.predictive_check().set_index("study").loc["B"]
+    low, high = fit.exact.new_study_rate.quantile((0.025, 0.975)) * 1_000_000
+    assert check["low"] == pytest.approx(low, rel=0.05)
+    assert check["high"] == pytest.approx(high, rel=0.02)
+    assert 0.3 < check["mid_p"] < 0.7

@@ -16,7 +16,7 @@ from dfsp.analyses.categories import (
 )
 from dfsp.analyses.categories import fit as fit_categories
 from dfsp.analyses.totals import surgery
-from dfsp.engine.predictive import interval_of_events, mid_p, probability_of_events
+from dfsp.engine.predictive import replicated
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
@@ -655,9 +655,7 @@ def later_series(evidence: Evidence | None = None) -> LaterSeries:
             "none on the other drug responded": (min(responders, least), least),
         }
         for reading, (events, total) in readings.items():
-            probability = probability_of_events(rate, total)
-            ends = interval_of_events(probability)
-            said = [events, total, events / total, *ends, mid_p(probability, events)]
+            said = [events, total, events / total, *replicated(rate, total, events)]
             rows.append([series["study"], reading, *said])
     return LaterSeries(_expectations(rows))
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit, ndtr
+from scipy.special import betainc, logit, ndtr
 
 from dfsp.constants import CHAINS, ENDS
 from dfsp.engine.distributions import Distribution
@@ -22,6 +22,8 @@ Array = npt.NDArray[np.float64]
 POINTS = 241
 REACH = 6.0
 """Normal scores that stand for a distribution: this many, and how far they go."""
+MANY = 5000
+"""Patients of a study for which ten times as many scores are taken."""
 
 
 def prior_of(model: Model) -> Posterior:
@@ -29,10 +31,10 @@ def prior_of(model: Model) -> Posterior:
     return solve([], [], model)
 
 
-def rate_points(distribution: Distribution) -> tuple[Array, Array]:
+def rate_points(distribution: Distribution, points: int = POINTS) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
-    score = np.linspace(-REACH, REACH, POINTS)
+    score = np.linspace(-REACH, REACH, points)
     x = distribution.points(ndtr(score))
     weight = np.exp(-0.5 * score**2)
     return x, weight / weight.sum()
@@ -71,9 +73,37 @@ def interval_of_events(probability: Array) -> tuple[int, int]:
     return low, high
 
 
-def mid_p(probability: Array, events: int) -> float:
-    """Return P(more events) + P(as many) / 2."""
-    return float(probability[events + 1 :].sum() + probability[events] / 2)
+def mid_p(rate: Distribution, n: int, events: int) -> float:
+    """Return P(more events) + P(as many) / 2 among n patients of a new study of this rate."""
+    below = _at_most(*_points_for(rate, n), n, np.array([events - 1.0, events]))
+    return float(1 - below.mean())
+
+
+def replicated(rate: Distribution, n: int, events: int) -> tuple[int, int, float]:
+    """Return the central interval (`CI_PROB`) of the events among n patients, and their mid-p.
+
+    No number of events but those asked for is looked at: a study may have a million patients.
+    """
+    theta, weight = _points_for(rate, n)
+    # The least numbers with at least these probabilities, by bisection
+    low, high = np.full(2, -1.0), np.full(2, float(n))
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        enough = _at_most(theta, weight, n, middle) >= ENDS
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return int(high[0]), int(high[1]), mid_p(rate, n, events)
+
+
+def _points_for(rate: Distribution, n: int) -> tuple[Array, Array]:
+    # A large study tells neighbouring rates apart.
+    return rate_points(rate, POINTS if n <= MANY else 10 * POINTS)
+
+
+def _at_most(theta: Array, weight: Array, n: int, events: Array) -> Array:
+    """Return the probability of at most so many events among n patients, (number,)."""
+    k = np.clip(events, 0, n - 1)[:, None]
+    found = betainc(n - k, k + 1, sigmoid(-theta)) @ weight
+    return np.where(events < 0, 0.0, np.where(events >= n, 1.0, found))
 
 
 def prob_rates_differ(posterior: Posterior, by: float) -> float:

@@ -14,7 +14,7 @@ import pandas as pd
 from dfsp.constants import MEDIAN_AND_ENDS, SEED
 from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import solve
-from dfsp.engine.predictive import mid_p, probability_of_events
+from dfsp.engine.predictive import mid_p
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.fitting import Fit
@@ -282,7 +282,6 @@ def influence(fit: Fit) -> Influence:
     ):  # fmt: skip
         rest = table[~table["study"].isin([study, *shared])]
         others = solve(rest["events"], rest["total"], fit.model)
-        probability = probability_of_events(others.new_study_rate, total)
         widths = [
             float(np.diff(p.new_study_rate.quantile([0.025, 0.975]))[0]) for p in (others, whole)
         ]
@@ -290,7 +289,7 @@ def influence(fit: Fit) -> Influence:
             float(whole.typical_rate.quantile(0.5)[0] - others.typical_rate.quantile(0.5)[0]),
             float(whole.tau.quantile(0.5)[0] - others.tau.quantile(0.5)[0]),
             *widths,
-            mid_p(probability, events),
+            mid_p(others.new_study_rate, total, events),
         ]
     columns = ["rate_shift", "tau_shift", "new_width_without", "new_width_with", "mid_p"]
     frame = pd.DataFrame(rows, index=columns).T.rename_axis("study")
