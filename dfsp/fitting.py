@@ -14,7 +14,7 @@ from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, MEDIAN_AND_ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
-from dfsp.engine.nested import Nested, identified, solve_nested
+from dfsp.engine.nested import Nested, identified, solve_nested, with_share
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.engine.powers import Powers, power_scaling
 from dfsp.errors import DfspError
@@ -47,6 +47,8 @@ NAMES = {
 }
 """How a page calls the quantities, in its order."""
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
+RHO_PRIORS = {"Uniform(0, 1)": (1, 1), "Beta(2, 1)": (2, 1), "Beta(1, 2)": (1, 2)}
+"""Priors of the share of the variance between clusters that are compared."""
 EXCHANGEABLE = "exchangeable"
 TINY = 1e-12  # probability beyond the ends of a table
 PAGE = ["mean", "sd", "q2.5", "q50", "q97.5"]
@@ -794,6 +796,44 @@ class Fit:
         return table_of(
             self.exact.new_rows, digits=DIGITS, rates=True, index=index, columns=STATISTICS
         )
+
+    def rho_priors(self) -> Table:
+        """Compare priors of rho, the share of the variance between clusters: how far it decides.
+
+        Returns
+        -------
+        Table
+            One row a prior, of which the first is the model's: the typical rate with its interval
+            (`CI_PROB`), the ends of the new-study rate's, the medians of sigma and rho, and the log
+            marginal likelihood.
+
+        Raises
+        ------
+        DfspError
+            The fit has no exact posterior, or no clusters.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> counts = dfsp.evidence.tables.check_table(table.assign(t=list("xxy")), cluster="t")
+        >>> dfsp.fit(counts).rho_priors()["rho"].round(1).to_list()
+        [0.5, 0.7, 0.3]
+        """
+        if not isinstance(self.exact, Nested):
+            raise DfspError("this fit has no clusters; name the column of clusters when reading")
+        rows = {}
+        for name, (a, b) in RHO_PRIORS.items():
+            posterior = with_share(self.exact, a, b)
+            middle, low, high = posterior.typical_rate.quantile(MEDIAN_AND_ENDS)
+            new_low, new_high = posterior.new_study_rate.quantile(MEDIAN_AND_ENDS)[1:]
+            sigma, rho = (each.quantile(0.5)[0] for each in (posterior.sigma, posterior.rho))
+            evidence = posterior.log_marginal_likelihood
+            rows[name] = (middle, low, high, new_low, new_high, sigma, rho, evidence)
+        columns = ["typical_rate", "low", "high", "new_low", "new_high", "sigma", "rho"]
+        columns.append("log_marginal_likelihood")
+        index = pd.Index(rows, name="prior of rho")
+        return table_of([*rows.values()], digits=DIGITS, index=index, columns=columns)
 
     def _filled(self) -> Table:
         """Return the rows of studies with patients."""

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import legendre
+from scipy.special import betaln
 
 from dfsp.checks import Check
 from dfsp.constants import QUANTILES
@@ -635,6 +636,27 @@ def _evaluated(surface: NestedSurface, grid: Grid, phi: Rows) -> Placed:
     error = max(grid.error, coefficient_error(found.grid))
     share_error = last_coefficients(phi, found.mass.sum(1))
     return found._replace(grid=replace(found.grid, error=error), error=share_error)
+
+
+def with_share(posterior: Nested, a: float, b: float) -> Nested:
+    """Return a posterior under rho ~ Beta(a, b), a and b 1 or more, instead of Beta(1, 1).
+
+    Examples
+    --------
+    >>> from dfsp.model.model import Model
+    >>> posterior = solve_nested([7, 4, 9, 3], [15, 22, 18, 12], ["A", "A", "B", "C"], Model())
+    >>> [float(with_share(posterior, *ab).rho.mean.round(2)) for ab in ((1, 2), (2, 1))]
+    [0.29, 0.63]
+    """
+    placed, single = posterior.placed, len(posterior.units.single.total)
+    u = placed.phi.u
+    log_ratio = 2 * (a - 1) * np.log(np.sin(u)) + 2 * (b - 1) * np.log(np.cos(u)) - betaln(a, b)
+    by_phi = placed.by_phi + log_ratio[:, None, None]
+    grid = placed.grid
+    if posterior.units.clusters is not None:
+        log_joint, log_l = summed(by_phi, grid.log_l[:single], placed.of_clusters)
+        grid = replace(grid, log_joint=log_joint, log_l=log_l)
+    return replace(posterior, grid=grid, placed=placed._replace(grid=grid, by_phi=by_phi))
 
 
 def identified(cluster: Sequence[str]) -> Check:
