@@ -8,7 +8,7 @@ pydantic takes a while to import: only what checks parameters imports this modul
 """
 
 from collections.abc import Callable, Collection, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -29,7 +29,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, mu_prior, tau_prior
 from dfsp.prior_words import criterion, expected_rates
 from dfsp.project import project_folder
-from dfsp.rates import PERCENT, Unit
+from dfsp.rates import PERCENT, UNITS, Unit, unit_named
 from dfsp.text import Sentences
 
 __all__ = ["Parameters", "as_markdown", "by_name", "check", "faults_of", "rules"]
@@ -101,6 +101,8 @@ class Parameters(BaseModel):
     """What is counted; empty with a table."""
     not_evaluable: Annotated[str, AfterValidator(OneOf([*get_args(NotEvaluable), ""]))] = "no event"
     """What a patient who could not be evaluated counts as; empty with a table."""
+    unit: Annotated[str, AfterValidator(OneOf([*UNITS, ""]))] = ""
+    """Unit of rates in sentences and figures; empty: by the size of the rates."""
     drop: str | list[str] | tuple[str, ...] = ()
     """Studies left out; in one text, a vertical bar stands between them."""
     moderators: str | list[str] | tuple[str, ...] = "dose_mg"
@@ -176,7 +178,9 @@ class Parameters(BaseModel):
         """Events and totals of the studies: of the table if there is one, else of the evidence."""
         if not self.table:
             rule = cast(NotEvaluable, self.not_evaluable)
-            return count(self.evidence, self.outcome, not_evaluable=rule, drop=self.drop)
+            return self._said(
+                count(self.evidence, self.outcome, not_evaluable=rule, drop=self.drop)
+            )
         said = self.model_fields_set
         if ("outcome" in said and self.outcome) or ("not_evaluable" in said and self.not_evaluable):
             raise DfspError(
@@ -185,7 +189,11 @@ class Parameters(BaseModel):
             )
         if self.folder:
             raise DfspError("table and folder are both given; leave one of them empty")
-        return without(read_table(project_folder() / self.table), self.drop)
+        return self._said(without(read_table(project_folder() / self.table), self.drop))
+
+    def _said(self, counts: Counts) -> Counts:
+        """Return counts whose rates are said in the unit that the reader chose, if he did."""
+        return replace(counts, unit=self.unit or counts.unit)
 
     @property
     def terms(self) -> list[str]:
@@ -212,6 +220,8 @@ class Parameters(BaseModel):
     @property
     def rates_in(self) -> Unit:
         """The unit in which rates are said: that of the counts, where they are of one outcome."""
+        if self.unit:
+            return unit_named(self.unit)
         one = self.table or "outcome" in self.model_fields_set
         return self.counts.rates_in if one else PERCENT
 
