@@ -10,7 +10,8 @@ from dfsp.analyses.regression import Regression
 from dfsp.errors import DfspError, unknown
 from dfsp.evidence.tables import Counts
 from dfsp.model.likelihood import sigmoid
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, legend, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, legend, scale, shortened
+from dfsp.rates import limits
 
 Array = npt.NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def moderator(result: Regression, name: str = "", *, ax: Axes | None = None) -> 
     Returns
     -------
     Axes
-        Of a number, x is its value and y the rate in percent; of groups, x is the rate in percent.
+        Of a number, x is its value and y the rate; of groups, x is the rate. In the counts' unit.
 
     Raises
     ------
@@ -88,17 +89,19 @@ def _bubbles(result: Regression, name: str, own: list[str], ax: Axes | None) -> 
     places = np.linspace(seen.min(), seen.max(), PLACES)
     typical = np.array([_typical(result, {key: place}) for place in places])
     x = np.linspace(seen.min(), seen.max(), 200)
-    middle, low, high = 100 * sigmoid(CubicSpline(places, typical)(x)).T
+    unit = result.counts.rates_in
+    middle, low, high = unit.whole * sigmoid(CubicSpline(places, typical)(x)).T
     ax.fill_between(x + centre, low, high, color=BLUE, alpha=0.15, lw=0, label="95 % interval")
     ax.plot(x + centre, middle, color=BLUE, lw=1.6, label="Typical rate")
     alone = _observed(result)
     size = np.maximum(10, 320 * alone["total"] / alone["total"].max())
     ax.scatter(
-        seen + centre, 100 * alone["rate"], s=size, facecolor="none", edgecolor=DARK, lw=1.0,
+        seen + centre, unit.whole * alone["rate"], s=size, facecolor="none", edgecolor=DARK, lw=1.0,
         clip_on=False, zorder=3, label="Observed rate (area: patients)",
     )  # fmt: skip
-    top = max(100 * float(alone["rate"].max()), float(high.max()))
-    ax.set_ylim(0, 102 if top > 50 else 1.1 * top)
+    drawn = [*alone["rate"], *low / unit.whole, *high / unit.whole]
+    least, most = limits(drawn)
+    scale(ax, unit, (least, 1.02 * most), up=True)
     ax.set_xlabel(name, fontsize=FONT, parse_math=False)
     ax.set_ylabel(_label(result), fontsize=FONT, parse_math=False)
     legend(ax)
@@ -112,11 +115,15 @@ def _by_group(result: Regression, name: str, own: list[str], ax: Axes | None) ->
     member = result.counts.table[name].astype(str).to_numpy()
     rows = len(alone) + 3 * len(levels)
     ax = ax or axes(7.2, 1.2 + 0.26 * rows)
-    most, at, top = float(alone["total"].max()), 0.0, 0.0
+    unit = result.counts.rates_in
+    most, at = float(alone["total"].max()), 0.0
+    drawn: list[float] = []
     places: list[float] = []
     labels: list[str] = []
     for level, values in levels.items():
-        middle, low, high = 100 * sigmoid(_typical(result, values))
+        rates = sigmoid(_typical(result, values))
+        middle, low, high = unit.whole * rates
+        drawn += [*rates]
         studies = alone[member == level]
         ax.text(
             0, at, f"{name}: {level}", transform=ax.get_yaxis_transform(), fontsize=FONT,
@@ -124,23 +131,23 @@ def _by_group(result: Regression, name: str, own: list[str], ax: Axes | None) ->
         )  # fmt: skip
         for study in studies.to_dict("records"):
             at += 1
-            ends = 100 * study["low"], 100 * study["high"]
+            ends = unit.whole * study["low"], unit.whole * study["high"]
             ax.plot(ends, [at, at], color=DARK, lw=1.1)
             size = max(8.0, 80 * study["total"] / most)
-            ax.scatter(100 * study["rate"], at, s=size, marker="s", color=DARK, zorder=3)
+            ax.scatter(unit.whole * study["rate"], at, s=size, marker="s", color=DARK, zorder=3)
             places.append(at)
             labels.append(shortened(f"{study['study']} ({study['events']}/{study['total']})"))
-            top = max(top, ends[1])
+            drawn += [study["low"], study["high"]]
         at += 1
         corners = [low, middle, high, middle], [at, at - 0.3, at, at + 0.3]
         ax.fill(*corners, facecolor=BLUE, edgecolor=BLUE, zorder=3)
         places.append(at)
         labels.append("Typical rate")
-        top = max(top, high)
         at += 1.6
     ax.set_yticks(places, labels, fontsize=FONT, parse_math=False)
     ax.tick_params(axis="y", length=0)
-    ax.set(xlim=(0, 100 if top > 50 else 1.1 * top), ylim=(at - 0.6, -0.8))
+    scale(ax, unit, limits(drawn))
+    ax.set_ylim(at - 0.6, -0.8)
     for tick, label in zip(ax.get_yticklabels(), labels, strict=True):
         tick.set_color(BLUE if label == "Typical rate" else DARK)
     ax.grid(axis="x", color=GREY, alpha=0.25, lw=0.6)
@@ -163,4 +170,4 @@ def _typical(result: Regression, values: dict[str, float]) -> Array:
 
 
 def _label(result: Regression) -> str:
-    return f"{result.counts.label.capitalize()} (% of patients)"
+    return f"{result.counts.label.capitalize()} ({result.counts.rates_in.of_patients})"
