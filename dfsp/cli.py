@@ -69,13 +69,23 @@ _kernel = click.option(
 )
 
 
+# The first character keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  dfsp fit baskets.csv --above 0.2 --allow-empty
+  dfsp fit arms.csv --study trial,arm --cluster trial
+  dfsp fit adverse_events.csv --by term --json
+  dfsp fit subgroups.csv --by subgroup --common-tau
+"""
+
+
 @click.group(context_settings=_SETTINGS)
 @click.version_option(version("dfsp"), prog_name="dfsp")
 def cli() -> None:
     """Response rates of small single-arm studies, and how far to trust them."""
 
 
-@cli.command("fit")
+@cli.command("fit", epilog=_EXAMPLES)
 @click.argument("file", metavar="FILE")
 @click.option(
     "--study",

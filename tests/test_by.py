@@ -143,6 +143,11 @@ def test_the_page_is_one_table(events):
     assert max(map(len, done.stdout.split("\n\n3 tables")[0].splitlines())) <= 112
 
 
+def test_the_help_shows_examples():
+    done = CliRunner().invoke(cli, ["fit", "--help"])
+    assert "  dfsp fit adverse_events.csv --by term --json\n" in done.stdout
+
+
 def test_a_failed_check_of_one_table_is_exit_status_1(events, monkeypatch):
     monkeypatch.setattr("dfsp.fitting.GRID_ERROR", 0.0)
     done = CliRunner().invoke(cli, ["fit", str(events), "--by", "AE"])
