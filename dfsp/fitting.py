@@ -352,6 +352,25 @@ class Fit:
             return Sentences()
         return decisive_priors({"": self.prior_sensitivity}, self.model.effects.prior_names)
 
+    def answer(self) -> Sentences:
+        """Say the headline, what to make of it, and what it rests on: where a notebook begins.
+
+        See Also
+        --------
+        describe : The headline alone.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> print(dfsp.fit(table).answer().rpartition("effects; ")[2])
+        all checks passed (exact engine).
+        """
+        rests = f"It rests on {self.model}; {self.agreement().rstrip('.')}."
+        piles = self.piles() if self.posterior is not None else ""
+        said = filter(None, [self.describe(), piles, self.prior_warning(), rests])
+        return Sentences("\n".join(said))
+
     def agreement(self) -> Sentences:
         """Say in one line whether the checks hold; no digit of a sampler is in it.
 
