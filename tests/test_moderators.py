@@ -44,7 +44,7 @@ def coefficients(result):
 
 def test_the_slope_of_a_birth_prevalence():
     """26 studies, 1,545 of 6.8 million: -0.0085 (-0.0156 to -0.0019) a year, of a quadrature."""
-    table = str(TABLES / "birth_prevalence.csv")
+    table = str(TABLES.with_name("rates") / "birth_prevalence.csv")
     result = found(table, "--moderator", "pubyear")
     slope = coefficients(result)["pubyear"]
     assert slope["q50"] == pytest.approx(-0.0085, abs=5e-5)
