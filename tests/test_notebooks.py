@@ -166,7 +166,8 @@ def test_a_notebook_takes_an_evidence_folder_of_ones_own(number, own_folder, tmp
 
 def commands(word):
     """The lines of the README's code blocks that start with a word."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    pages = ("README.md", "notebooks/README.md")
+    text = "\n".join((ROOT / page).read_text("utf-8") for page in pages)
     blocks = re.findall(r"(?ms)^```\n(.*?)^```", text)
     return [line for block in blocks for line in block.splitlines() if line.startswith(word)]
 
@@ -191,7 +192,9 @@ def test_papermill_and_nbval_work_as_written_in_the_readme(word, notebook, tmp_p
 
 
 def test_every_plan_and_that_of_the_readme_can_be_run(tmp_path):
-    (example,) = re.findall(r"(?ms)^```yaml\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"))
+    (example,) = re.findall(
+        r"(?ms)^```yaml\n(.*?)^```", (ROOT / "notebooks/README.md").read_text("utf-8")
+    )
     (tmp_path / "readme.yaml").write_text(example, "utf-8")
     sizes = {path.stem: len(read_plan(path)) for path in (ROOT / "notebooks/plans").glob("*.yaml")}
     assert sizes["imatinib"] > 24

@@ -41,7 +41,7 @@ def test_the_readme_holds_the_table_that_the_command_prints():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert said.stdout == as_markdown() + "\n"
-    assert as_markdown() in (ROOT / "README.md").read_text("utf-8")
+    assert as_markdown() in (ROOT / "notebooks/README.md").read_text("utf-8")
     assert [name for name, *_ in rules()] == list(Parameters.model_fields)
     assert all(meaning.endswith(".") for *_, meaning in rules())
 

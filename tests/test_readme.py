@@ -1,4 +1,4 @@
-"""The README's lines of Python: what they name exists, and they run as they are written."""
+"""The lines of Python in both READMEs: what they name exists, and they run as they are written."""
 
 import ast
 import re
@@ -12,7 +12,8 @@ import pytest
 import dfsp
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text("utf-8")
+PAGES = ("README.md", "notebooks/README.md")
+TEXT = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
 BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", TEXT)
 
 
@@ -27,6 +28,11 @@ def chains(tree):
             yield names
 
 
+def test_the_readme_is_short():
+    """What is reference stands with the notebooks."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
 def test_every_name_exists():
     found = [names for block in BLOCKS for names in chains(ast.parse(block))]
     assert len(found) > 40
@@ -39,7 +45,7 @@ def test_every_name_exists():
 def test_the_lines_run_as_written(tmp_path):
     """In one session, in a folder with the project's data and the README's own table."""
     (tmp_path / "data").symlink_to(ROOT / "data")
-    (table,) = re.findall(r"(?ms)^```\n(study,events,total,dose_mg\n.*?)^```", TEXT)
+    (table,) = set(re.findall(r"(?ms)^```\n(study,events,total,dose_mg\n.*?)^```", TEXT))
     (tmp_path / "mine.csv").write_text(table + "Evans 2014,6,20,800\nFox 2017,5,16,400\n")
     lines = [block for block in BLOCKS if "run_batch" not in block]  # which takes many minutes
     assert len(lines) == len(BLOCKS) - 1
@@ -51,9 +57,7 @@ def test_the_lines_run_as_written(tmp_path):
     assert (tmp_path / "prior.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/tables.md"]
-)
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "data/README.md", "data/tables.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
     targets = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text)
