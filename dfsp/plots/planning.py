@@ -12,7 +12,7 @@ from dfsp.rates import limits
 
 FAR = 3.0
 """Times the rate to be exceeded, or what is missing from it to 1, that is drawn at least."""
-SEEN = 0.9999
+SEEN = 0.995
 """Probability of the numbers of responders that are drawn, where they are few of all patients."""
 
 
@@ -64,15 +64,16 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     right: Axes
     with sns.axes_style("ticks"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
-    events = np.arange(n + 1)
+    # Of a large trial, the numbers of responders that may be seen
+    most = max(int(np.searchsorted(probability.cumsum(), SEEN)), least % (n + 1))
+    shown = most + 2 if most < n / 2 else n + 1
+    events, probability = np.arange(shown), probability[:shown]
     wins = events >= least
     left.bar(events[~wins], probability[~wins], color="#d0d0d0", label="no success")
     left.bar(events[wins], probability[wins], color=BLUE, label="success")
     left.set_xlabel(f"responders among {n} patients", fontsize=FONT)
     left.set_ylabel("probability", fontsize=FONT)
     left.legend(frameon=False, fontsize=FONT)
-    if (most := max(int(np.searchsorted(probability.cumsum(), SEEN)), least % (n + 1))) < n / 2:
-        left.set_xlim(-0.8, most + 1.8)
     right.plot(unit.whole * rates, table["success"], color=DARK)
     right.axvline(unit.whole * p0, color=GREY, lw=0.8, ls="--", label="rate to be exceeded")
     scale(right, unit, reach)
