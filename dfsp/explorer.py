@@ -50,6 +50,7 @@ OF_TAU = ("mu_sd", "tau_family", "tau_scale")
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
 BINS = 120
+FAR = 18.0  # logit rates between which the prior of a rate is tabulated
 LEVELS = 400
 """Quantiles of tau that stand for its prior in the drawing."""
 
@@ -354,7 +355,8 @@ def before(model: Model) -> Before:
     tau = model.tau.ppf(level)
     ends = np.concatenate([[tau[0]], tau, [tau[-1]]])
     of_tau = Distribution(ends, np.concatenate([[0.0], level, [1.0]]), np.nan, np.nan, False)
-    theta = logit(np.linspace(0, 1, BINS + 1)[1:-1])
+    even = logit(np.linspace(0, 1, BINS + 1)[1:-1])
+    theta = np.union1d(even, np.linspace(-FAR, FAR, BINS))  # rates near 0 and 1 too
     cdf = np.zeros_like(theta)
     for log_weight, mean, sd in effects.components(np.full(LEVELS, model.mu.mean), tau):
         z = (theta[:, None] - mean) / np.hypot(model.mu.sd, sd)
