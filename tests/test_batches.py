@@ -335,7 +335,9 @@ dfsp.record(fit=fit, tables={"more": fit.studies})
     assert runs.finished(plain, where) and not runs.finished(asked, where)
     run = execute(asked, where, again=False)
     assert run.record["draws"] == "draws.nc"
-    assert run.record["tables"] == ["summary.csv", "studies.csv", "more.csv"]
+    assert run.record["tables"] == [
+        "summary.csv", "studies.csv", "prior_sensitivity.csv", "more.csv",
+    ]  # fmt: skip
     assert runs.finished(plain, where) and runs.finished(asked, where)
     import xarray as xr
 

@@ -425,7 +425,7 @@ def _findings(work: Path, name: str) -> tuple[dict[str, Any], str | None]:
     if not (work / FINDINGS).is_file():
         return dict(NOTHING), None
     text = (work / FINDINGS).read_text(encoding="utf-8")
-    found = json.loads(text, parse_constant=lambda _: None)  # JSON proper has no NaN
+    found = dict(NOTHING) | json.loads(text, parse_constant=lambda _: None)  # JSON has no NaN
     nothing: dict[str, Any] = {
         "headline": None, "prior_warning": None, "prior_sensitivity": None, "numbers": {},
     }  # fmt: skip
