@@ -440,7 +440,8 @@ class Fit:
         Returns
         -------
         Sentences
-            `""` where it does not: see `dfsp.engine.predictive.piles_at_both_ends`.
+            `""` where it does not (see `dfsp.engine.predictive.piles_at_both_ends`), or where a
+            side has one study.
 
         Raises
         ------
@@ -451,6 +452,8 @@ class Fit:
         if found is None:
             return Sentences()
         low = self.studies["mean"] < found.valley
+        if min(low.sum(), (~low).sum()) < 2:  # one study far off is no group
+            return Sentences()
         sides = (self.studies.loc[each, "study"].tolist() for each in (low, ~low))
         below, above = (_named(side) for side in sides)
         (valley,) = self.unit.numbers(found.valley, least=0)
@@ -925,6 +928,19 @@ class Fit:
             }
             for quantity, by_prior in self.prior_sensitivity.items()
         }
+
+
+def require_fit(of: Any) -> Fit:
+    """Return a fit, for what users give; refuse anything else in words.
+
+    Raises
+    ------
+    DfspError
+        Not a fit.
+    """
+    if not isinstance(of, Fit):
+        raise DfspError(f"a fit is needed, but this is a {type(of).__name__}; give fit(...)")
+    return of
 
 
 def fit(

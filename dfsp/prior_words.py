@@ -94,6 +94,9 @@ def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sent
                 does.append(f"{f'for {name} ' if name else ''}it {' and '.join(parts)}")
         if does:
             advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
+            pulls = [part for part in does if "pulls" in part]
+            if pulls and all("down" in part for part in pulls):  # as of near-certain outcomes
+                advice = advice.replace("an upper", "a lower").replace("-upper", "-lower")
             said.append(f"The prior of {prior} decides: {', '.join(does)}; {advice}.")
     return Sentences(" ".join(said))
 
@@ -133,13 +136,15 @@ def criterion(
     Raises
     ------
     DfspError
-        A rate outside (0, 1).
+        A rate outside (0, 1), or the two in the wrong order.
 
     Examples
     --------
     >>> [(each.name, each.passed) for each in criterion(Model(), below=0.001, above=0.9)]
     [('prior: a new study below 0.10 %', False), ('prior: a new study above 90.0 %', True)]
     """
+    if below is not None and above is not None and below >= above:
+        raise DfspError(f"below {below:g} and above {above:g}: the first rate is to be the lower")
     checks = []
     for side, rate in (("below", below), ("above", above)):
         if rate is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 import dfsp
@@ -135,3 +136,23 @@ COUNTS = {
 def test_what_takes_counts_takes_a_frame(review, take):
     frame = dfsp.without(review, review.table["study"].head(6)).table
     assert COUNTS[take](frame).equals(COUNTS[take](dfsp.Counts.of(frame)))
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [dfsp.sensitivity.influence, dfsp.sensitivity.power_scaling, dfsp.plots.forest,
+     dfsp.plots.prior, dfsp.planning.fit_mixture],
+    ids=lambda asks: asks.__name__,
+)  # fmt: skip
+def test_what_needs_a_fit_says_so(asks):
+    table = pd.DataFrame({"study": list("AB"), "events": [3, 8], "total": [10, 20]})
+    for other in (dfsp.fit(table).exact, table):
+        with pytest.raises(dfsp.DfspError, match="a fit is needed, but this is a"):
+            asks(other)
+
+
+def test_a_frame_has_scenarios_too():
+    table = pd.DataFrame({"study": list("AB"), "events": [3, 8], "total": [10, 20]})
+    found = dfsp.totals.scenarios(table).table
+    mean = found.loc[("studies as they are", "mean rate"), "mean"]
+    assert mean == pytest.approx(dfsp.fit(table).summary.loc["mean_rate", "mean"], abs=1e-12)

@@ -140,7 +140,7 @@ def test_the_page_is_one_table(events):
     assert "3 tables by AE; mu ~ Normal(mean 0, sd 2)" in done.stdout
     for words in ("minor", "typical rate, %", "new study, %", "P(new-study > 10.0 %)"):
         assert words in done.stdout
-    assert max(map(len, done.stdout.split("\n\n3 tables")[0].splitlines())) <= 112
+    assert max(map(len, done.stdout.partition("log marginal")[0].splitlines())) <= 112
 
 
 def test_the_help_shows_examples():
@@ -343,3 +343,15 @@ def test_one_tau_in_page_and_object(tmp_path):
         jsonschema.validate(json.loads(line), schema("fit"))
         assert json.loads(line)["common_tau"] is True
         assert json.loads(line)["prior_sensitivity"] is None
+
+
+def test_a_page_of_tables_names_priors_that_decide_and_one_table_runs_from_nowhere():
+    """The warning is that of the table fitted alone."""
+    table = pd.DataFrame(
+        {"study": list("AB"), "events": [1, 2], "total": [10, 20], "g": ["x", "x"]}
+    )
+    page = dfsp.fit_by(table, by="g").page()
+    alone = dfsp.fit(table.drop(columns="g")).prior_warning()
+    assert "for x " in page and page.count("decides") == alone.count("decides") == 2
+    assert "before these counts: typical rate" in page
+    assert "1 table by g: the typical rate is " in page and " runs from " not in page

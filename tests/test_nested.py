@@ -423,3 +423,12 @@ def test_posteriors_of_simulated_clusters_are_calibrated():
     for name, probabilities in found.items():
         # Uniform if calibrated; a miss by chance in one of 200 runs of the test
         assert kstest(probabilities, "uniform").pvalue > 0.001, name
+
+
+def test_a_frame_says_itself_which_rows_belong_together():
+    rows = {"study": list("abc"), "events": [1, 2, 3], "total": [10, 20, 9]}
+    frame = pd.DataFrame(rows | {"cluster": ["x", "x", "z"]})
+    named = dfsp.fit(check_table(frame, cluster="cluster"))
+    assert dfsp.fit(frame).summary.equals(named.summary)
+    with pytest.raises(dfsp.DfspError, match="does not model clusters"):
+        dfsp.sensitivity.all_subsets(frame)

@@ -273,3 +273,29 @@ def test_what_has_no_variable_is_not_sampled(own, table, monkeypatch):
     monkeypatch.setattr(prior, "pymc", Prior.pymc)
     with pytest.raises(dfsp.DfspError, match=r"Hump has no PyMC variable: .* to sample tau"):
         dfsp.fit(table, dfsp.Model(tau=prior()), engine="nuts")
+
+
+def test_a_family_need_not_lie_as_much_above_mu_as_below_it():
+    """Expected: E[p] of a mixture of two normals, each summed on a fine grid."""
+    known = dict(FAMILIES)
+
+    @dataclass(frozen=True)
+    class Lopsided(Effects):
+        family = "lopsided"
+
+        def components(self, mu, tau):
+            return [(np.log(0.7), mu - 0.5 * tau, 0.6 * tau), (np.log(0.3), mu + 1.5 * tau, tau)]
+
+    try:
+        mu, tau = np.array([-2.0, -0.3, 0.4, 3.0]), np.full(4, 0.8)
+        z = np.linspace(-12, 12, 4001)
+        phi = stats.norm.pdf(z) * (z[1] - z[0])
+        expected = sum(
+            np.exp(w) * (expit(at[:, None] + sd[:, None] * z) @ phi)
+            for w, at, sd in Lopsided().components(mu, tau)
+        )
+        found = Lopsided().logit_mean_rate(mu, tau)
+        assert expit(found) == pytest.approx(expected, abs=1e-8)
+    finally:
+        FAMILIES.clear()
+        FAMILIES.update(known)

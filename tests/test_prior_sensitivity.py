@@ -203,3 +203,16 @@ def test_a_criterion_of_a_prior_that_cannot_be_integrated_cannot_tell():
     assert check.passed is None and "reaches beyond 1e100" in check.says
     with pytest.raises(dfsp.DfspError, match="between 0 and 1"):
         criterion(dfsp.Model(), above=1.0)
+
+
+def test_a_rate_that_is_pulled_down_needs_a_lower_end():
+    table = pd.DataFrame(
+        {"study": list("ABC"), "events": [9999, 10000, 19998], "total": [10000, 10000, 20000]}
+    )
+    says = dfsp.fit(table).prior_warning()
+    assert "down" in says and "a centre and a lower end" in says and "--rate-lower" in says
+
+
+def test_a_criterion_with_its_rates_the_wrong_way_round_is_refused():
+    with pytest.raises(dfsp.DfspError, match="the first rate is to be the lower"):
+        criterion(dfsp.Model(), below=0.01, above=0.001)

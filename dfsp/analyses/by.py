@@ -33,6 +33,7 @@ from dfsp.fitting import (
 )
 from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
+from dfsp.prior_words import decisive_priors, expected_rates
 from dfsp.rates import PERCENT, Unit
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
@@ -194,9 +195,16 @@ class FitBy(Result):
         rates = dict(zip(self.counts, self.table[centre].to_list(), strict=True))
         low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
         least, most = self.unit.rate(rates[low]), self.unit.rate(rates[high])
-        return Sentences(
-            f"{self._groups}: the {NAMES[centre]} runs from {least} ({low}) to {most} ({high})."
-        )
+        runs = f"runs from {least} ({low}) to {most} ({high})"
+        if len(rates) == 1:
+            runs = f"is {least} ({low})"
+        return Sentences(f"{self._groups}: the {NAMES[centre]} {runs}.")
+
+    def prior_warning(self) -> Sentences:
+        """Say which prior decides in which tables, which way, and what to do; `""` for none."""
+        powers = {group: fit.prior_sensitivity for group, fit in self.fits.items()}
+        known = {group: each for group, each in powers.items() if each is not None}
+        return decisive_priors(known, self.model.effects.prior_names)
 
     @property
     def _groups(self) -> str:
@@ -224,13 +232,14 @@ class FitBy(Result):
                 what = f"P({NAMES[name].removesuffix(' rate')} > {unit.rate(above)})"
                 shown[what] = [chance(value) for value in found[name]]
         lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
-        lines += ["one tau in all tables"] if self.common is not None else []
+        lines += [*filter(None, [expected_rates(self.model, unit)])]
+        lines += ["one tau in all tables"] if self.common is not None and len(self) > 1 else []
         lines += ["", repr(shown), ""]
         if self.posteriors:
             lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
         for group, checks in self.checks.items():
             lines += [f"{group}: {check}" for check in checks if check.passed is not True]
-        return "\n".join([*lines, self.describe()])
+        return "\n".join([*lines, *filter(None, [self.describe(), self.prior_warning()])])
 
     def as_dicts(self, above: float | None = None) -> Iterator[dict[str, Any]]:
         """Return an object of schema `dfsp.fit/1` for each group, with `by` in it."""

@@ -20,7 +20,7 @@ from dfsp.engine.distributions import invert
 from dfsp.engine.posterior import Posterior
 from dfsp.engine.predictive import rate_points
 from dfsp.errors import DfspError
-from dfsp.fitting import Fit
+from dfsp.fitting import Fit, require_fit
 from dfsp.model.likelihood import sigmoid
 from dfsp.rates import PERCENT, Unit
 from dfsp.text import Result, Sentences, Table, chance, table_of
@@ -326,9 +326,7 @@ class MixtureFit:
 
 def _exact(fit: Fit) -> Posterior:
     """Return the exact posterior of a fit, which is what all but mixtures start from."""
-    if not isinstance(fit, Fit):
-        raise DfspError(f"a fit is needed, but this is a {type(fit).__name__}; give fit(...)")
-    return fit.exact
+    return require_fit(fit).exact
 
 
 def _mixture(of: "BetaMixture | MixtureFit") -> BetaMixture:

@@ -271,14 +271,14 @@ class Scenarios(Result):
 
 
 def scenarios(
-    of: Total | Counts, model: Model | None = None, *, patients: int | None = None
+    of: Total | Counts | pd.DataFrame, model: Model | None = None, *, patients: int | None = None
 ) -> Scenarios:
     """Put the readings of a total, or of counts by study, side by side.
 
     Parameters
     ----------
-    of : Total or Counts
-        From `reported`.
+    of : Total, Counts or pandas.DataFrame
+        From `reported`; a frame has columns study, events, total.
     model : Model, optional
         Priors of the hierarchical readings; normal effects.
     patients : int, optional
@@ -310,7 +310,8 @@ def scenarios(
     sum over sets of cohorts  0.015  0.152  0.789
     """
     model = model or Model()
-    if isinstance(of, Counts):
+    if not isinstance(of, Total):
+        of = Counts.of(of)
         table = of.table
         events, sizes = (table[name].to_numpy(np.int64) for name in ("events", "total"))
         total = Total(of.label, int(events.sum()), int(sizes.sum()), sizes)

@@ -534,12 +534,12 @@ def _mean_rates(
     wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
     columns = next(number for number in COLUMNS if number >= wanted)
     mu, _ = result.place(chebyshev_shares(columns))
-    rarer = -np.abs(mu)
     tau = np.repeat(result.tau[main], columns)
     # Rows that count for nothing keep the rates of studies that do not differ.
-    p = sigmoid(rarer)
+    p = sigmoid(-np.abs(mu))
     pp = p * p
-    p[main], pp[main] = (x.reshape(-1, columns) for x in effects.moments(rarer[main].ravel(), tau))
+    found = effects.moments_of_rarer(mu[main].ravel(), tau)
+    p[main], pp[main] = (x.reshape(-1, columns) for x in found)
     logit = logit_of_rarer(mu, np.log(p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))

@@ -132,6 +132,8 @@ class Counts:
     ) -> "Counts":
         """Return counts as they are, or a frame with columns study, events, total as counts.
 
+        A column `cluster` of a frame says which rows belong together.
+
         Parameters
         ----------
         counts : Counts or pandas.DataFrame
@@ -156,7 +158,11 @@ class Counts:
         dfsp.errors.DfspError: table: 1 row cannot be used
           row 1 (study 'B'): events = 8 exceeds total = 7
         """
-        checked = counts if isinstance(counts, Counts) else check_table(counts)
+        if isinstance(counts, Counts):
+            checked = counts
+        else:
+            named = "cluster" if "cluster" in counts else ""
+            checked = check_table(counts, cluster=named, allow_empty=empty)
         if not clusters:
             checked.require_independent("this analysis")
         return checked if empty else checked.filled()

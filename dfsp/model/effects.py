@@ -322,9 +322,23 @@ class Effects:
         first, second = np.exp(self.log_likelihood(both, both, mu, tau, len(LEVELS) - 1))
         return first, second
 
+    def moments_of_rarer(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        """Return both moments of p where `mu` is at most 0, else of 1 - p: none loses its digits.
+
+        Where effects lie as much above mu as below it, 1 - p is p mirrored, and a family may say so
+        with `moments` at -|mu|.
+        """
+        first, second = np.empty_like(mu), np.empty_like(mu)
+        both, most = np.array([1.0, 2.0]), len(LEVELS) - 1
+        for some, events in ((mu <= 0, both), (mu > 0, np.zeros(2))):
+            if some.any():
+                log_l = self.log_likelihood(events, both, mu[some], tau[some], most)
+                first[some], second[some] = np.exp(log_l)
+        return first, second
+
     def logit_mean_rate(self, mu: Array, tau: Array) -> Array:
         """Return logit E[p] of a rate at each `mu` and `tau`, with all its digits."""
-        return logit_of_rarer(mu, np.log(self.moments(-np.abs(mu), tau)[0]))
+        return logit_of_rarer(mu, np.log(self.moments_of_rarer(mu, tau)[0]))
 
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
         """Return the probability that two studies' rates differ by more than `by`, (point,)."""
@@ -526,6 +540,9 @@ class NormalEffects(Effects):
         if len(wide):
             first[wide], second[wide] = super().moments(mu[wide], tau[wide])
         return first, second
+
+    def moments_of_rarer(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        return self.moments(-np.abs(mu), tau)
 
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
         return _apart_in_scores(mu, tau, by, SCORE, ndtr)

@@ -16,7 +16,7 @@ from dfsp.engine.distributions import Distribution
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
-from dfsp.fitting import CLUSTER, Fit
+from dfsp.fitting import CLUSTER, Fit, require_fit
 from dfsp.model.model import Model
 from dfsp.plots.style import (
     BLUE,
@@ -84,8 +84,8 @@ def forest(
     unknown = sorted(set(show) - {"stratified", "pooled"})
     if unknown:
         raise DfspError(f"show: {', '.join(unknown)} not known; use stratified, pooled")
-    said_in = unit_named(unit) if unit else fit.unit
-    fit = _by_cluster(fit)
+    said_in = unit_named(unit) if unit else require_fit(fit).unit
+    fit = _by_cluster(require_fit(fit))
     below = ["Typical rate", "Mean rate", "New study (true rate)"]
     below = below if "typical_rate" in fit.model.quantities else below[1:]
     below += ["Pooled (as one study)"] if "pooled" in show else []
@@ -257,7 +257,7 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     >>> ax.get_xlabel(), [line.get_label() for line in ax.lines]
     ('True rate (%)', ['New study, prior'])
     """
-    model = of.model if isinstance(of, Fit) else of
+    model = of if isinstance(of, Model) else require_fit(of).model
     if model.no_picture:
         raise DfspError(model.no_picture)
     ax = ax or axes(6.4, 3.2)

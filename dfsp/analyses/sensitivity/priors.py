@@ -11,7 +11,7 @@ from dfsp.constants import ENDS, SEED
 from dfsp.engine.posterior import solve
 from dfsp.engine.powers import LIKELIHOOD, NORMAL_WIDTH
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import Fit
+from dfsp.fitting import Fit, require_fit
 from dfsp.model.model import Model
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -144,7 +144,7 @@ def power_scaling(fit: Fit, *, number: int = 4000, seed: int = SEED) -> PowerSca
     >>> dfsp.sensitivity.power_scaling(dfsp.fit(table), number=400).table.index.to_list()
     ['mu', 'tau', 'likelihood']
     """
-    fit.model.require_mu("power-scaling needs")
+    require_fit(fit).model.require_mu("power-scaling needs")
     posterior = fit.draws(number, seed=seed)["posterior"]
     mu, tau = (posterior[name].to_numpy().ravel() for name in ("mu", "tau"))
     of_mu, of_tau = fit.model.effects.log_priors(fit.model.mu, fit.model.tau, mu, tau)

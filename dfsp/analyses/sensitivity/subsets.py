@@ -17,7 +17,7 @@ from dfsp.engine.posterior import solve
 from dfsp.engine.predictive import mid_p
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
-from dfsp.fitting import Fit
+from dfsp.fitting import Fit, require_fit
 from dfsp.model.model import Model
 from dfsp.rates import INTERVAL, PERCENT, Unit
 from dfsp.seeds import generator
@@ -269,7 +269,7 @@ def influence(fit: Fit) -> Influence:
     >>> influence(dfsp.fit(table)).most
     'B'
     """
-    fit.counts.require_independent("the influence of each study")
+    require_fit(fit).counts.require_independent("the influence of each study")
     table = fit.counts.table
     if len(table) < 2:
         raise DfspError("the influence of a study needs two studies or more")
