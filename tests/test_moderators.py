@@ -162,6 +162,7 @@ def test_rows_without_a_value_are_left_out_when_asked():
     assert [each["study"] for each in result["studies"]] == list("ABCDE")
 
 
+@pytest.mark.slow
 def test_groups_and_their_interaction_with_a_number():
     words = ["--moderator", "dose", "--moderator", "setting", "--moderator", "dose:setting"]
     page = said("-", *words, "--missing", "drop", "--at", "dose=400,setting=late", text=ARMS)

@@ -168,6 +168,7 @@ def test_words_and_pictures(both, model):
         assert quick.prob_above(rate) == pytest.approx(exact.prob_above(rate), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_new_studies_apart(both):
     """By simulation from independent draws of the posterior."""
     draws = both.draws(100_000)["posterior"]

@@ -265,6 +265,7 @@ def test_confounded_coefficients_are_known_only_together(beside):
     assert f"{first}: -0." in beside.describe()
 
 
+@pytest.mark.slow
 def test_identifiability_is_the_same_whatever_the_seed(by_dose, beside):
     groups = dfsp.regression.as_groups(by_dose, "dose_mg", " mg")
     again = dfsp.regression.regress(

@@ -130,6 +130,7 @@ def test_rows_without_patients_change_nothing_and_are_predicted(baskets, effects
     assert list(whole.predictive_check()["study"]) == list("ABCF")
 
 
+@pytest.mark.slow
 def test_an_exnex_row_without_patients_may_be_alone(baskets):
     """Half of it is a new exchangeable study, half is N(0, 2^2) on the logit scale."""
     counts = read_table(baskets, study="basket", allow_empty=True)

@@ -581,10 +581,11 @@ class Orders(Result):
     Examples
     --------
     >>> import dfsp, pandas as pd
-    >>> rates = pd.DataFrame({"other": [0.6, 0.4], "own": [0.61, 0.39]}, index=["CR", "PD"])
+    >>> rates = {"other": [0.6, 0.4], "own": [0.61, 0.39], "all": [0.61, 0.39]}
+    >>> rates = pd.DataFrame(rates, index=["CR", "PD"])
     >>> dfsp.categories.Orders("progression first", rates, [])  # doctest: +NORMALIZE_WHITESPACE
     On identical cohorts, asking progression first moves no mean rate by more than 1.0
-    points (CR: -1.0).
+    points (CR: -1.0 points).
     """
 
     order: str

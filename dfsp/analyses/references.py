@@ -88,8 +88,9 @@ class Comparison(Result):
     Examples
     --------
     >>> import dfsp, shutil, tempfile
+    >>> from dfsp.project import project_folder
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = shutil.copy(dfsp.DATA / "reference" / "one_proportion.json", folder)
+    ...     _ = shutil.copy(project_folder() / "data/reference/one_proportion.json", folder)
     ...     found = dfsp.references.compare(folder)
     >>> len(found.table), bool(found.table["reproduced"].all())
     (16, True)
@@ -131,8 +132,9 @@ def compare(folder: str | Path | None = None) -> Comparison:
     One case of the project's; all of them take some seconds:
 
     >>> import dfsp, shutil, tempfile
+    >>> from dfsp.project import project_folder
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = shutil.copy(dfsp.DATA / "reference" / "one_proportion.json", folder)
+    ...     _ = shutil.copy(project_folder() / "data/reference/one_proportion.json", folder)
     ...     dfsp.references.compare(folder)
     16 of 16 published values are reproduced
     """
