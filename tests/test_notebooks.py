@@ -165,11 +165,12 @@ def test_a_notebook_takes_an_evidence_folder_of_ones_own(number, own_folder, tmp
 
 
 def commands(word):
-    """The lines of the README's code blocks that start with a word."""
+    """The lines of the READMEs' commands that start with a word."""
     pages = ("README.md", "notebooks/README.md")
     text = "\n".join((ROOT / page).read_text("utf-8") for page in pages)
-    blocks = re.findall(r"(?ms)^```\n(.*?)^```", text)
-    return [line for block in blocks for line in block.splitlines() if line.startswith(word)]
+    blocks = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    return [line for line in lines if line.startswith(word)]
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 from scipy.special import ndtri
 
-from dfsp.engine.distributions import PILED, Distribution, cumulate, mix, moments
+from dfsp.engine.distributions import POINTS, Distribution, cumulate, mix, moments
 from dfsp.engine.grid import (
     COLUMNS,
     DROP,
@@ -544,7 +544,7 @@ class LinearPosterior:
         gap = sigmoid(centre + d / 2) - sigmoid(centre - d / 2)
         weight = np.exp(log_weight[row, place] - log_weight.max())
         weight /= weight.sum()
-        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, PILED)
+        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, POINTS[1])
         first_moment = (density * gap).sum(-1)
         return Distribution(
             x, cdf, *moments(weight, first_moment, (density * gap**2).sum(-1)), False

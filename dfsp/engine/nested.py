@@ -33,7 +33,7 @@ from scipy.special import betaln
 from dfsp.checks import Check
 from dfsp.constants import QUANTILES
 from dfsp.engine.clusters import Clusters
-from dfsp.engine.distributions import PILED, Distribution, cdf_of_u, mix
+from dfsp.engine.distributions import POINTS, Distribution, cdf_of_u, mix
 from dfsp.engine.grid import (
     TOLERANCE,
     Data,
@@ -331,7 +331,7 @@ class Nested(Posterior):
         some = mass.sum(1) > 0
         u, within = cdf_of_u(rows, mass[some])
         values = share(fine.u[some])[:, None] * (rows.c * np.sinh(u))
-        return Distribution(*mix(values, within, mass[some].sum(1), PILED), mean, sd, False)
+        return Distribution(*mix(values, within, mass[some].sum(1), POINTS[1]), mean, sd, False)
 
     # Rates
 

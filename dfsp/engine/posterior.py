@@ -39,8 +39,7 @@ from scipy.special import ndtr, ndtri
 from dfsp.constants import QUANTILES
 from dfsp.engine.distributions import (
     NOTHING,
-    PILED,
-    SMOOTH,
+    POINTS,
     Distribution,
     cumulate,
     cumulate_vanishing,
@@ -234,8 +233,8 @@ class Population:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
-        placing = PILED if self.grid.stretched or heavy else SMOOTH
-        return mix(values, self.conditional.within, self.row_weight, placing)
+        points = POINTS[self.grid.stretched or heavy]
+        return mix(values, self.conditional.within, self.row_weight, points)
 
     @cached_property
     def _of_mu(self) -> tuple[Array, Array]:
@@ -422,7 +421,7 @@ class Posterior(Population):
         (first,), (second,) = NormalEffects().moments(np.full(1, alone.mean), np.full(1, alone.sd))
         mean = (1 - alone.share) * new.mean + alone.share * first
         square = (1 - alone.share) * (new.mean**2 + new.sd**2) + alone.share * second
-        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(PILED.points))))
+        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(POINTS[1]))))
         of_alone = ndtr((x - alone.mean) / alone.sd)
         cdf = (1 - alone.share) * new.cdf_of_points(x) + alone.share * of_alone
         return Distribution(x, cdf, mean, float(np.sqrt(square - mean**2)), True)

@@ -20,7 +20,6 @@ import pandas as pd
 
 import dfsp
 from dfsp.engine import distributions, grid, linear, many, posterior
-from dfsp.engine.distributions import Placing
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.model import likelihood
 
@@ -36,8 +35,7 @@ CHANGES: list[tuple[Any, str, tuple[Any, ...]]] = [
     (grid, "LOOK", (6, 14)),
     (grid, "TOLERANCE", (1e-4, 1e-5, 1e-7)),
     (grid, "ROW_TOLERANCE", (1e-2, 1e-3, 1e-4)),
-    (posterior, "SMOOTH", (Placing(45, 4, 5), Placing(89, 8, 5), Placing(177, 1, 1))),
-    (posterior, "PILED", (Placing(177, 1, 1), Placing(705, 1, 1))),
+    (posterior, "POINTS", ((45, 177), (177, 705))),
     (distributions, "REACH_OF_SCORES", (4.5, 6.5)),
     (posterior, "STEP", (0.3, 0.2, 0.14)),
     (posterior, "CORE", (1.0, 4.0)),
@@ -60,8 +58,7 @@ FINER = {
     (grid, "DROP_WITHOUT"): 26.0,
     (grid, "TOLERANCE"): 1e-8,
     (grid, "ROW_TOLERANCE"): 1e-5,
-    (posterior, "SMOOTH"): Placing(353, 1, 1),
-    (posterior, "PILED"): Placing(1409, 1, 1),
+    (posterior, "POINTS"): (353, 1409),
     (distributions, "REACH_OF_SCORES"): 6.5,
     (posterior, "STEP"): 0.1,
     (posterior, "PLAIN"): (641, 1601),
