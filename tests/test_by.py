@@ -355,3 +355,17 @@ def test_a_page_of_tables_names_priors_that_decide_and_one_table_runs_from_nowhe
     assert "for x " in page and page.count("decides") == alone.count("decides") == 2
     assert "before these counts: typical rate" in page
     assert "1 table by g: the typical rate is " in page and " runs from " not in page
+
+
+def test_rows_that_belong_together_are_counted_by_their_studies():
+    """Expected: sigma and rates of each table fitted alone."""
+    rows = {"study": list("abcd"), "events": [1, 2, 1, 3], "total": [10, 20, 9, 9]}
+    frame = pd.DataFrame(rows | {"drug": list("xxyy"), "trial": ["1", "1", "2", "3"]})
+    tables = check_tables(frame, by="drug", cluster="trial")
+    result = dfsp.fit_by(tables, by="drug")
+    assert result.table[["groups", "studies"]].to_numpy().tolist() == [[2, 1], [2, 2]]
+    for drug, counts in tables.items():
+        alone = dfsp.fit(counts).summary
+        assert result.table.at[drug, "sigma"] == pytest.approx(alone.at["sigma", "q50"], abs=1e-12)
+    assert "groups belong to studies" in result.page()
+    assert "x: rho is identified: cannot tell" in result.page()

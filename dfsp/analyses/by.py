@@ -20,6 +20,7 @@ from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_tables
 from dfsp.fitting import (
+    CLUSTER,
     NAMES,
     RATES,
     TINY,
@@ -115,7 +116,8 @@ class FitBy(Result):
         Columns: `studies`, `events`, `total`; `mean_rate` (mean); `typical_rate`, `low` and `high`
         (median and interval); `new_low` and `new_high`, the interval of a new study's rate; `tau`
         (median, logit scale). With beta-binomial effects the median and interval are those of the
-        mean rate, and the concentration's median stands for tau.
+        mean rate, and the concentration's median stands for tau. Where rows belong together,
+        `groups` counts them, `studies` their clusters, and `sigma` is the total of both parts.
         """
         rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
         index = pd.Index(list(self.counts), name=self.by)
@@ -135,10 +137,18 @@ class FitBy(Result):
             middle, low, high = (rows[centre][q] for q in ("q50", "q2.5", "q97.5"))
             new_low, new_high = (rows["new_study_rate"][q] for q in ("q2.5", "q97.5"))
             mean, of_spread = rows["mean_rate"]["mean"], rows[spread]["q50"]
-        return {
+        found = {
             "mean_rate": mean, centre: middle, "low": low, "high": high,
             "new_low": new_low, "new_high": new_high, spread: of_spread,
         }  # fmt: skip
+        if self.clustered:
+            found["sigma"] = self.fits[group].summary.at["sigma", "q50"]
+        return found
+
+    @property
+    def clustered(self) -> bool:
+        """Whether rows belong together: tau is between studies then, and sigma between all rows."""
+        return any(CLUSTER in counts.table for counts in self.counts.values())
 
     def above(self, rate: float) -> Table:
         """Return how probably the rates of each group exceed one.
@@ -186,6 +196,8 @@ class FitBy(Result):
         """The checks of each group."""
         if self.engine != "exact":
             return {group: (*fit.checks, *self.of_model) for group, fit in self.fits.items()}
+        if self.clustered:
+            return {group: (*fit.checks, *self.of_model) for group, fit in self.fits.items()}
         posteriors = self.posteriors.items()
         return {group: (resolved(each), *self.of_model) for group, each in posteriors}
 
@@ -217,21 +229,25 @@ class FitBy(Result):
         unit = self.unit
         rates = table[[centre, "low", "high"]].to_numpy()
         news = table[["new_low", "new_high"]].to_numpy()
-        shown = table[["studies", "events", "total"]].assign(
+        counted = [*(["groups"] if self.clustered else []), "studies", "events", "total"]
+        shown = table[counted].assign(
             **{
                 f"{NAMES[centre]}, {unit.sign}": [unit.bracketed(*row) for row in rates],
                 f"mean, {unit.sign}": [unit.number(value) for value in table["mean_rate"]],
                 f"new study, {unit.sign}": [" to ".join(unit.numbers(*row)) for row in news],
             }
         )
-        if (spread := self.model.effects.spread) in table:
-            shown[spread] = [f"{value:.2f}" for value in table[spread]]
+        for spread in (self.model.effects.spread, "sigma"):
+            if spread in table:
+                shown[spread] = [f"{value:.2f}" for value in table[spread]]
         if above is not None:
             found = self.above(above)
             for name in {centre: None, "new_study_rate": None}:
                 what = f"P({NAMES[name].removesuffix(' rate')} > {unit.rate(above)})"
                 shown[what] = [chance(value) for value in found[name]]
         lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
+        if self.clustered:
+            lines.append("groups belong to studies: tau is between these, sigma in all")
         lines += [*filter(None, [expected_rates(self.model, unit)])]
         lines += ["one tau in all tables"] if self.common is not None and len(self) > 1 else []
         lines += ["", repr(shown), ""]
@@ -256,8 +272,10 @@ class FitBy(Result):
 
 def _counted(counts: Counts) -> dict[str, int]:
     table = counts.filled().table
+    groups = {"groups": len(table)} if CLUSTER in table else {}
     return {
-        "studies": len(table),
+        **groups,
+        "studies": table[CLUSTER].nunique() if groups else len(table),
         "events": int(table["events"].sum()),
         "total": int(table["total"].sum()),
     }
