@@ -139,7 +139,7 @@ def test_a_new_folder_is_evidence_and_its_plan_can_be_run(tmp_path, name):
         "response", "any_adverse_event", "severe_adverse_event", "surgery",
     }  # fmt: skip
     jobs = read_plan(folder / "plan.yaml")
-    assert [job.notebook.name[:2] for job in jobs] == ["01", "02", "03", "05", "06", "07", "08"]
+    assert [job.notebook.name[:2] for job in jobs] == [f"{number:02}" for number in range(1, 9)]
     assert {job.values["folder"] for job in jobs} == {str(folder)}
     assert "FOLDER" not in (folder / "README.md").read_text("utf-8")
 
