@@ -1,6 +1,6 @@
 """Groups of studies that have one spread in common, each with a mean of its own.
 
-Given tau the groups are independent, and the evidence of a group is a function of it,
+Given tau the groups are independent, and the marginal likelihood of a group is a function of it,
 
     Z_g(tau) = integral of prior(mu) product over its studies of L(mu, tau) dmu.
 
@@ -52,7 +52,7 @@ class SpreadGiven:
     rows : Rows
         Nodes of u, tau = c sinh(u).
     coefficients : array, shape (degree,)
-        Legendre coefficients, over the rows' range of u, of the log evidence of the others.
+        Legendre coefficients, over the rows' range of u, of the others' log marginal likelihood.
     log_total : float
         Log of the integral of the two.
     """
@@ -146,7 +146,7 @@ def solve_together(
     exist = model.effects.tau_moments(counts[0], counts[1], model.tau)
     reported = model.effects.spread_moments(counts[0], counts[1], model.tau)
     surfaces = [Surface(Data.of(*group), model) for group in groups]
-    rows, log_z = _evidence(surfaces, model.spread_prior, sum(exist))
+    rows, log_z = _log_marginal(surfaces, model.spread_prior, sum(exist))
     log_mass = rows.log_mass(model.spread_prior)
     coefficients = rows.coefficients(log_z * rows.weights)
     posteriors = []
@@ -166,7 +166,9 @@ def solve_together(
     return posteriors, float(log_sum(log_mass + log_z.sum(0)))
 
 
-def _evidence(surfaces: Sequence[Surface], prior: SpreadPrior, order: int) -> tuple[Rows, Array]:
+def _log_marginal(
+    surfaces: Sequence[Surface], prior: SpreadPrior, order: int
+) -> tuple[Rows, Array]:
     """Return rows that hold the posterior of tau and resolve log Z, and log Z: (group, row)."""
     c = min(unit_of_tau(surface.data, prior) for surface in surfaces)
     limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
@@ -187,7 +189,7 @@ def _evidence(surfaces: Sequence[Surface], prior: SpreadPrior, order: int) -> tu
 
 
 def _log_z(surface: Surface, rows: Rows) -> Array:
-    """Return the log evidence of a group's counts at each row of tau."""
+    """Return the log marginal likelihood of a group's counts at each row of tau."""
     grid = at_rows(surface, rows)
     number = PLAIN[grid.stretched]
     return np.asarray(log_sum(grid.fine(number)[1]) - np.log(number - 1))

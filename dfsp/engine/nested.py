@@ -491,7 +491,7 @@ class Nested(Posterior):
         """Log predictive density of each cluster's counts, jointly, given the others."""
         units = self.units
 
-        def evidence(some: Sequence[int]) -> float:
+        def log_marginal(some: Sequence[int]) -> float:
             rows = np.flatnonzero(np.isin(units.unit, some))
             if not len(rows):
                 return 0.0
@@ -499,12 +499,12 @@ class Nested(Posterior):
             return Population(self.model, _place(parts, self.model, 0).grid).log_marginal_likelihood
 
         parts = units.data, self.nodes, self.grid, self.row_weight
-        lpd = left_out(*parts, None, self.model, evidence)
+        lpd = left_out(*parts, None, self.model, log_marginal)
         every = set(range(len(lpd)))
         for unit, out in enumerate(self._together()):
             if len(out) > 1:
                 rest = sorted(every - out)
-                lpd[unit] = evidence([*rest, unit]) - evidence(rest)
+                lpd[unit] = log_marginal([*rest, unit]) - log_marginal(rest)
         return lpd
 
     @cached_property

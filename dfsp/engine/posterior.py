@@ -380,12 +380,12 @@ class Posterior(Population):
     def leave_one_out_lpd(self) -> Array:
         """Log predictive density of each study's counts given the others, shape (study,)."""
 
-        def evidence(studies: Sequence[int]) -> float:
+        def log_marginal(studies: Sequence[int]) -> float:
             counts = self.events[studies], self.total[studies]
             return log_marginal_likelihood(*counts, self.model)
 
         parts = self.data, self.nodes, self.grid, self.row_weight
-        return left_out(*parts, self.together, self.model, evidence)
+        return left_out(*parts, self.together, self.model, log_marginal)
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
@@ -553,11 +553,11 @@ def left_out(
     row_weight: Array,
     together: Sequence[Sequence[int]] | None,
     model: Model,
-    evidence: Callable[[Sequence[int]], float],
+    log_marginal: Callable[[Sequence[int]], float],
 ) -> Array:
     """Return the log predictive density of each study given those that are not left out with it.
 
-    `evidence` returns the log marginal likelihood of some studies.
+    `log_marginal` returns the log marginal likelihood of some studies.
     """
     alone = np.empty(len(data.total))
     astray = np.zeros(len(alone), dtype=bool)
@@ -599,7 +599,7 @@ def left_out(
                 continue
         # What is left may lie where the grid of all studies does not reach or is too coarse.
         rest = [other for other in studies if other not in set(out)]
-        lpd[study] = evidence([*rest, study]) - evidence(rest)
+        lpd[study] = log_marginal([*rest, study]) - log_marginal(rest)
     return lpd
 
 
