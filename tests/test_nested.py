@@ -1,6 +1,7 @@
 """Rows that belong to clusters: the exact engine against plain sums, against itself, and NUTS."""
 
 import json
+import os
 from dataclasses import replace
 
 import jsonschema
@@ -404,8 +405,9 @@ def test_nuts_agrees(counts):
 
 @pytest.mark.slow
 def test_posteriors_of_simulated_clusters_are_calibrated():
+    """`make stress` simulates 1,000 designs, which takes eight minutes."""
     rng = np.random.default_rng(20190301)
-    model, number = Model(tau=HalfNormal(0.7)), 1000
+    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "200"))
     found = {name: [] for name in ("mu", "sigma", "tau", "omega", "rho")}
     for _ in range(number):
         cluster = np.repeat(np.arange(5), rng.integers(1, 5, 5))
