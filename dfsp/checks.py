@@ -6,6 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+VERDICTS = {True: "passed", False: "FAILED", None: "cannot tell"}
+"""What is said of whether a check passed."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -37,8 +40,7 @@ class Check:
     says: str
 
     def __str__(self) -> str:
-        verdict = {True: "passed", False: "FAILED", None: "cannot tell"}[self.passed]
-        return f"{self.name}: {verdict}. {self.says}"
+        return f"{self.name}: {VERDICTS[self.passed]}. {self.says}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as plain data for JSON."""

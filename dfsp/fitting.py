@@ -367,9 +367,12 @@ class Fit:
         all checks passed (exact engine).
         """
         rests = f"It rests on {self.model}; {self.agreement().rstrip('.')}."
-        piles = self.piles() if self.posterior is not None else ""
-        said = filter(None, [self.describe(), piles, self.prior_warning(), rests])
-        return Sentences("\n".join(said))
+        return Sentences("\n".join(filter(None, [self.describe(), *self._cautions(), rests])))
+
+    def _cautions(self) -> list[Sentences]:
+        """Return what is to be known beside the headline, each empty where there is nothing."""
+        piles = self.piles() if self.posterior is not None else Sentences()
+        return [piles, self.prior_warning()]
 
     def agreement(self) -> Sentences:
         """Say in one line whether the checks hold; no digit of a sampler is in it.
@@ -730,8 +733,7 @@ class Fit:
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if _is_told(check)]
         said = found.describe() if found else ""
-        piles = self.piles() if self.posterior is not None else ""
-        lines += filter(None, [self.describe(), said, piles, self.prior_warning()])
+        lines += filter(None, [self.describe(), said, *self._cautions()])
         return "\n".join(lines)
 
     def _summary_in_unit(self) -> Table:
@@ -811,13 +813,18 @@ class Fit:
         >>> fit.new_rows()["q50"].round(2).to_dict()  # doctest: +SKIP
         {'x': 0.33, 'y': 0.31}
         """
-        if not isinstance(self.exact, Nested):
-            raise DfspError("this fit has no clusters; name the column of clusters when reading")
+        posterior = self._of_clusters()
         names = self._filled()[CLUSTER].unique()
         index = pd.Index(names, name=CLUSTER)
         return table_of(
-            self.exact.new_rows, digits=DIGITS, rates=True, index=index, columns=STATISTICS
+            posterior.new_rows, digits=DIGITS, rates=True, index=index, columns=STATISTICS
         )
+
+    def _of_clusters(self) -> Nested:
+        """Return the exact posterior of a fit that has clusters; refuse one that has none."""
+        if not isinstance(self.exact, Nested):
+            raise DfspError("this fit has no clusters; name the column of clusters when reading")
+        return self.exact
 
     def rho_priors(self) -> Table:
         """Compare priors of rho, the share of the variance between clusters: how far it decides.
@@ -842,11 +849,9 @@ class Fit:
         >>> dfsp.fit(counts).rho_priors()["rho"].round(1).to_list()
         [0.5, 0.7, 0.3]
         """
-        if not isinstance(self.exact, Nested):
-            raise DfspError("this fit has no clusters; name the column of clusters when reading")
-        rows = {}
+        own, rows = self._of_clusters(), {}
         for name, (a, b) in RHO_PRIORS.items():
-            posterior = with_share(self.exact, a, b)
+            posterior = with_share(own, a, b)
             middle, low, high = posterior.typical_rate.quantile(MEDIAN_AND_ENDS)
             new_low, new_high = posterior.new_study_rate.quantile(MEDIAN_AND_ENDS)[1:]
             sigma, rho = (each.quantile(0.5)[0] for each in (posterior.sigma, posterior.rho))

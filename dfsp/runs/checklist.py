@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfsp.checks import VERDICTS
 from dfsp.evidence.appraisals import NOT_ASSESSED, NOT_RECORDED, sum_up
 from dfsp.runs.record import parameters_of
 
@@ -105,9 +106,8 @@ def _software(record: Record) -> str:
 
 
 def _checks(record: Record, *words: str) -> str:
-    verdict = {True: "passed", False: "FAILED", None: "cannot tell"}
     found = [
-        f"{check['name']}: {verdict[check['passed']]}"
+        f"{check['name']}: {VERDICTS[check['passed']]}"
         for check in record["checks"]
         if any(word in check["name"] for word in words)
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfsp.checks import VERDICTS
 from dfsp.errors import DfspError
 from dfsp.fitting import NAMES
 from dfsp.rates import INTERVAL, Unit, stands_for
@@ -23,7 +24,6 @@ COMPARED = ("typical_rate", "mean_rate", "new_study_rate", "tau")
 MEDIANS = ("typical_rate", "tau")
 """Quantities whose estimate is the median, as the forest plot has it."""
 
-VERDICTS = {True: "passed", False: "failed", None: "cannot tell"}
 SAME = 0.005  # of an interval's width: a shift or a change of width below this is none
 STUDIES = "studies.csv"
 
@@ -182,6 +182,6 @@ def _of_verdicts(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterat
     for name in (*was, *(name for name in now if name not in was)):
         if name not in now or name not in was or was[name] != now[name]:
             first, second = (
-                VERDICTS[each[name]] if name in each else "not made" for each in (was, now)
+                VERDICTS[each[name]].lower() if name in each else "not made" for each in (was, now)
             )
             yield f"check {name}: {first} -> {second}"

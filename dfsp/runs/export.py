@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dfsp.checks import VERDICTS
 from dfsp.errors import DfspError
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.record import parameters_of
@@ -23,7 +24,6 @@ MOST_ROWS = 60  # of a table in the Word file; the workbook has all
 SIZE = 10  # points of the text
 MANY = 6  # columns of a table beyond which its letters are smaller
 DIGITS = 3  # significant ones of what is not whole, in the Word file
-VERDICTS = {True: "passed", False: "FAILED", None: "cannot tell"}
 
 
 def word(folder: Path, record: Record) -> bytes:
