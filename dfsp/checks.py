@@ -39,6 +39,11 @@ class Check:
     limit: float | None
     says: str
 
+    def __post_init__(self) -> None:
+        # NumPy's False is not False, so that its verdict would count as none, and JSON has it not.
+        if self.passed is not None:
+            object.__setattr__(self, "passed", bool(self.passed))
+
     def __str__(self) -> str:
         return f"{self.name}: {VERDICTS[self.passed]}. {self.says}"
 

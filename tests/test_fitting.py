@@ -8,7 +8,7 @@ import pytest
 
 import dfsp
 from dfsp import fitting
-from dfsp.checks import Check
+from dfsp.checks import Check, failed
 from dfsp.constants import STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.schemas import schema
@@ -92,3 +92,9 @@ def test_a_refused_gate_hides_the_draws_only(monkeypatch, ankylosing):
 def test_a_grid_that_does_not_resolve_fails_its_check(monkeypatch, ankylosing):
     monkeypatch.setattr(fitting, "GRID_ERROR", 0.0)
     assert dfsp.fit(ankylosing).agrees is False
+
+
+def test_a_verdict_of_numpy_is_one():
+    check = Check("grid", np.float64(2) <= 1.0, 2.0, 1.0, "")
+    assert failed([check]) == (check,)
+    assert json.loads(json.dumps(check.as_dict()))["passed"] is False
