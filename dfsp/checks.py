@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from dfsp.text import Sentences
+
 VERDICTS = {True: "passed", False: "FAILED", None: "cannot tell"}
 """What is said of whether a check passed."""
 
@@ -46,6 +48,9 @@ class Check:
 
     def __str__(self) -> str:
         return f"{self.name}: {VERDICTS[self.passed]}. {self.says}"
+
+    def _repr_markdown_(self) -> str:
+        return Sentences(self)._repr_markdown_()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as plain data for JSON."""

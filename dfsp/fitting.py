@@ -177,9 +177,11 @@ class Above(Result):
         return Sentences(f"P(rate > {self.unit.rate(self.rate)}): {', '.join(said)}.")
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(Result):
     """What a model says about counts; its methods answer what people ask.
+
+    In a notebook it shows its `answer`.
 
     Attributes
     ----------
@@ -351,6 +353,9 @@ class Fit:
         if self.prior_sensitivity is None:
             return Sentences()
         return decisive_priors({"": self.prior_sensitivity}, self.model.effects.prior_names)
+
+    def _repr_markdown_(self) -> str:
+        return self.answer()._repr_markdown_()
 
     def answer(self) -> Sentences:
         """Say the headline, what to make of it, and what it rests on: where a notebook begins.

@@ -127,6 +127,8 @@ class Parameters(BaseModel):
     """Family of the prior of tau."""
     tau_scale: Positive = 1.0
     """Scale of the prior of tau, logit scale."""
+    tau_shape: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    """Shape of an inverse-gamma prior of tau^2, whose rate is tau_scale; 0: its default."""
     effects: Annotated[str, AfterValidator(OneOf(FAMILIES))] = "normal"
     """Family of the study effects, with its default parameters."""
     coefficient_sd: Positive = 2.5
@@ -208,7 +210,7 @@ class Parameters(BaseModel):
     @cached_property
     def model(self) -> Model:
         """Priors and study effects."""
-        prior = tau_prior(self.tau_family, scale=self.tau_scale)
+        prior = tau_prior(self.tau_family, scale=self.tau_scale, shape=self.tau_shape or None)
         # What a notebook leaves as it is has not been given.
         given = {
             name: value
@@ -226,9 +228,10 @@ class Parameters(BaseModel):
         return self.counts.rates_in if one else PERCENT
 
     @property
-    def expected_rates(self) -> Sentences:
-        """Which rates the priors expect."""
-        return expected_rates(self.model, self.rates_in)
+    def priors(self) -> Sentences:
+        """What is assumed, and which rates the priors expect."""
+        said = [str(self.model), expected_rates(self.model, self.rates_in)]
+        return Sentences("\n".join(filter(None, said)))
 
     @property
     def prior_criterion(self) -> tuple[Check, ...]:
@@ -418,7 +421,7 @@ def _together(*names: str) -> Callable[[Refusal], Refusal]:
     return enter
 
 
-_PRIORS = (*_OF_MU, "tau_family", "tau_scale", "effects")
+_PRIORS = (*_OF_MU, "tau_family", "tau_scale", "tau_shape", "effects")
 _EVIDENCE = ("evidence_set", "folder", "table")
 
 

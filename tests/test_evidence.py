@@ -221,10 +221,10 @@ def test_a_relative_folder_starts_where_one_stands(folder, monkeypatch):
     assert next(iter(load_evidence("review", folder="mine").files)) == str(Path("mine/cohorts.csv"))
 
 
-def test_evidence_prints_on_one_line():
-    assert repr(load_evidence("reconciled")) == (
-        "Evidence('reconciled': cohorts: response 8, surgery 4, severe_adverse_event 1; "
-        "overlaps kept: 1; conflicts: 5; sums that differ: 0)"
+def test_evidence_says_what_it_holds():
+    assert load_evidence("reconciled").describe() == (
+        "Evidence set 'reconciled': cohorts: response 8, surgery 4, severe_adverse_event 1; "
+        "overlaps kept: 1; conflicts: 5; sums that differ: 0."
     )
 
 

@@ -125,6 +125,35 @@ def test_results_show_the_same_bytes_in_every_process():
     assert len(seen) == 1 and "Among 12 patients" in seen.pop()
 
 
+SHOWN = {
+    "fit": lambda fit: (fit, fit.answer()),
+    "model": lambda fit: (fit.model, str(fit.model)),
+    "check": lambda fit: (fit.checks[0], str(fit.checks[0])),
+    "evidence": lambda fit: (evidence := dfsp.load_evidence("review"), evidence.describe()),
+    "mixture": lambda fit: (mixture := dfsp.planning.fit_mixture(fit), mixture.describe()),
+    "beta": lambda fit: (beta := dfsp.planning.BetaMixture([1], [4], [8]), repr(beta)),
+    "size": lambda fit: (
+        size := dfsp.planning.effective_sample_size(fit),
+        f"{size.value:.1f} patients: exact density",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SHOWN)
+def test_a_notebook_shows_what_a_result_says(review_fit, what):
+    shown, said = SHOWN[what](review_fit)
+    assert shown._repr_markdown_() == Sentences(said)._repr_markdown_()
+
+
+def test_a_notebook_shows_counts_as_a_table_with_what_was_left_out():
+    table = pd.DataFrame({"study": ["A<b>"], "events": [3], "total": [9]})
+    dropped = pd.DataFrame({"study": ["B"], "reason": ["a & b"]})
+    counts = dfsp.Counts(table, dropped)
+    html = counts._repr_html_()
+    assert "Counts(1 study, event 3/9, 1 dropped)" in html and "<td>A&lt;b&gt;</td>" in html
+    assert "shares" not in html and html.count("<li>dropped: B: a &amp; b</li>") == 1
+
+
 def test_the_face_fits_on_one_screen():
     assert len(dfsp.__all__) <= 45
     assert all(hasattr(dfsp, name) for name in dfsp.__all__)

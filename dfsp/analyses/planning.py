@@ -67,8 +67,8 @@ _PLANNED = ["n", "critical_events", "false_success", "success"]
 FAR = 40.0  # logit rate beyond which a beta distribution function is a power to all digits
 
 
-@dataclass(frozen=True)
-class BetaMixture:
+@dataclass(frozen=True, repr=False)
+class BetaMixture(Result):
     """A mixture of beta distributions of a rate.
 
     Attributes
@@ -115,10 +115,10 @@ class BetaMixture:
         if abs(parts[0].sum() - 1) > 1e-6:
             raise DfspError(f"the weights add up to {parts[0].sum():g}; give weights of sum 1")
 
-    def __repr__(self) -> str:
-        # No more digits than a fitted mixture has; the attributes hold them all
+    def describe(self) -> Sentences:
+        """Name the components, with no more digits than a fitted mixture has."""
         parts = zip(self.weight, self.a, self.b, strict=True)
-        return " + ".join(f"{w:.3f} Beta({_short(a)}, {_short(b)})" for w, a, b in parts)
+        return Sentences(" + ".join(f"{w:.3f} Beta({_short(a)}, {_short(b)})" for w, a, b in parts))
 
     @property
     def mean(self) -> float:
@@ -293,8 +293,8 @@ class BetaMixture:
         return np.asarray(np.log(self.weight) + choose + ratio, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class MixtureFit:
+@dataclass(frozen=True, repr=False)
+class MixtureFit(Result):
     """A beta mixture fitted to a new-study distribution.
 
     Attributes
@@ -322,6 +322,10 @@ class MixtureFit:
     error: float
     check: Check
     tried: Table
+
+    def describe(self) -> Sentences:
+        """Name the mixture, and say whether it stands for the distribution."""
+        return Sentences(f"{self.mixture.describe()}\n{self.check}")
 
 
 def _exact(fit: Fit) -> Posterior:
@@ -476,8 +480,8 @@ def _closest(theta: Array, weight: Array, number: int) -> tuple[BetaMixture, flo
     return BetaMixture(mixture_weight[order], a[order], b[order]), float(best.fun)
 
 
-@dataclass(frozen=True)
-class SampleSize:
+@dataclass(frozen=True, repr=False)
+class SampleSize(Result):
     """What a distribution of a rate is worth in patients.
 
     Attributes
@@ -501,8 +505,13 @@ class SampleSize:
     error: float | None
     says: str
 
+    def describe(self) -> Sentences:
+        """Say how many patients, or why there is no number."""
+        worth = "no number of patients" if self.value is None else _patients(self.value)
+        return Sentences(f"{worth}: {self.says}")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class SampleSizes(Result):
     """What a new-study distribution is worth in patients, by each definition.
 
@@ -531,8 +540,6 @@ class SampleSizes(Result):
     exact: SampleSize
     mixture: SampleSize
     moment: float
-
-    __repr__ = Result.__repr__
 
     @property
     def unlike(self) -> str:

@@ -21,7 +21,7 @@ from dfsp.evidence.cells import count_fault, number_fault, typed
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.once import once
 from dfsp.project import PROJECT_VARIABLE, data_folder
-from dfsp.text import show_frames
+from dfsp.text import Result, Sentences, show_frames
 
 MEASURES = {
     "response": ("CR", "PR", "SD", "PD", "NE"),
@@ -92,8 +92,8 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Result):
     """One evidence set, and what is known about its pieces.
 
     Attributes
@@ -163,12 +163,14 @@ class Evidence:
     def __post_init__(self) -> None:
         show_frames(self)
 
-    def __repr__(self) -> str:
+    def describe(self) -> Sentences:
+        """Say how many cohorts were measured, and how many overlaps and conflicts are known."""
         measures = self.rows.groupby("measure", sort=False)["cohort"].nunique()
         cohorts = ", ".join(f"{measure} {n}" for measure, n in measures.items())
-        return (
-            f"Evidence('{self.name}': cohorts: {cohorts}; overlaps kept: {len(self.overlaps)}; "
-            f"conflicts: {len(self.conflicts)}; sums that differ: {len(self.sums)})"
+        return Sentences(
+            f"Evidence set '{self.name}': cohorts: {cohorts}; overlaps kept: "
+            f"{len(self.overlaps)}; conflicts: {len(self.conflicts)}; sums that differ: "
+            f"{len(self.sums)}."
         )
 
 

@@ -5,6 +5,7 @@ holds is judged in `cells`, how a file becomes cells in `files`.
 """
 
 import hashlib
+import html
 import re
 import sys
 from collections import Counter
@@ -272,11 +273,24 @@ class Counts:
         return f"Counts({', '.join([*choices, f'{len(self.dropped)} dropped'])})"
 
     def __str__(self) -> str:
-        shown = [*_OWN, "dose_mg", "setting", SHARES]
-        table = self.table[[column for column in shown if column in self.table]]
-        lines = [repr(self), table.to_string(index=False)]
-        lines += [f"dropped: {row.study}: {row.reason}" for row in self.dropped.itertuples()]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([repr(self), repr(self._columns()), *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        remarks = "".join(f"\n<li>{html.escape(each)}</li>" for each in self._remarks())
+        rest = f"\n<ul>{remarks}\n</ul>" if remarks else ""
+        return f"<p>{html.escape(repr(self))}</p>\n{self._columns()._repr_html_()}{rest}"
+
+    def _columns(self) -> Table:
+        """Return the columns that are shown, as far as anything stands in them."""
+        others = ["dose_mg", "setting", SHARES]
+        filled = [name for name in others if name in self.table and self.table[name].any()]
+        own = [name for name in _OWN if name in self.table]
+        return Table(self.table[[*own, *filled]])
+
+    def _remarks(self) -> list[str]:
+        """Return what is said of rows that were left out, and of the table."""
+        left_out = [f"dropped: {row.study}: {row.reason}" for row in self.dropped.itertuples()]
+        return [*left_out, *(f"note: {note}" for note in self.notes)]
 
 
 def partners(table: pd.DataFrame) -> list[list[str]]:

@@ -17,6 +17,7 @@ from dfsp.model.priors import (
     Prior,
     SpreadPrior,
 )
+from dfsp.text import Sentences
 
 LIGHTEST = 0.1
 """Power of the tail of tau below which more than 1e-10 of it lies beyond 1e100."""
@@ -171,6 +172,9 @@ class Model:
         if self.effects.own_priors:
             return plain | {"mu": None, "tau": None}
         return plain | {"mu": self.mu.as_dict(), "tau": self.tau.as_dict()}
+
+    def _repr_markdown_(self) -> str:
+        return Sentences(self)._repr_markdown_()
 
     def __str__(self) -> str:
         if self.effects.own_priors:
