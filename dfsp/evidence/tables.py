@@ -285,7 +285,7 @@ class Counts:
         others = ["dose_mg", "setting", SHARES]
         filled = [name for name in others if name in self.table and self.table[name].any()]
         own = [name for name in _OWN if name in self.table]
-        return Table(self.table[[*own, *filled]])
+        return table_of(self.table[[*own, *filled]], formats={"dose_mg": "g"})
 
     def _remarks(self) -> list[str]:
         """Return what is said of rows that were left out, and of the table."""
