@@ -47,6 +47,11 @@ NAMES = {
 }
 """How a page calls the quantities, in its order."""
 RATES = ("typical_rate", "mean_rate", "new_study_rate")
+"""The rates of the population, as the forest plot, the report and a comparison have them."""
+
+MEDIANS = ("typical_rate", "tau")
+"""Quantities that are told by their median, whatever their posterior looks like."""
+
 RHO_PRIORS = {"Uniform(0, 1)": (1, 1), "Beta(2, 1)": (2, 1), "Beta(1, 2)": (1, 2)}
 """Priors of the share of the variance between clusters that are compared."""
 EXCHANGEABLE = "exchangeable"
@@ -1123,6 +1128,11 @@ def _drawn(
     if EXCHANGEABLE in draws_of:
         columns[EXCHANGEABLE] = draws_of[EXCHANGEABLE].mean(("chain", "draw")).to_numpy()
     return dict(zip(drawn.index, drawn.to_numpy(), strict=True)), columns
+
+
+def centre_of(quantity: str, row: "Mapping[str, float] | pd.Series[float]") -> str:
+    """Return the statistic by which a quantity is told, `"q50"` or `"mean"`."""
+    return "q50" if quantity in MEDIANS else stands_for(row)
 
 
 def check_threshold(rate: float) -> None:

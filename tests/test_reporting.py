@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 from chromium import browser, needs_chromium
+from nbformat import read as read_notebook
 from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -32,8 +33,11 @@ from IPython.display import HTML, Javascript, Latex, Markdown, display
 fit = dfsp.fit(pd.DataFrame({"study": [name or "A", "B"], "events": [3, 4], "total": [9, 10]}))
 fit.studies
 """),
-    ("markdown", "## The forest"),
+    ("markdown", "## The answer"),
+    ("code", "fit.answer()"),
     ("code", "forest = dfsp.plots.forest(fit)"),
+    ("markdown", "Squares are observed; see [`01`](01_evidence.ipynb) and [data](../data/README.md)."),
+    ("markdown", "## The prior"),
     ("code", "dfsp.plots.prior(fit);"),
     ("code", """
 display(fit.studies)
@@ -118,15 +122,43 @@ def test_code_is_folded_equations_are_mathml_and_figures_are_embedded(runs):
     figures = [a for tag, a in found if tag == "img"]
     for figure in figures:
         assert base64.b64decode(figure["src"].split(",")[1]).startswith(b"\x89PNG")
-    alone = "forest, the main figure of this run"
-    assert [each["alt"] for each in figures] == [alone, *["Figure: The forest"] * 2]
+    assert [each["alt"] for each in figures] == ["Figure: The answer", "Figure: The prior"]
 
 
-def test_question_answer_and_picture_come_first(runs):
-    text, record = pages(runs)[1], runs[1][1].record
-    title, picture = text.index("A title"), text.index("the main figure of this run")
-    headline = text.index(record["headline"].splitlines()[0])
-    assert title < headline < picture < text.index('id="Model"')
+def test_question_answer_and_picture_come_first_and_once(runs):
+    """Expected is the order of a page: the section that answers stands before all others."""
+    text, record = unescape(pages(runs)[1]), runs[1][1].record
+    places = [
+        text.index(words)
+        for words in (
+            "A title", 'id="The-answer"', record["headline"][:40], "Figure: The answer",
+            "Squares are observed", 'class="contents"', 'id="Model"', 'id="The-prior"',
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert text.count('id="The-answer"') == text.count("Figure: The answer") == 1
+    assert text.count(record["prior_warning"][:60]) == 2  # in the answer, and at the end
+    failed = pages(runs)[2]
+    assert failed.index('id="Model"') < failed.index('id="The-answer"')
+
+
+def test_without_a_section_that_answers_the_headline_does(runs, tmp_path):
+    _, made = runs
+    notebook = read_notebook(made[1].folder / "evil.ipynb", 4)
+    notebook.cells = [cell for cell in notebook.cells if "The answer" not in cell.source]
+    notebook.cells = [cell for cell in notebook.cells if cell.source != "fit.answer()"]
+    write_notebook(notebook, tmp_path / "evil.ipynb")
+    text = unescape(page(tmp_path, made[1].record))
+    title, headline = text.index("A title"), text.index("<p><strong>Event, 7 of 19 patients")
+    assert title < headline < text.index('class="warned"') < text.index('<figure><img src="data:')
+    assert text.count('<img src="data:') == 2
+
+
+def test_links_lead_to_runs_and_not_to_files_that_are_not_there(runs):
+    text = pages(runs)[1]
+    assert '<a href="index.html#01_evidence.ipynb"><code>01</code></a> and data.' in text
+    index = (runs[0] / "report" / "index.html").read_text("utf-8")
+    assert index.count('id="evil.ipynb"') == 1
 
 
 def test_every_link_within_a_page_leads_somewhere(runs):
@@ -328,8 +360,7 @@ def test_in_a_browser_without_a_network(runs):
                 " [i.complete, i.naturalWidth, i.getBoundingClientRect().width]))"
             )
             figures = json.loads(widths)
-            # The notebook's two, and above them the one that was kept: a failed run kept none.
-            assert len(figures) == {"index": 0, made[2].folder.name: 2}.get(name, 3)
+            assert len(figures) == (0 if name == "index" else 2)
             assert all(done and real > 100 and wide > 100 for done, real, wide in figures)
             equations = "[...document.querySelectorAll('math')]"
             shown = f"{equations}.every(m => m.getBoundingClientRect().width > 5)"

@@ -102,7 +102,7 @@ class Comparison(Result):
     def describe(self) -> Sentences:
         """Say how many of the published values are reproduced."""
         good, number = int(self.table["reproduced"].sum()), len(self.table)
-        return Sentences(f"{good} of {number} published values are reproduced")
+        return Sentences(f"{good} of {number} published values are reproduced.")
 
 
 def compare(folder: str | Path | None = None) -> Comparison:
@@ -136,7 +136,7 @@ def compare(folder: str | Path | None = None) -> Comparison:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = shutil.copy(project_folder() / "data/reference/one_proportion.json", folder)
     ...     dfsp.references.compare(folder)
-    16 of 16 published values are reproduced
+    16 of 16 published values are reproduced.
     """
     folder = folder or data_folder() / "reference"
     paths = sorted(Path(folder).glob("*.json"))

@@ -16,7 +16,7 @@ from dfsp.engine.distributions import Distribution
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
-from dfsp.fitting import CLUSTER, Fit, require_fit
+from dfsp.fitting import CLUSTER, RATES, Fit, centre_of, require_fit
 from dfsp.model.model import Model
 from dfsp.plots.style import (
     BLUE,
@@ -30,7 +30,7 @@ from dfsp.plots.style import (
     scale,
     shortened,
 )
-from dfsp.rates import PERCENT, Unit, limits, stands_for, unit_named, unit_of
+from dfsp.rates import PERCENT, Unit, limits, unit_named, unit_of
 
 MOST_NAMED = 60
 """Studies that a forest plot names."""
@@ -407,10 +407,9 @@ def _population(fit: Fit, label: str) -> tuple[float, float, float]:
     if label.startswith("Pooled"):
         rate, low, high = fit.counts.pooled()[["rate", "low", "high"]].to_numpy()[0]
         return float(rate), float(low), float(high)
-    quantity = {"Typical": "typical_rate", "Mean": "mean_rate", "New": "new_study_rate"}
-    row = fit.summary.T[quantity[label.split()[0]]]
-    centre = "q50" if label.startswith("Typical") else stands_for(row)
-    return float(row[centre]), float(row["q2.5"]), float(row["q97.5"])
+    quantity = next(name for name in RATES if name.startswith(label.split()[0].lower()))
+    row = fit.summary.T[quantity]
+    return float(row[centre_of(quantity, row)]), float(row["q2.5"]), float(row["q97.5"])
 
 
 def _columns(

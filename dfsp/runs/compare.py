@@ -13,17 +13,14 @@ from typing import Any
 
 from dfsp.checks import VERDICTS
 from dfsp.errors import DfspError
-from dfsp.fitting import NAMES
-from dfsp.rates import INTERVAL, Unit, stands_for
+from dfsp.fitting import MEDIANS, NAMES, RATES, centre_of
+from dfsp.rates import INTERVAL, Unit
 from dfsp.runs.batch import records
 from dfsp.runs.publish import RECORD
 from dfsp.runs.record import parameters_of, read_record, unit_of_runs
 from dfsp.text import Result, Sentences
 
-COMPARED = ("typical_rate", "mean_rate", "new_study_rate", "tau")
-MEDIANS = ("typical_rate", "tau")
-"""Quantities whose estimate is the median, as the forest plot has it."""
-
+COMPARED = (*RATES, "tau")
 SAME = 0.005  # of an interval's width: a shift or a change of width below this is none
 STUDIES = "studies.csv"
 
@@ -157,8 +154,7 @@ def _of_numbers(
     name: str, unit: Unit, old: Mapping[str, float], new: Mapping[str, float]
 ) -> Iterator[str]:
     """Say how far an estimate moved, against the interval that it had."""
-    skewed = name in MEDIANS or "q50" in (stands_for(old), stands_for(new))
-    centre = "q50" if skewed else "mean"
+    centre = "q50" if "q50" in (centre_of(name, old), centre_of(name, new)) else "mean"
     width = old["q97.5"] - old["q2.5"]
     shift, wider = new[centre] - old[centre], new["q97.5"] - new["q2.5"] - width
     if not width or max(abs(shift), abs(wider)) <= SAME * width:

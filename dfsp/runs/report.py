@@ -13,12 +13,13 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
-from dfsp.rates import Unit, limits, stands_for
+from dfsp.fitting import RATES, centre_of
+from dfsp.rates import Unit, limits
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
 from dfsp.runs.export import FORMATS
@@ -30,8 +31,14 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 REPORT = "report"
-HEADLINE = ("typical_rate", "mean_rate", "new_study_rate")
-"""Rates of the index: those that the forest plot draws."""
+ANSWER = "## The answer"
+"""How the section of a notebook begins that answers its question."""
+
+LEADS = r"#|index\.html|https?:"
+"""How the addresses begin that a link of a page may have."""
+
+BANNER = "papermill-error-cell-tag"
+"""Tag of a text over a failed cell, in raw HTML; the page has one of its own."""
 
 _HTML_TAGS = (
     "a abbr b blockquote br caption code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre s small span "
@@ -127,21 +134,19 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
     """
     import nbformat
 
-    opening, body, cells, failed_cell = "", "", [], None
     try:
         notebook = nbformat.read(folder / record["notebook"], as_version=4)
     except (OSError, ValueError):  # a failed run may have left none, or half of one
-        pass
-    else:
-        cells = notebook.cells
-        bad = [
-            cell for cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
-        ]
-        failed_cell = bad[0].get("id") if bad else None
-        # The question stands above the answer.
-        first = bool(cells) and cells[0].cell_type == "markdown"
-        opening = _body(notebook, slice(0, int(first)))
-        body = _body(notebook, slice(int(first), None))
+        notebook = nbformat.v4.new_notebook()
+    cells = notebook.cells = [each for each in notebook.cells if BANNER not in _tags(each)]
+    failing = (
+        each["id"] for each in cells for o in each.get("outputs", []) if o.output_type == "error"
+    )
+    _describe_figures(cells)
+    answered = record["status"] == "complete"
+    parts = _parted(cells, answered=answered)
+    picture = _take_picture([*parts.answer, *parts.rest]) if answered else None
+    question, answer, caption, body = (_body(notebook, part) for part in parts)
     return _render(
         "page.html.j2",
         stamp=_stamp(folder, record, formats),
@@ -149,26 +154,79 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
         files=_files(folder, record, formats),
         record=record,
         others={k: v for k, v in parameters_of(record).items() if k not in record["parameters"]},
-        opening=opening,
+        code_style=_code_style(),
+        question=question,
+        answer=answer,
+        # The answer may have said it already.
+        warning="" if _says(parts.answer, record["prior_warning"]) else record["prior_warning"],
+        picture=picture,
+        caption=caption,
         body=body,
-        failed_cell=failed_cell,
+        failed_cell=next(failing, None),
         contents=re.findall(r'<h2 id="([^"]+)">(.*?)<', body),  # as nbconvert writes them
-        **_picture(folder, record),
         checklist=fill_checklist(cells, record).to_dict("records"),
     )
 
 
-def _picture(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the figure that shows the answer, embedded, and its name; nothing if it has none."""
-    figures = [name for name in record["figures"] if name.endswith(".png")]
-    if not figures:
-        return {}
-    name = "forest.png" if "forest.png" in figures else figures[0]
-    try:
-        content = base64.b64encode((folder / name).read_bytes()).decode()
-    except OSError:
-        return {}
-    return {"picture": f"data:image/png;base64,{content}", "pictured": Path(name).stem}
+class _Parts(NamedTuple):
+    """The cells of a notebook as its page has them."""
+
+    question: list[Any]
+    answer: list[Any]
+    caption: list[Any]
+    rest: list[Any]
+
+
+def _parted(cells: list[Any], *, answered: bool) -> _Parts:
+    """Part a notebook: its first text, the section that answers, what follows its picture."""
+    first = int(bool(cells) and cells[0].cell_type == "markdown")
+    question, rest = cells[:first], cells[first:]
+    sections = [i for i, each in enumerate(rest) if re.match("## ", _text(each))] + [len(rest)]
+    start = next((i for i in sections[:-1] if _text(rest[i]).startswith(ANSWER)), None)
+    if start is None or not answered:
+        return _Parts(question, [], [], rest)
+    end = next(i for i in sections if i > start)
+    answer, rest = rest[start:end], rest[:start] + rest[end:]
+    shown = next((i + 1 for i, each in enumerate(answer) if _pictures(each)), len(answer))
+    return _Parts(question, answer[:shown], answer[shown:], rest)
+
+
+def _tags(cell: Any) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def _text(cell: Any) -> str:
+    return str(cell.source) if cell.cell_type == "markdown" else ""
+
+
+def _pictures(cell: Any) -> list[Any]:
+    return [each for each in cell.get("outputs", []) if "image/png" in each.get("data", {})]
+
+
+def _take_picture(cells: Sequence[Any]) -> dict[str, str] | None:
+    """Take the first picture out of the cells; it is shown above all, and once."""
+    for cell in cells:
+        for output in _pictures(cell)[:1]:
+            cell.outputs.remove(output)
+            data = "".join(output.data["image/png"].split())
+            return {"src": f"data:image/png;base64,{data}", "alt": cell.metadata["alt"]}
+    return None
+
+
+def _says(cells: Sequence[Any], sentence: str | None) -> bool:
+    """Whether outputs of cells say a sentence, however its lines are broken."""
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    said = " ".join(each.get("text/plain", "") for each in outputs)
+    return " ".join((sentence or "").split()) in " ".join(said.split())
+
+
+def _describe_figures(cells: Sequence[Any]) -> None:
+    """Describe each figure by the heading above it."""
+    heading = ""
+    for cell in cells:
+        titles = re.findall(r"(?m)^#+ (.+)$", _text(cell))
+        heading = titles[-1] if titles else heading
+        cell.metadata["alt"] = f"Figure: {heading}".removesuffix(": ")
 
 
 def _files(
@@ -180,21 +238,20 @@ def _files(
     return beside + [(quote(f"../{folder.name}/{name}"), name) for name in own]
 
 
-def _body(notebook: "NotebookNode", some: slice) -> str:
-    """Convert some of the cells; each figure is described by the heading above it."""
+def _body(notebook: "NotebookNode", cells: Sequence[Any]) -> str:
+    """Convert some cells of a notebook to HTML."""
     from nbformat import from_dict
 
-    heading = ""
-    notebook = from_dict(dict(notebook) | {"cells": notebook.cells[some]})
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            titles = re.findall(r"(?m)^#+ (.+)$", cell.source)
-            heading = titles[-1] if titles else heading
-        else:
-            cell.metadata["alt"] = f"Figure: {heading}".removesuffix(": ")
-    html, resources = _exporter().from_notebook_node(notebook)
-    css = "".join(f"<style>{each}</style>" for each in resources["inlining"]["css"])
-    return css + str(html)
+    some = from_dict(dict(notebook) | {"cells": cells})
+    return str(_exporter().from_notebook_node(some)[0]) if cells else ""
+
+
+@cache
+def _code_style() -> str:
+    """Return the style sheet of coloured code."""
+    from pygments.formatters import HtmlFormatter
+
+    return str(HtmlFormatter().get_style_defs(".highlight"))
 
 
 @cache
@@ -214,6 +271,11 @@ def _exporter() -> Any:
 
         def latex_environment(self, name: str, body: str) -> str:
             return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            if url.endswith(".ipynb"):  # to its runs; other files are not beside a page
+                url = f"index.html#{quote(Path(url).name)}"
+            return str(super().link(text, url, title)) if re.match(LEADS, url) else text
 
         def image(self, text: str, url: str, title: str | None = None) -> str:
             url = self._embed_image_or_attachment(url)
@@ -254,7 +316,7 @@ def _exporter() -> Any:
         )
         html = str(MarkdownWithMath(renderer=renderer).render(source))
         # The empty links of headings are closed as XML does, which HTML takes for an opened link.
-        return re.sub(r"(<a\b[^>]*?) ?/>", r"\1></a>", html)
+        return scrolling(re.sub(r"(<a\b[^>]*?) ?/>", r"\1></a>", html))
 
     from jinja2 import pass_context
 
@@ -263,13 +325,12 @@ def _exporter() -> Any:
         extra_template_basedirs=[str(TEMPLATES)],
         template_name="notebook",
         # Each that is enabled has the whole notebook validated anew.
-        default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
-        filters={"clean_html": cleaned},
+        default_preprocessors=[],
+        filters={"clean_html": lambda html: scrolling(cleaned(html))},
     )
-    # papermill's banner over a failed cell is raw HTML; the page has one of its own.
     tags = TagRemovePreprocessor(
         enabled=True,
-        remove_cell_tags={"remove-cell", "papermill-error-cell-tag"},
+        remove_cell_tags={"remove-cell"},
         remove_input_tags={"remove-input"},
         remove_all_outputs_tags={"remove-output"},
     )
@@ -302,6 +363,12 @@ def cleaned(html: str) -> str:
     return str(bleach.clean(bare, tags=tags, attributes=allowed, strip=True))
 
 
+def scrolling(html: str) -> str:
+    """Return HTML whose tables scroll by keyboard too, without headings that say nothing."""
+    html = re.sub(r"<th\b[^>]*></th>", "<td></td>", html)
+    return re.sub(r"(?s)<table\b.*?</table>", r'<div class="scroll" tabindex="0">\g<0></div>', html)
+
+
 # ---------------------------------------------------------------- the index
 
 
@@ -316,9 +383,9 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
                 "status": record["status"],
                 "notebook": record["notebook"],
                 "parameters": every,
-                "numbers": [_rate(record, each, unit) for each in HEADLINE]
+                "numbers": [_rate(record, each, unit) for each in RATES]
                 + [_tau(record), _priors(record)],
-                "drawn": {name: record["numbers"].get(name) for name in HEADLINE},
+                "drawn": {name: record["numbers"].get(name) for name in RATES},
                 "says": [*filter(None, said)],
             }
         )
@@ -339,6 +406,8 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
     for row in rows:
         own = {names[key]: row["parameters"][key] for key in columns if key in row["parameters"]}
         row["filters"] = {"status": row["status"], "notebook": row["notebook"], **own}
+    for notebook in values["notebook"]:  # where links to a notebook lead
+        next(row for row in rows if row["notebook"] == notebook)["id"] = notebook
     for key in names.values():
         values[key] = sorted({row["filters"][key] for row in rows if key in row["filters"]})
     script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
@@ -363,14 +432,14 @@ def _rate(record: Mapping[str, Any], quantity: str, unit: Unit) -> str:
     found = record["numbers"].get(quantity)
     if not found or found["mean"] is None:
         return "–"
-    centre = "q50" if quantity == "typical_rate" else stands_for(found)
-    middle, low, high = unit.numbers(*(found[name] for name in (centre, "q2.5", "q97.5")))
+    row = (found[name] for name in (centre_of(quantity, found), "q2.5", "q97.5"))
+    middle, low, high = unit.numbers(*row)
     return f"{middle} {unit.sign} [{low}, {high}]"
 
 
 def _drawn(numbers: Mapping[str, Any], axis: tuple[float, float]) -> str:
     """Return where the intervals of a run lie on an axis, as values of a style; "" without them."""
-    typical, mean, new = (numbers[name] for name in HEADLINE)
+    typical, mean, new = (numbers[name] for name in RATES)
     thick = typical or mean
     if not thick or not new or thick["q50"] is None or new["q2.5"] is None:
         return ""
@@ -394,7 +463,7 @@ def _priors(record: Mapping[str, Any]) -> str:
     found = record["prior_sensitivity"]
     if not found:
         return "–"
-    moved = found[next(name for name in HEADLINE if name in found)]
+    moved = found[next(name for name in RATES if name in found)]
     parts = [
         f"{name} {power['location']:+.2f}"
         for name, power in moved.items()

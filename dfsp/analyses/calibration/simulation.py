@@ -488,15 +488,15 @@ def verdict(calibrations: Sequence[Calibration], control: Calibration) -> Senten
     >>> wrong = dfsp.Model(mu=dfsp.Normal(3, 0.5))
     >>> control = dfsp.calibration.calibrate(table, number=100, fitted=wrong)
     >>> dfsp.calibration.verdict([good], control)  # doctest: +NORMALIZE_WHITESPACE
-    in 100 simulated data sets of this design the posteriors are calibrated, and a wrong
-    prior is caught
+    In 100 simulated data sets of this design the posteriors are calibrated, and a wrong
+    prior is caught.
     """
     good = not any(failed(each.checks) for each in calibrations)
     sets = " and ".join(f"{len(each.pit):,}" for each in calibrations)
     return Sentences(
-        f"in {sets} simulated data sets of this design the posteriors are "
+        f"In {sets} simulated data sets of this design the posteriors are "
         f"{'calibrated' if good else 'NOT calibrated'}, and a wrong prior is "
-        f"{'caught' if failed(control.checks) else 'NOT caught'}"
+        f"{'caught' if failed(control.checks) else 'NOT caught'}."
     )
 
 

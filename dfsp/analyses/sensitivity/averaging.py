@@ -12,15 +12,13 @@ from dfsp.constants import STATISTICS
 from dfsp.engine.distributions import Distribution
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
-from dfsp.fitting import Fit, fit
+from dfsp.fitting import RATES, Fit, fit
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
 from dfsp.rates import INTERVAL, PERCENT, Unit, stands_for
 from dfsp.text import Result, Sentences, Table, table_of
 
 Array = npt.NDArray[np.float64]
-
-RATES = ("typical_rate", "mean_rate", "new_study_rate")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
