@@ -6,6 +6,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dfsp.errors import DfspError
+from dfsp.runs import kernels
+from dfsp.runs import run as running
 from dfsp.runs.run import run_notebook
 from dfsp.schemas import schema
 
@@ -58,6 +60,24 @@ def test_a_failed_cell_is_recorded_with_its_reason(tmp_path):
     assert run.record["status"] == "failed"
     assert "ZeroDivisionError" in run.record["reason"]
     assert (run.folder / "bad.ipynb").is_file()
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0, 11, 30), (60.0, 1, 6)])
+def test_a_notebook_is_saved_now_and_then_and_whole_at_the_end(
+    tmp_path, monkeypatch, seconds, least, most
+):
+    """Ten quick cells after the one with the parameters; each is begun and ended."""
+    written = []
+    whole = running.replace_text
+    monkeypatch.setattr(
+        running, "replace_text", lambda path, text: (written.append(path.name), whole(path, text))
+    )
+    monkeypatch.setattr(kernels, "_SAVED", seconds)
+    notebook = write(tmp_path / "many.ipynb", "x: int = 1", *["x"] * 9, "x + 1")
+    done = run_notebook(notebook, {}, folder=tmp_path / "runs", progress=False)
+    assert least <= written.count("many.ipynb") <= most
+    cells = nbformat.read(done.folder / "many.ipynb", 4).cells
+    assert cells[-1].outputs[0].data["text/plain"] == "2"
 
 
 def test_all_faulty_parameters_at_once_and_nothing_written(tmp_path):

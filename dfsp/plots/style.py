@@ -18,6 +18,12 @@ from dfsp.rates import Unit
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
 FORMATS = ("svg", "png")
+_HOW: dict[str, dict[str, Any]] = {
+    "svg": {"metadata": {"Date": None}},
+    # Of a forest 0.7 of the time at 6, as it is by default, and 1.1 of the bytes.
+    "png": {"pil_kwargs": {"compress_level": 2}},
+}
+"""What each format is told."""
 TAIL = 4.0
 """Times the upper quartile, as far as which a density is drawn at most."""
 # The look of seaborn's style "ticks" without its import, which takes a second.
@@ -68,6 +74,8 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()  # the layout settles at the first drawing, and stays
     figure.set_layout_engine("none")
+    # As bbox_inches="tight" has it, which would draw once more for each format.
+    box = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     for ending in formats:
         final = path.with_name(f"{path.name}.{ending}")
         with (
@@ -75,8 +83,7 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
             mpl.rc_context({"svg.hashsalt": "dfsp"}),
         ):
             part = Path(folder) / final.name
-            metadata = {"Date": None} if ending == "svg" else None
-            figure.savefig(part, bbox_inches="tight", dpi=200, metadata=metadata)
+            figure.savefig(part, bbox_inches=box, dpi=200, **_HOW[ending])
             part.replace(final)
         saved.append(final)
     return saved

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +38,8 @@ LINES, CHARACTERS = 30, 4000
 """How much of the end of a log is kept."""
 _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
+_SAVED = 2.0
+"""Seconds after which a notebook is saved while its cells run."""
 
 
 class KernelFailed(Exception):
@@ -184,7 +186,27 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, run_session: Session, **options: Any
     ) -> Any:
         client = _Client(nb_man, session=run_session, kernel_name=kernel_name, log=logger)
-        return client.execute()
+        nb_man.save = _now_and_then(nb_man.save)
+        try:
+            return client.execute()
+        finally:
+            del nb_man.save  # what follows writes it whole
+
+
+def _now_and_then(save: Callable[..., None]) -> Callable[..., None]:
+    """Let a notebook be saved once in some seconds.
+
+    Papermill saves it twice a cell, which took a twentieth of a run of many quick cells.
+    """
+    last = monotonic()
+
+    def saving(**options: Any) -> None:
+        nonlocal last
+        if monotonic() - last >= _SAVED:
+            save(**options)
+            last = monotonic()
+
+    return saving
 
 
 papermill_engines.register("dfsp", Engine)
