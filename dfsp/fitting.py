@@ -27,6 +27,7 @@ from dfsp.text import Result, Sentences, Table, chance, in_unit, table_of
 from dfsp.yardsticks import POINTS_APART, TIMES_APART, is_ordinary, patients_for
 
 if TYPE_CHECKING:
+    import pymc as pm
     import xarray as xr
 
 Array = npt.NDArray[np.float64]
@@ -607,22 +608,54 @@ class Fit(Result):
         -------
         xarray.DataTree
             Group `posterior`: `mu`, `tau`, `theta` (study) on the logit scale, `typical_rate`,
-            `rate` (study), `new_study_rate`; dims chain, draw.
+            `rate` (study), `new_study_rate`; group `log_likelihood`: `events` (study), of each
+            study's events given `mu` and `tau`, its own effect integrated out; dims chain, draw.
 
         Raises
         ------
         DfspError
             `number` is not a multiple of 4 above 0, or the fit has no exact posterior.
 
+        Notes
+        -----
+        The same calls take these draws and `sampled.draws`. The log likelihood of the latter is
+        conditional on each study's own effect, with which leaving studies out by importance
+        sampling fails.
+
         Examples
         --------
+        Three lines that go on in ArviZ:
+
+        >>> import arviz as az  # doctest: +SKIP
+        >>> az.plot_forest(fit.draws(), var_names=["rate"], combined=True)  # doctest: +SKIP
+        >>> az.loo(fit.draws(), var_name="events")  # doctest: +SKIP
+        >>> az.compare({"normal": fit.draws(), "other": other.draws()})  # doctest: +SKIP
+
         >>> import dfsp, pandas as pd
         >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
         >>> rate = dfsp.fit(table).draws(400)["posterior"]["rate"]
         >>> dict(rate.sizes)
         {'chain': 4, 'draw': 100, 'study': 3}
         """
-        return predictive.draw(self.exact, number, seed)
+        return predictive.draw(self.exact, number, seed, self._filled()["study"].to_list())
+
+    def pymc_model(self) -> "pm.Model":
+        """Return the PyMC model that the NUTS engine samples; it shows itself in LaTeX.
+
+        See Also
+        --------
+        draws : What ArviZ takes, from the exact engine.
+
+        Examples
+        --------
+        PyMC takes a second to import:
+
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> dfsp.fit(table).pymc_model().free_RVs  # doctest: +SKIP
+        [mu, tau, z]
+        """
+        return sampling.build(self.counts.table, self.model)
 
     def prior(self) -> Posterior:
         """Return what the model says before any study is seen, as a posterior of no studies.

@@ -12,11 +12,14 @@ import pytest
 import dfsp
 
 TAKE_LONG = {
+    "Fit.pymc_model": "PyMC",
     "Fit.new_rows": "clusters take seconds",
     "ordinal.Cumulative": "NUTS",
     "ordinal.fit": "NUTS",
     "ordinal.proportional_odds": "NUTS",
     "plots.agreement": "NUTS",
+    "plots.energy": "NUTS",
+    "plots.ranks": "NUTS",
     "review.Claims": "fits of each claim, set and change",
     "review.compare_claims": "fits of each claim, set and change",
 }

@@ -176,6 +176,9 @@ def test_responses_fill_every_bar():
 def test_agreement_needs_both_engines(review_fit):
     with pytest.raises(dfsp.DfspError, match="not both engines"):
         dfsp.plots.agreement(review_fit)
+    for draw in (dfsp.plots.ranks, dfsp.plots.energy):
+        with pytest.raises(dfsp.DfspError, match="no draws of NUTS"):
+            draw(review_fit)
 
 
 def test_text_columns_do_not_overlap(make):

@@ -29,6 +29,31 @@ def test_draws_agree_with_the_exact_posterior(review_fit):
     assert error.max() < 4.5
 
 
+def test_draws_leave_studies_out_as_the_exact_engine_does(ankylosing):
+    """Importance sampling, 1 / mean(1 / L) over draws, is within four standard errors."""
+    fit = dfsp.fit(ankylosing)
+    log_l = fit.draws(40_000)["log_likelihood"]["events"]
+    assert log_l["study"].to_numpy().tolist() == fit.studies["study"].to_list()
+    inverse = np.exp(-log_l.to_numpy().reshape(40_000, -1))
+    error = inverse.std(0) / inverse.mean(0) / 200
+    distance = -np.log(inverse.mean(0)) - fit.studies["leave_one_out_lpd"].to_numpy()
+    assert (np.abs(distance) < 4 * error).all() and error.max() < 0.02
+
+
+@pytest.mark.slow
+def test_draws_go_on_in_arviz(ankylosing):
+    import arviz as az
+
+    fit, other = dfsp.fit(ankylosing), dfsp.fit(ankylosing, dfsp.Model(effects="student-t"))
+    elpd = az.loo(fit.draws(), var_name="events").elpd
+    assert elpd == pytest.approx(fit.as_dict()["elpd_leave_one_study_out"], abs=0.1)
+    assert set(az.compare({"normal": fit.draws(), "other": other.draws()}).index) == {
+        "normal",
+        "other",
+    }
+    assert az.plot_forest(fit.draws(), var_names=["rate"], combined=True).viz["figure"].item()
+
+
 def test_draws_are_repeatable_and_counted(review_fit):
     first, second = (review_fit.draws(80, seed=3)["posterior"]["mu"] for _ in range(2))
     assert first.shape == (4, 20)

@@ -1,5 +1,6 @@
 """What an exact posterior says of studies not yet seen, and independent draws from it."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -187,7 +188,9 @@ def piles_at_both_ends(posterior: Posterior) -> Piles | None:
     return Piles(float(mass[0]), float(mass[-1]), (least + 0.5) / 10)
 
 
-def draw(posterior: Posterior, number: int, seed: int) -> "xr.DataTree":
+def draw(
+    posterior: Posterior, number: int, seed: int, names: Sequence[str] | None = None
+) -> "xr.DataTree":
     """Return independent draws from the exact posterior.
 
     Parameters
@@ -196,12 +199,15 @@ def draw(posterior: Posterior, number: int, seed: int) -> "xr.DataTree":
     number : int
         Draws in all; they come as 4 chains, so that ArviZ reads them like a sampler's.
     seed : int
+    names : sequence of str, optional
+        Of the studies; by default their numbers from 0.
 
     Returns
     -------
     xarray.DataTree
         Group `posterior`: `mu`, `tau`, `theta` (study) on the logit scale, `typical_rate`,
-        `rate` (study), `new_study_rate`; dims chain, draw.
+        `rate` (study), `new_study_rate`; group `log_likelihood`: `events` (study), of each study's
+        events given `mu` and `tau`, its own effect integrated out; dims chain, draw.
 
     Raises
     ------
@@ -221,14 +227,17 @@ def draw(posterior: Posterior, number: int, seed: int) -> "xr.DataTree":
     values = {"theta": theta, "rate": sigmoid(theta)}
     values["new_study_rate"] = sigmoid(effects.new.draw(mu, tau, rng))
     values |= effects.population(mu, tau)
+    log_l = effects.log_likelihood(posterior.events, posterior.total, mu, tau)
     dims = ("chain", "draw", "study")
-    shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
-    group = xr.Dataset(
-        {name: (dims[: v.ndim], v) for name, v in shaped.items()},
-        coords={
-            "chain": np.arange(CHAINS),
-            "draw": np.arange(number // CHAINS),
-            "study": np.arange(len(posterior.events)),
-        },
-    )
-    return xr.DataTree.from_dict({"posterior": group})
+    coords = {
+        "chain": np.arange(CHAINS),
+        "draw": np.arange(number // CHAINS),
+        "study": np.arange(len(posterior.events)) if names is None else list(names),
+    }
+
+    def group(values: Mapping[str, Array]) -> xr.Dataset:
+        shaped = {name: v.reshape(CHAINS, -1, *v.shape[1:]) for name, v in values.items()}
+        return xr.Dataset({name: (dims[: v.ndim], v) for name, v in shaped.items()}, coords)
+
+    groups = {"posterior": group(values), "log_likelihood": group({"events": log_l.T})}
+    return xr.DataTree.from_dict(groups)

@@ -2,7 +2,7 @@
 
 from dfsp.plots.calibration import coverage, pit
 from dfsp.plots.cohorts import categories, dose, responses, scenarios
-from dfsp.plots.fits import agreement, forest, predictive, prior
+from dfsp.plots.fits import agreement, energy, forest, predictive, prior, ranks
 from dfsp.plots.moderators import moderator, moderators
 from dfsp.plots.planning import plan
 from dfsp.plots.robustness import missing, specifications, subsets
@@ -14,6 +14,7 @@ __all__ = [
     "categories",
     "coverage",
     "dose",
+    "energy",
     "forest",
     "groups",
     "missing",
@@ -23,6 +24,7 @@ __all__ = [
     "plan",
     "predictive",
     "prior",
+    "ranks",
     "responses",
     "save",
     "scenarios",

@@ -5,6 +5,7 @@ Markers differ in shape and fill as well as in colour, so that they can be told 
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -330,6 +331,90 @@ def agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     ax.set(xlim=(-reach, reach), ylim=(len(y) - 0.5, -0.5))
     ax.set_xlabel("NUTS minus exact mean (Monte Carlo standard errors; band: limit)", fontsize=FONT)
     return ax
+
+
+def ranks(fit: Fit) -> Axes:
+    """Draw ArviZ's rank plot: whether the chains rank the population's quantities alike.
+
+    Lines that stay together are chains that agree; p is that of a test of it.
+
+    Parameters
+    ----------
+    fit : Fit
+        With NUTS draws.
+
+    Returns
+    -------
+    Axes
+        The first panel; one a quantity.
+
+    Raises
+    ------
+    DfspError
+        The fit has no draws of NUTS.
+
+    Examples
+    --------
+    NUTS takes some seconds:
+
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.ranks(dfsp.fit(table, engine="both"))  # doctest: +SKIP
+    >>> len(ax.get_figure().axes)  # doctest: +SKIP
+    2
+    """
+    import arviz as az
+
+    effects = fit.model.effects
+    # Neighbouring draws are alike: unthinned, the test refuses chains that have converged.
+    drawn = az.plot_rank(_drawn(fit), var_names=[effects.centre, effects.spread], thin=True)
+    return _first_axes(drawn)
+
+
+def energy(fit: Fit) -> Axes:
+    """Draw ArviZ's energy plot: E-BFMI of each chain, and the energies behind it.
+
+    Parameters
+    ----------
+    fit : Fit
+        With NUTS draws.
+
+    Returns
+    -------
+    Axes
+        The first panel.
+
+    Raises
+    ------
+    DfspError
+        The fit has no draws of NUTS.
+
+    Examples
+    --------
+    NUTS takes some seconds:
+
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> ax = dfsp.plots.energy(dfsp.fit(table, engine="both"))  # doctest: +SKIP
+    >>> len(ax.get_figure().axes)  # doctest: +SKIP
+    2
+    """
+    import arviz as az
+
+    return _first_axes(az.plot_energy(_drawn(fit)))
+
+
+def _drawn(fit: Fit) -> Any:
+    if require_fit(fit).sampled is None:
+        raise DfspError("this fit has no draws of NUTS; fit with engine='both'")
+    assert fit.sampled is not None
+    return fit.sampled.draws
+
+
+def _first_axes(drawn: Any) -> Axes:
+    """Return matplotlib's axes of a figure of ArviZ."""
+    first: Axes = drawn.viz["figure"].item().axes[0]
+    return first
 
 
 def predictive(fit: Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:

@@ -45,6 +45,16 @@ _HTML_TAGS = (
     "strong sub sup table tbody td tfoot th thead tr u ul"
 )
 
+_MATHML = (
+    "math menclose mfrac mi mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub "
+    "msubsup msup mtable mtd mtext mtr munder munderover"
+)
+_MATHML_ATTRIBUTES = (
+    "accent columnalign columnlines columnspacing depth display displaystyle fence form height "
+    "linethickness lspace mathsize mathvariant maxsize minsize movablelimits notation rowlines "
+    "rowspacing rspace scriptlevel separator stretchy width xmlns"
+)
+
 
 def write_report(where: str | Path, formats: Collection[str] = ()) -> Path:
     """Write a page for every run in a folder, and an index.
@@ -342,13 +352,16 @@ def mathml(tex: str, display: str) -> str:
     """Return an equation as MathML, which browsers draw themselves; as its TeX if need be."""
     from html import escape
 
+    import bleach
     from latex2mathml.converter import convert
 
     try:
         # The package writes the relation "is distributed as" as a name.
-        return str(convert(tex, display=display)).replace(
-            "<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"
-        )
+        html = str(convert(tex, display=display))
+        html = html.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+        # It hands on what stands in \text as it is; a tag that is none of mathematics is a text.
+        tags, attributes = frozenset(_MATHML.split()), {"*": _MATHML_ATTRIBUTES.split()}
+        return str(bleach.clean(html, tags=tags, attributes=attributes))
     except Exception:  # the package raises many kinds of errors at TeX it does not know
         return f"<code>{escape(tex)}</code>"
 
