@@ -321,6 +321,7 @@ def test_tex_that_cannot_be_converted_is_shown_as_such():
     assert mathml(r"\begin{aligned} <x", "block") == r"<code>\begin{aligned} &lt;x</code>"
     assert "<mo>&#x0223C;</mo>" in mathml(r"x \sim y", "inline")
     assert "<mtext>&lt;b&gt;</mtext>" in mathml(r"\text{<b>}", "inline")
+    assert "<mtext>a_b</mtext>" in mathml(r"\text{a\_b}", "inline")
 
 
 # ---------------------------------------------------------------- in a browser

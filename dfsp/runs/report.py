@@ -358,7 +358,7 @@ def mathml(tex: str, display: str) -> str:
     try:
         # The package writes the relation "is distributed as" as a name.
         html = str(convert(tex, display=display))
-        html = html.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+        html = html.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>").replace("\\_", "_")
         # It hands on what stands in \text as it is; a tag that is none of mathematics is a text.
         tags, attributes = frozenset(_MATHML.split()), {"*": _MATHML_ATTRIBUTES.split()}
         return str(bleach.clean(html, tags=tags, attributes=attributes))
