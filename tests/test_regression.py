@@ -9,7 +9,7 @@ from scipy.special import gammaln
 import dfsp
 from dfsp.analyses.regression.design import Column, levels_of, standard_of
 from dfsp.analyses.regression.fitting import Exact, weak_partners
-from dfsp.engine.linear import LinearPosterior, _nodes, _taylor
+from dfsp.engine.linear import LinearPosterior, _lattice, _sequence, _taylor
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +89,16 @@ def test_nuts_agrees(both):
 def test_a_finer_lattice_changes_little(dosed, monkeypatch):
     rough = dfsp.regression.regress(*dosed)
     rates, apart = rough.rates, rough.contrasts()  # computed when asked for, so before the change
-    for name, value in (("STEP", 0.5), ("BALL", 8.0), ("CELLS", 1024), ("ROWS", (56, 80, 128))):
+    finer = {"STEP": 0.5, "SHARE": 1e-13, "PLACES": 50, "CELLS": 1024, "ROWS": (56, 80, 128)}
+    for name, value in finer.items():
         monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
     _taylor.cache_clear()
+    _lattice.cache_clear()
     fine = dfsp.regression.regress(*dosed)
     assert np.abs(rates - fine.rates).max().max() < 1e-5
     assert np.abs(apart - fine.contrasts()).max().max() < 1e-5
     _taylor.cache_clear()
+    _lattice.cache_clear()
 
 
 def test_a_difference_against_brute_force(both, dense):
@@ -285,7 +288,7 @@ def test_moments_of_more_coefficients_than_a_lattice_holds(dosed, monkeypatch):
     design = np.random.default_rng(1).normal(size=(len(events), 3))
 
     def moments():
-        _nodes.cache_clear()
+        _sequence.cache_clear()
         return LinearPosterior(events, total, design, dfsp.Model(), dfsp.Normal(0, 1)).moments
 
     lattice = moments()
@@ -293,7 +296,7 @@ def test_moments_of_more_coefficients_than_a_lattice_holds(dosed, monkeypatch):
     few = moments()
     monkeypatch.setattr("dfsp.engine.linear.IN_SEQUENCE", 16384)
     many = moments()
-    _nodes.cache_clear()
+    _sequence.cache_clear()
     for one, two, three in zip(lattice, few, many, strict=True):
         assert two == pytest.approx(one, abs=5e-3)
         assert three == pytest.approx(one, abs=5e-3)

@@ -16,22 +16,26 @@ table is continued by straight lines, which lie above a concave function: nothin
 unnoticed.
 
 **Lines.** The marginal density of a linear functional eta = v . beta is computed in whitened space,
-beta = mode + root s. Along the direction of root' v it has Chebyshev nodes; at each of these, the
-other directions are integrated by the trapezoidal rule on a lattice about their own conditional
-mode, in units of their own curvature, inside a ball. The rule converges geometrically: for a
-normal of sd 1 and a spacing h its error is 2 exp(-2 pi^2 / h^2) (Trefethen & Weideman 2014,
-doi:10.1137/130932132). What results is a `Grid` of (eta, tau), and all that a `Population` makes of
-one: typical, mean and new-study rates at a row of the design are those of a single fit.
+beta = mode + root s. Along the direction of root' v it has Chebyshev nodes, as many as Laplace's
+approximation needs there, whose cost is nothing; at each of these, the other directions are
+integrated by the trapezoidal rule on a lattice about their own conditional mode, in units of their
+own curvature. The rule converges geometrically: for a normal of sd 1 and a spacing h its error is
+2 exp(-2 pi^2 / h^2) (Trefethen & Weideman 2014, doi:10.1137/130932132), where 1/h is the length of
+the dual lattice's shortest vectors. A body-centred lattice has that length with the fewest points:
+0.71 of a cubic one's in three dimensions, 0.5 in four (Conway & Sloane 1999, "Sphere packings,
+lattices and groups": its dual is the densest packing). **Which points** of it count is
+seen in some places of the line: few do, and not in a ball where a coefficient is skewed. What
+results is a `Grid` of (eta, tau), and all that a `Population` makes of one: typical, mean and
+new-study rates at a row of the design are those of a single fit.
 
 **Differences.** With m halfway between two predictors and d between them, the difference of the
 rates, logit^-1(m + d/2) - logit^-1(m - d/2), rises with d. Lines along which m is fixed have its
 conditional distributions, which are mixed over m and tau.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -69,27 +73,33 @@ from dfsp.model.priors import Normal
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
-# With two coefficients (a dose and a setting, six random tables of `tests/benchmarks/numerics.py`)
-# rates err by 3e-7 and coefficients by 8e-7, and by no more with STEP 1.0, BALL 5.0, CELLS 128,
-# EDGE 1e-6, WIDE 8, TABLE_ERROR 1e-6, MARGIN 4 or NEGLIGIBLE 14: what is left is the rows' error.
-# The values keep a reserve for posteriors that are further from a normal.
 MOST_COEFFICIENTS = 3  # coefficients beside the intercept that the lattice holds within seconds
-# Spacing of the lattice, in conditional standard deviations: of a normal's integral the error is
-# 2 exp(-2 pi^2 / h^2) = 1e-15 (Trefethen & Weideman, above)
-STEP = 0.75
-BALL = 6.6  # its radius in them at first: what lies beyond of three normals is 3e-9,
-FARTHEST = 14.0  # and at most
-EDGE = 1e-9  # share of the probability in its outermost shell from which on it is made wider
+# Spacing of a cubic lattice that is as accurate, in conditional standard deviations: of a normal's
+# integral the error is 24 exp(-2 pi^2 / h^2) = 1e-12 in four dimensions. Log marginal likelihoods
+# of 36 random tables, some with no event or nothing else, err by 1e-6; with 1.0 by 1e-5.
+STEP = 0.8
+# Spacing of the lines of a difference, in standard deviations of what lies halfway: quantiles err
+# by 4e-5 with 0.5 and by 1e-3 with 0.75 where a level has no event.
+APART = 0.4
+FARTHEST = 13.0  # conditional standard deviations within which points of the lattice may count
+SHARE = 1e-9  # of the probability at one place from which on a point of the lattice counts,
+PLACES = 12  # where that is seen,
+FAINT = 12.0  # and the log density below the largest at which a place has no say
+# Last step to a mode, in conditional standard deviations: what Laplace's approximation says along
+# tau and along lines is smooth, as the density is, to about as much.
+AT = 1e-5
+# Of the inner rule where rows are placed: with COARSE the masses of 13 arms of `sorafenib_arms.csv`
+# are so uneven along tau that 384 rows are placed, not 28.
+ROUGH = COARSE + 1
 LEVEL = len(LEVELS) - 1  # of the inner rule: tables are few, and everything rests on them
 WIDE = 12.0  # standard deviations of a predictor that its table covers on either side at first
 CELLS = 512  # of a table
 IN_TABLE = (32, 64, 128, 256)  # Chebyshev nodes from which a table is made,
 TABLE_ERROR = 1e-9  # and the size of the last coefficients with which they are enough
-MARGIN = 6.0  # conditional standard deviations about a line's middle that tables must cover
 IN_SEQUENCE = 4096  # of beta where it has too many dimensions, each with its mirror image
 WIDER = 1.2  # than the normal approximation, so that no weight of theirs is large
 NEGLIGIBLE = 22.0  # log mass below the largest at which a line is left out: e^-22 = 3e-10
-BLOCK = 1_000_000  # numbers held at once
+BLOCK = 30_000  # points of the lattice held at once, which stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -127,19 +137,25 @@ class _Peak(NamedTuple):
 
 
 class _Nodes(NamedTuple):
-    """Points (point, dimension), log weights, and what is summed: 1, at the edge, z, z z'."""
+    """Points (point, dimension), the log weight of each, and what of the whole lies beyond them."""
 
     z: Array
     log_weight: Array
-    features: Array
+    beyond: float = 0.0
+
+    @property
+    def radius(self) -> float:
+        """How far the farthest is."""
+        return float(np.sqrt((self.z**2).sum(-1).max()))
 
 
 class _Sums(NamedTuple):
-    """Logs of sums, the largest share at an edge, and means of z and z z' under the density."""
+    """Logs of sums, the largest share beyond the points, means of z and z z' under the density."""
 
     log_p: Array
-    edge: float
-    moments: Array
+    beyond: float
+    first: Array
+    second: Array
 
 
 @dataclass(frozen=True)
@@ -223,7 +239,8 @@ class LinearPosterior:
         self.tau_moments = model.effects.tau_moments(events, total, model.tau)
         self.spread_moments = model.effects.spread_moments(events, total, model.tau)
         self.rows = self._place_rows(Data.of(events, total))
-        self.mode, self.root, _ = self._modes(self.rows.tau)
+        self.mode, self.root, mass = self._modes(self.rows.tau)
+        self._rough_mass = mass + self.rows.log_mass(model.spread_prior)
         centre = self.mode @ self.x.T
         reach = WIDE * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
         self._tables = self._tabulated(centre - reach, centre + reach)
@@ -258,7 +275,7 @@ class LinearPosterior:
             points = predictor.reshape(len(tau), -1, predictor.shape[-1])
             of_tau = np.repeat(tau, points.shape[1])
             flat = [
-                self._log_l(i, points[..., i].ravel(), of_tau, COARSE) for i in range(len(self.x))
+                self._log_l(i, points[..., i].ravel(), of_tau, ROUGH) for i in range(len(self.x))
             ]
             return np.stack(flat, axis=-1).reshape(predictor.shape)
 
@@ -315,8 +332,7 @@ class LinearPosterior:
             low, middle, high = (value(predictor + step * sd) for step in (-1.0, 0.0, 1.0))
             slope = (high - low) / (2 * sd)
             curvature = np.maximum(2 * middle - high - low, 0) / sd**2
-            precision = np.einsum("...rk,...r,...rl->...kl", x, curvature, x)
-            precision += np.einsum("...dk,...dl->...kl", tilt, tilt)
+            precision = (x * curvature[..., None]).mT @ x + tilt.mT @ tilt
             root = _root(precision)
             gradient = np.einsum("...rk,...r->...k", x, slope)
             gradient -= np.einsum("...dk,...d->...k", tilt, from_prior)
@@ -325,7 +341,7 @@ class LinearPosterior:
             length = np.sqrt((step**2).sum(-1, keepdims=True))
             step *= np.minimum(1, 3 / np.maximum(length, 1e-300))
             at = at + np.einsum("...kl,...l->...k", root, step)
-            if not length.size or length.max() < 0.1:
+            if not length.size or length.max() < AT:
                 break
         top = middle.sum(-1) - 0.5 * (from_prior**2).sum(-1) - self._log_prior
         return _Peak(at, root, top + 0.5 * (step**2).sum(-1), predictor)
@@ -380,12 +396,14 @@ class LinearPosterior:
         beta = self._start(lines, b)
         across = np.repeat((self.root[lines.row] @ lines.across)[:, None], b.shape[1], axis=1)
         rows = np.broadcast_to(lines.row[:, None], b.shape)
-        return beta, across, self._peaks(lambda at: self._tables(rows, at), beta, across)
+        peak = self._peaks(lambda at: self._tables(rows, at), beta, across)
+        return beta, across, peak
 
-    def _rough(self, lines: _Lines, b: Array) -> Array:
+    def _rough(self, lines: _Lines, b: Array, log_worth: Array) -> tuple[Array, float]:
         """Return the log density at `b` (line, point) by Laplace's approximation across."""
+        del log_worth
         peak = self._conditional(lines, b)[2]
-        return np.asarray(peak.top + _log_det(peak.root))
+        return peak.top + _log_det(peak.root) + _log_det(self.root)[lines.row, None], 0.0
 
     def _profile(self, lines: _Lines, log_worth: Array) -> _Profile:
         """Compute the density along lines, as well as their masses and `log_worth` (line,) need."""
@@ -397,73 +415,96 @@ class LinearPosterior:
         centre = peak.at[:, 0]
         sd = np.sqrt((peak.root[:, 0] ** 2).sum(-1))
         side = np.array([-1.0, 1.0])
-        top = self._rough(lines, centre[:, None])
+        top, _ = self._rough(lines, centre[:, None], log_worth)
 
         def drop(reach: Array) -> Array:
-            return (top - self._rough(lines, centre[:, None] + side * reach)) / DROP
+            log_p, _ = self._rough(lines, centre[:, None] + side * reach, log_worth)
+            return (top - log_p) / DROP
 
         # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
         reach = reach_to(drop, 9.3 * sd[:, None] + np.zeros(2), np.zeros(2))
         low, high = centre - reach[:, 0], centre + reach[:, 1]
-        stretched = bool((reach.max(-1) > FAR * sd).any())
+        places = low, high, centre, sd, bool((reach.max(-1) > FAR * sd).any())
         columns = 1
-        while True:
-            places = low, high, centre, sd, stretched
-            b, _ = place_columns(chebyshev_shares(COLUMNS[columns]), *places)
-            log_p, edge = self._density(lines, b)
-            fine, width = place_columns(shares(4 * b.shape[1] + 1), *places)
-            log_fine = log_p @ refine(b.shape[1], fine.shape[1]).T + np.log(width)
-            mass = log_sum(log_fine) + log_worth
-            error = column_error(log_p, np.exp(mass - mass.max()))
-            more = more_columns(columns, error)
-            if more == columns:
-                return _Profile(*places, log_p, max(error, edge))
-            columns = more
+        for density in (self._rough, self._density):
+            while True:
+                b, _ = place_columns(chebyshev_shares(COLUMNS[columns]), *places)
+                log_p, beyond = density(lines, b, log_worth)
+                fine, width = place_columns(shares(4 * b.shape[1] + 1), *places)
+                log_fine = log_p @ refine(b.shape[1], fine.shape[1]).T + np.log(width)
+                mass = log_sum(log_fine) + log_worth
+                error = column_error(log_p, np.exp(mass - mass.max()))
+                more = more_columns(columns, error)
+                if more == columns:
+                    break
+                columns = more
+        return _Profile(*places, log_p, max(error, beyond))
 
-    def _density(self, lines: _Lines, b: Array) -> tuple[Array, float]:
-        """Return the log density at `b` (line, point), with the share at the lattice's edge."""
+    def _density(self, lines: _Lines, b: Array, log_worth: Array) -> tuple[Array, float]:
+        """Return the log density at `b` (line, point), and the share that is left out."""
         beta, across, peak = self._conditional(lines, b)
-        reach = MARGIN * np.sqrt(((self.x @ across @ peak.root) ** 2).sum(-1))
-        ends = (peak.predictor - reach).min(1), (peak.predictor + reach).max(1)
-        self._cover(lines.row, *ends)
         beta = beta + np.einsum("...dk,...k->...d", across, peak.at)
         rows = np.repeat(lines.row, b.shape[1])
         units = (across @ peak.root).reshape(len(rows), *across.shape[2:])
-        sums = self._summed(rows, beta.reshape(len(rows), -1), units)
+        rough = peak.top + _log_det(peak.root)
+        worth = (rough + log_worth[:, None]).ravel()
+        sums = self._summed(rows, beta.reshape(len(rows), -1), units, worth)
         log_p = sums.log_p.reshape(b.shape) + _log_det(peak.root)
-        return log_p + _log_det(self.root)[lines.row, None], sums.edge
+        return log_p + _log_det(self.root)[lines.row, None], sums.beyond
 
-    def _summed(self, rows: Index, beta: Array, units: Array) -> _Sums:
-        """Sum the density over points across from `beta` (point, dimension), in `units`.
+    def _summed(self, rows: Index, beta: Array, units: Array, log_worth: Array) -> _Sums:
+        """Sum the density over points across from `beta` (place, dimension), in `units`.
 
-        `units` are (point, dimension, other).
+        `units` are (place, dimension, other); `log_worth` (place,) says where most of the posterior
+        is.
         """
-        radius = BALL
-        while True:
-            nodes = _nodes(units.shape[-1], radius)
-            sums = np.empty((len(rows), nodes.features.shape[1]))
-            log_p = np.empty(len(rows))
-            step = max(1, BLOCK // (len(nodes.z) * max(self.x.shape)))
-            for start in range(0, len(rows), step):
-                some = slice(start, start + step)
-                height = self._at(rows[some], beta[some], units[some], nodes.z) + nodes.log_weight
-                log_p[some] = height.max(-1)
-                sums[some] = np.exp(height - log_p[some, None]) @ nodes.features
-            log_p += np.log(sums[:, 0])
-            sums = sums[:, 1:] / sums[:, :1]
-            edge = float(sums[log_p > log_p.max() - NEGLIGIBLE, 0].max())
-            if edge < EDGE or radius >= FARTHEST:
-                return _Sums(log_p, edge, sums[:, 1:])
-            radius *= 1.25
+        nodes = self._nodes(rows, beta, units, log_worth)
+        reach = np.sqrt(((self.x @ units) ** 2).sum(-1)) * nodes.radius
+        middle = beta @ self.x.T
+        self._cover(rows, middle - reach, middle + reach)
+        of_z = np.column_stack([np.ones(len(nodes.z)), nodes.z, _products(nodes.z)])
+        log_p, sums = np.empty(len(rows)), np.empty((len(rows), of_z.shape[1]))
+        for some, height in self._heights(rows, beta, units, nodes):
+            log_p[some] = height.max(-1)
+            height -= log_p[some, None]
+            sums[some] = np.exp(height, out=height) @ of_z
+        log_p += np.log(sums[:, 0])
+        first, second = np.split(sums[:, 1:] / sums[:, :1], [units.shape[-1]], axis=1)
+        return _Sums(log_p, nodes.beyond, first, second)
 
-    def _at(self, rows: Index, beta: Array, units: Array, z: Array) -> Array:
-        """Return the log density at beta + units z for each `z` (lattice, other): (point, z)."""
-        predictor = (beta @ self.x.T)[..., None] + (self.x @ units) @ z.T
-        value = self._tables.summed(rows, predictor)
-        prior = ((beta - self.mean) / self.sd)[..., None] + (units / self.sd[:, None]) @ z.T
-        prior *= prior
-        value -= 0.5 * prior.sum(1) + self._log_prior
-        return value
+    def _nodes(self, rows: Index, beta: Array, units: Array, log_worth: Array) -> _Nodes:
+        """Choose the points of the lattice that count, by a look at some places; as `_summed`."""
+        if units.shape[-1] > MOST_COEFFICIENTS + 1:
+            return _sequence(units.shape[-1])
+        every = _lattice(units.shape[-1])
+        main = np.flatnonzero(log_worth > log_worth.max() - FAINT)
+        seen = main[np.unique(np.linspace(0, len(main) - 1, PLACES).astype(np.intp))]
+        share = np.concatenate([
+            np.exp(height - height.max(-1, keepdims=True))
+            for _, height in self._heights(rows[seen], beta[seen], units[seen], every)
+        ])  # fmt: skip
+        share /= share.sum(-1, keepdims=True)
+        count = share.max(0) > SHARE
+        beyond = float(share[:, ~count].sum(-1).max())
+        return _Nodes(every.z[count], every.log_weight[count], beyond)
+
+    def _heights(
+        self, rows: Index, beta: Array, units: Array, nodes: _Nodes
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield weighted log densities at beta + units z for each `z` (place, z), in blocks."""
+        from_prior, tilt = (beta - self.mean) / self.sd, units / self.sd[:, None]
+        constant = -0.5 * (from_prior**2).sum(-1) - self._log_prior
+        slope = np.einsum("pdk,pd->pk", tilt, from_prior)
+        square = 0.5 * (tilt.mT @ tilt).reshape(len(rows), -1)
+        of_prior = np.column_stack([slope, square])
+        of_z = np.column_stack([nodes.z, _products(nodes.z)]).T
+        middle, along = beta @ self.x.T, self.x @ units
+        step = max(1, BLOCK // len(nodes.z))
+        for start in range(0, len(rows), step):
+            some = slice(start, start + step)
+            height = constant[some, None] + nodes.log_weight - of_prior[some] @ of_z
+            self._tables.add_to(height, rows[some], middle[some], along[some], nodes.z.T)
+            yield some, height
 
     # What is asked
 
@@ -519,7 +560,7 @@ class LinearPosterior:
         v, w = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         middle, between = (v + w) / 2, w - v
         grid = self.population(middle).grid
-        spacing = STEP * grid.sd
+        spacing = APART * grid.sd
         number = int(((grid.high - grid.low) / spacing).max()) + 2
         m, log_weight = grid.fine(number)
         log_weight = log_weight + grid.log_row[:, None] - np.log(number - 1)
@@ -553,11 +594,8 @@ class LinearPosterior:
     @cached_property
     def _joint(self) -> _Sums:
         """Sums over all of beta in each row of tau, the row's log mass among them."""
-        predictor = self.mode @ self.x.T
-        reach = BALL * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
         every = np.arange(len(self.rows))
-        self._cover(every, predictor - reach, predictor + reach)
-        sums = self._summed(every, self.mode, self.root)
+        sums = self._summed(every, self.mode, self.root, self._rough_mass)
         log_mass = sums.log_p + _log_det(self.root) + self.rows.log_mass(self.model.spread_prior)
         return sums._replace(log_p=log_mass)
 
@@ -575,8 +613,7 @@ class LinearPosterior:
     def moments(self) -> tuple[Array, Array]:
         """Posterior mean and covariance of beta, the intercept first, logit scale."""
         share = np.exp(self._joint.log_p - self.log_marginal_likelihood)
-        z = self._joint.moments[:, : self.dimensions]
-        zz = self._joint.moments[:, self.dimensions :].reshape(self.root.shape)
+        z, zz = self._joint.first, self._joint.second.reshape(self.root.shape)
         first = self.mode + np.einsum("tij,tj->ti", self.root, z)
         within = self.root @ (zz - z[:, :, None] * z[:, None]) @ np.swapaxes(self.root, 1, 2)
         mean = share @ first
@@ -595,7 +632,7 @@ class LinearPosterior:
             abs(each.log_marginal_likelihood - self.log_marginal_likelihood)
             for each in self._populations.values()
         ]
-        return max(self._joint.edge, *grids, *apart) if grids else self._joint.edge
+        return max([self._joint.beyond, *grids, *apart])
 
 
 @dataclass(frozen=True)
@@ -619,15 +656,18 @@ class _Tables:
         first = CELLS * (number * rows[..., None] + np.arange(number))
         return self._read(place, first)
 
-    def summed(self, rows: Index, predictor: Array) -> Array:
-        """Return the sum over r for `predictor` (point, row of the design, ...): (point, ...)."""
+    def add_to(self, height: Array, rows: Index, middle: Array, along: Array, z: Array) -> None:
+        """Add the sum over r of f_r(middle + along z) to `height` (place, z).
+
+        Shapes: `middle` (place, row of the design), `along` (place, row of the design, other).
+        """
         number = self.low.shape[1]
-        value = np.zeros(())
+        scale = (CELLS - 1) / (self.high - self.low)[rows]
+        origin = (middle - self.low[rows]) * scale
         for i in range(number):
-            scale = ((CELLS - 1) / (self.high - self.low))[rows, i]
-            place = (predictor[:, i] - self.low[rows, i, None]) * scale[:, None]
-            value = value + self._read(place, CELLS * (number * rows[:, None] + i))
-        return np.asarray(value)
+            place = (along[:, i] * scale[:, i, None]) @ z
+            place += origin[:, i, None]
+            height += self._read(place, CELLS * (number * rows[:, None] + i))
 
     def _read(self, place: Array, first: Index) -> Array:
         nearest = np.rint(place)
@@ -657,34 +697,38 @@ def _taylor(number: int) -> Array:
     return np.stack(matrices)
 
 
-@lru_cache(maxsize=16)
-def _nodes(dimensions: int, radius: float) -> _Nodes:
-    """Return the lattice's points within a radius; of many dimensions, points of a sequence.
+@lru_cache(maxsize=8)
+def _lattice(dimensions: int) -> _Nodes:
+    """Return the points of a body-centred lattice: in its unit whole numbers, or all halves."""
+    side = np.sqrt(2) * STEP
+    reach = int(FARTHEST / side) + 1
+    number = 2 * reach
+    whole = np.indices((number,) * dimensions).reshape(dimensions, number**dimensions).T - reach
+    z = side * np.concatenate([whole, whole + 0.5][: 2 if dimensions else 1])
+    z = z[(z**2).sum(-1) <= FARTHEST**2]
+    volume = side**dimensions / 2 if dimensions else 1.0
+    return _Nodes(z, np.full(len(z), np.log(volume)))
 
-    The sequence is Kronecker's of the generalised golden ratio, and its mirror image: points that
-    fill a normal distribution evenly, each weighted by its inverse density.
+
+@lru_cache(maxsize=8)
+def _sequence(dimensions: int) -> _Nodes:
+    """Return points of Kronecker's sequence of the generalised golden ratio, and its mirror image.
+
+    They fill a normal distribution evenly, each weighted by its inverse density.
     """
-    if dimensions <= MOST_COEFFICIENTS + 1:
-        reach = int(radius / STEP)
-        line = STEP * np.arange(-reach, reach + 1)
-        points = list(product(line, repeat=dimensions))
-        z = np.array(points).reshape(len(points), dimensions)
-        far = np.sqrt((z**2).sum(-1))
-        z, far = z[far <= radius], far[far <= radius]
-        is_edge = (far > radius - STEP) & (dimensions > 0)
-        log_weight = np.full(len(z), dimensions * np.log(STEP))
-    else:
-        golden = 2.0
-        for _ in range(60):
-            golden = (1 + golden) ** (1 / (dimensions + 1))
-        step = golden ** -np.arange(1, dimensions + 1)
-        z = ndtri((0.5 + np.outer(np.arange(1, IN_SEQUENCE + 1), step)) % 1)
-        z = np.concatenate([z, -z])
-        log_weight = (z**2).sum(-1) / 2 + dimensions * (LOG_ROOT_2PI + np.log(WIDER))
-        log_weight -= np.log(len(z))
-        z, is_edge = WIDER * z, np.zeros(len(z), dtype=bool)
-    products = (z[:, :, None] * z[:, None]).reshape(len(z), -1)
-    return _Nodes(z, log_weight, np.column_stack([np.ones(len(z)), is_edge, z, products]))
+    golden = 2.0
+    for _ in range(60):
+        golden = (1 + golden) ** (1 / (dimensions + 1))
+    step = golden ** -np.arange(1, dimensions + 1)
+    z = ndtri((0.5 + np.outer(np.arange(1, IN_SEQUENCE + 1), step)) % 1)
+    z = np.concatenate([z, -z])
+    log_weight = (z**2).sum(-1) / 2 + dimensions * (LOG_ROOT_2PI + np.log(WIDER))
+    return _Nodes(WIDER * z, log_weight - np.log(len(z)))
+
+
+def _products(z: Array) -> Array:
+    """Return z z' of each point, (point, dimension squared)."""
+    return np.asarray((z[:, :, None] * z[:, None]).reshape(len(z), -1))
 
 
 def _root(precision: Array) -> Array:

@@ -120,18 +120,23 @@ OF_MANY: list[tuple[Any, str, tuple[Any, ...]]] = [
     (grid, "PER_U", (3, 8)),
 ]  # fmt: skip
 OF_LINEAR: list[tuple[Any, str, tuple[Any, ...]]] = [
-    (linear, "STEP", (1.0, 0.9, 0.5)),
-    (linear, "BALL", (5.0, 5.8, 8.0)),
+    (linear, "STEP", (1.0, 0.7)),
+    (linear, "APART", (0.5, 0.2)),
+    (linear, "FARTHEST", (10.0,)),
+    (linear, "SHARE", (1e-8, 1e-10)),
+    (linear, "PLACES", (6, 24)),
+    (linear, "FAINT", (6.0, 18.0)),
+    (linear, "AT", (1e-3, 1e-7)),
     (linear, "CELLS", (128, 256, 1024)),
-    (linear, "EDGE", (1e-6, 1e-12)),
     (linear, "WIDE", (8.0, 16.0)),
     (linear, "TABLE_ERROR", (1e-6, 1e-11)),
-    (linear, "MARGIN", (4.0, 9.0)),
     (linear, "NEGLIGIBLE", (14.0, 30.0)),
 ]
 FINER_LINEAR = {
-    (linear, "STEP"): 0.45,
-    (linear, "BALL"): 8.5,
+    (linear, "STEP"): 0.6,
+    (linear, "APART"): 0.2,
+    (linear, "SHARE"): 1e-12,
+    (linear, "PLACES"): 24,
     (linear, "CELLS"): 1024,
     (linear, "ROWS"): (56, 80, 128),
     (linear, "NEGLIGIBLE"): 30.0,
@@ -164,7 +169,7 @@ def alone(model: dfsp.Model) -> tuple[np.ndarray, np.ndarray]:
 
 def lines(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rates and coefficients of a regression on random counts, doses and settings."""
-    for cached in (linear._taylor, linear._nodes):
+    for cached in (linear._taylor, linear._lattice):
         cached.cache_clear()
     rng = np.random.default_rng(seed)
     k = int(rng.integers(5, 12))
