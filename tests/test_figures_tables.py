@@ -82,3 +82,17 @@ def test_rows_stand_under_their_cluster():
     places = {name: place for place, name in found}
     assert at["8/20"] == places["B"]
     assert at["1/10"] == places["C"]
+
+
+def test_studies_accumulate_in_the_order_of_their_years():
+    """The last row is the fit of all; every row has the studies until then."""
+    table = pd.DataFrame({"study": list("ABC"), "events": [9, 1, 5], "total": [10, 20, 19]})
+    counts = dfsp.Counts.of(table.assign(year=[2011, 2009, 2015]))
+    until = dfsp.fit_by(counts.cumulative("year"), by="until")
+    ax = dfsp.plots.groups(until, studies=False, order="given")
+    assert labels(ax) == ["2009: B", "2011: A", "2015: C"]
+    assert until.table["total"].to_list() == [20, 30, 49]
+    whole = dfsp.fit(counts).summary.at["typical_rate", "q50"]
+    assert until.table["typical_rate"].iloc[-1] == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(dfsp.DfspError, match="date: not every study"):
+        counts.cumulative("date")

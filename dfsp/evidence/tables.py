@@ -183,6 +183,45 @@ class Counts:
             return self
         return replace(self, table=table[table["total"] > 0].reset_index(drop=True))
 
+    def cumulative(self, column: str) -> dict[str, "Counts"]:
+        """Return what was known until each value of a column, such as the year of publication.
+
+        Parameters
+        ----------
+        column : str
+            Every study has a value of it.
+
+        Returns
+        -------
+        dict of str to Counts
+            Under the value and the studies that come with it, in the order of the values.
+
+        Raises
+        ------
+        DfspError
+            No such column, or a study without a value.
+
+        See Also
+        --------
+        dfsp.fit_by : Fits each.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> until = dfsp.Counts.of(table.assign(year=[2009, 2005, 2009])).cumulative("year")
+        >>> [(name, counts.groups) for name, counts in until.items()]
+        [('2005: B', '1 study'), ('2009: A, C', '3 studies')]
+        """
+        missing = self.table.get(column, pd.Series([None])).isna()
+        if missing.any():
+            raise DfspError(f"{column}: not every study has a value of it")
+        found = {}
+        for value, rows in self.table.groupby(column):
+            known = self.table[self.table[column] <= value].reset_index(drop=True)
+            found[f"{value}: {', '.join(rows['study'])}"] = replace(self, table=known)
+        return found
+
     def observed(self) -> Table:
         """Return the stratified estimates: each study alone.
 

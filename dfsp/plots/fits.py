@@ -37,6 +37,8 @@ MOST_NAMED = 60
 """Studies that a forest plot names."""
 CATERPILLAR = 24
 """Rows whose height the studies of a caterpillar share."""
+ARVIZ = {"figsize": (8.0, 2.4)}
+"""Inches of ArviZ's figures."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -367,7 +369,8 @@ def ranks(fit: Fit) -> Axes:
 
     effects = fit.model.effects
     # Neighbouring draws are alike: unthinned, the test refuses chains that have converged.
-    drawn = az.plot_rank(_drawn(fit), var_names=[effects.centre, effects.spread], thin=True)
+    names = [effects.centre, effects.spread]
+    drawn = az.plot_rank(_drawn(fit), var_names=names, thin=True, figure_kwargs=ARVIZ)
     return _first_axes(drawn)
 
 
@@ -401,7 +404,7 @@ def energy(fit: Fit) -> Axes:
     """
     import arviz as az
 
-    return _first_axes(az.plot_energy(_drawn(fit)))
+    return _first_axes(az.plot_energy(_drawn(fit), figure_kwargs=ARVIZ))
 
 
 def _drawn(fit: Fit) -> Any:

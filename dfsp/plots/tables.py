@@ -1,6 +1,7 @@
 """Pictures of many tables in one: a forest with a block a table, or a caterpillar of tables."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +17,12 @@ Rate = tuple[float, float, float]
 
 
 def groups(
-    result: FitBy, *, studies: bool | None = None, unit: str = "", ax: Axes | None = None
+    result: FitBy,
+    *,
+    studies: bool | None = None,
+    order: Literal["rate", "given"] = "rate",
+    unit: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the fits of several tables.
 
@@ -25,7 +31,9 @@ def groups(
     result : FitBy
     studies : bool, optional
         Whether each table is a block of its studies with its population below; otherwise it is one
-        row, in the order of the rates. By default, if that makes at most `MOST_NAMED` rows.
+        row. By default, if that makes at most `MOST_NAMED` rows.
+    order : {"rate", "given"}
+        Of tables that are one row each: by their rates, or as they are, such as by year.
     unit : str
         Name of the unit of the axis; by default that of the tables.
     ax : Axes, optional
@@ -51,7 +59,7 @@ def groups(
     if studies is None:
         rows = sum(len(counts.table) + 3 for counts in result.counts.values())
         studies = rows <= MOST_NAMED
-    return _blocks(result, unit, ax) if studies else _caterpillar(result, unit, ax)
+    return _blocks(result, unit, ax) if studies else _caterpillar(result, order, unit, ax)
 
 
 def _blocks(result: FitBy, unit: str, ax: Axes | None) -> Axes:
@@ -117,11 +125,12 @@ def _blocks(result: FitBy, unit: str, ax: Axes | None) -> Axes:
     return ax
 
 
-def _caterpillar(result: FitBy, unit: str, ax: Axes | None) -> Axes:
-    """Draw a row a table, in the order of the rates."""
+def _caterpillar(result: FitBy, order: str, unit: str, ax: Axes | None) -> Axes:
+    """Draw a row a table."""
     said_in = unit_named(unit) if unit else result.unit
     centre = result.model.effects.centre
-    table = result.table.sort_values(centre, kind="stable")
+    table = result.table
+    table = table.sort_values(centre, kind="stable") if order == "rate" else table
     rates = table[[centre, "low", "high"]].to_numpy(np.float64)
     news = table[["new_low", "new_high"]].to_numpy(np.float64)
     reach = limits(rates, news)
