@@ -15,7 +15,7 @@ from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_table, read_tables, without
 from dfsp.fitting import Fit, fit
-from dfsp.model.effects import BetaBinomial, Exnex, NormalEffects, StudentT
+from dfsp.model.effects import BetaBinomial, BetaBinomialShapes, Exnex, NormalEffects, StudentT
 from dfsp.model.model import Model
 from dfsp.model.priors import (
     Exponential,
@@ -53,6 +53,7 @@ __all__ = [
     "DATA",
     "OUTCOMES",
     "BetaBinomial",
+    "BetaBinomialShapes",
     "Check",
     "Counts",
     "DfspError",

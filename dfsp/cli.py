@@ -184,6 +184,11 @@ def cli() -> None:
     help="Standard deviation of log(concentration) (beta-binomial only).  [1.5]",
 )
 @click.option(
+    "--shapes-scale",
+    type=float,
+    help="alpha, beta ~ HalfNormal(scale) (beta-binomial-shapes only).  [5]",
+)
+@click.option(
     "--unit",
     type=click.Choice(tuple(UNITS)),
     show_default="by the size of the rates",
@@ -254,6 +259,7 @@ def fit_command(
     mean_b: float | None,
     concentration_location: float | None,
     concentration_scale: float | None,
+    shapes_scale: float | None,
     unit: str | None,
     engine: Engine,
     draws: int,
@@ -275,7 +281,7 @@ def fit_command(
     own = effects_of(
         effects,
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
-        concentration=concentration_prior(*concentration),
+        concentration=concentration_prior(*concentration), scale=shapes_scale,
     )  # fmt: skip
     mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=_option)
     model = Model(mu=mu, tau=tau, effects=own)

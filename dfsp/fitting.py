@@ -316,8 +316,9 @@ class Fit(Result):
         """How each quantity moves when a prior, or the likelihood, is raised to a power near one.
 
         See `dfsp.engine.powers.power_scaling`: by quantity and by what is raised, `location` and
-        `width`; None for a prior that is fixed. None as a whole without an exact posterior, and for
-        rows in clusters.
+        `width`; None for a prior that is fixed. None as a whole without an exact posterior, and
+        where the counts of other tables are in the prior of tau. Of rows in clusters the prior is
+        that of sigma.
 
         Examples
         --------
@@ -326,9 +327,9 @@ class Fit(Result):
         >>> round(fit.prior_sensitivity["typical_rate"]["mu"].location, 1)
         1.5
         """
-        if self.posterior is None or isinstance(self.posterior, Nested):
+        if self.posterior is None:
             return None
-        if self.posterior.model is not self.model:  # other counts are in its priors
+        if self.posterior.model.spread_prior != self.model.spread_prior:  # other counts are in it
             return None
         return power_scaling(self.posterior)
 
@@ -342,7 +343,8 @@ class Fit(Result):
         """
         if self.prior_sensitivity is None:
             raise DfspError(
-                "the prior sensitivity is not known: it is of the exact engine, and not of clusters"
+                "the prior sensitivity is not known: it is of the exact engine, and not of several "
+                "tables with one tau"
             )
         return table_of_powers(self.prior_sensitivity)
 

@@ -27,8 +27,16 @@ PRIOR = "prior: "
 ADVICE = {
     "mu": "choose a centre and an upper end from knowledge other than these counts "
     "(--rate-centre, --rate-upper), or widen with --mu-sd, and report both",
-    "tau": "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
-    "and report both",
+    **dict.fromkeys(
+        ("tau", "sigma"),
+        "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
+        "and report both",
+    ),
+    **dict.fromkeys(
+        ("alpha", "beta"),
+        "choose their scale from knowledge other than these counts, or change it with "
+        "--shapes-scale, and report both",
+    ),
 }
 """What to do about a prior that decides."""
 

@@ -13,6 +13,7 @@ from scipy import integrate, special, stats
 import dfsp
 from dfsp.analyses.references import Pareto
 from dfsp.constants import SEED
+from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import solve
 from dfsp.engine.predictive import draw, prior_of, prob_rates_differ
 from dfsp.model.effects import FAMILIES, effects_of
@@ -132,6 +133,47 @@ def test_beta_binomial_agrees_with_brute_force():
     assert found.tau.quantile(0.5) != found.tau.quantile(0.5)  # not a number
 
 
+@pytest.mark.parametrize(
+    ("counts", "scale"),
+    [((EVENTS, TOTAL), 5), ((EVENTS, TOTAL), 0.5), (([0], [200]), 20), (([], []), 5)],
+)
+def test_half_normal_shapes_agree_with_sums_over_both(counts, scale):
+    """Sums over the logarithms of alpha and beta themselves with scipy's own beta-binomial."""
+    found = solve(*counts, Model(effects=dfsp.BetaBinomialShapes(scale)))
+    log = np.linspace(-25, 2.1, 501)
+    a, b = scale * np.exp(log)[:, None], scale * np.exp(log)
+    prior = stats.halfnorm.pdf(a, scale=scale) * a * stats.halfnorm.pdf(b, scale=scale) * b
+    rows = [stats.betabinom.pmf(r, n, a, b) for r, n in zip(*counts, strict=True)]
+    weight = prior * (log[1] - log[0]) ** 2 * np.prod([np.ones_like(prior), *rows], axis=0)
+    evidence = weight.sum()
+    weight /= evidence
+    assert found.log_marginal_likelihood == pytest.approx(np.log(evidence), abs=1e-6)
+    for quantity, value in ((found.mean_rate, a / (a + b)), (found.concentration, a + b)):
+        mean = (weight * value).sum()
+        assert quantity.mean == pytest.approx(mean, rel=1e-5)
+        assert quantity.sd == pytest.approx(((weight * (value - mean) ** 2).sum()) ** 0.5, rel=1e-4)
+    shrunken = [(weight * (a + r) / (a + b + n)).sum() for r, n in zip(*counts, strict=True)]
+    assert found.studies[:, 0] == pytest.approx(shrunken, abs=1e-5)
+    for q in (0.025, 0.5, 0.975):
+        at = float(found.new_study_rate.quantile(q)[0])
+        if at > 1e-18:  # a rate that rounds to 0 has no place
+            assert (weight * special.betainc(a, b, at)).sum() == pytest.approx(q, abs=2e-5)
+
+
+def test_half_normal_shapes_on_a_shared_grid_and_drawn():
+    """Many analyses on one grid against one by one; draws against P(concentration < c)."""
+    model = Model(effects=dfsp.BetaBinomialShapes())
+    shared = SharedGrid(np.array(EVENTS, float), np.array(TOTAL, float), [model])
+    found = shared.solve(np.ones((1, len(EVENTS))))
+    one = solve(EVENTS, TOTAL, model)
+    assert found.resolved.all()
+    assert found.new[0] == pytest.approx(one.new_study_rate.quantile([0.5, 0.025, 0.975]), abs=1e-5)
+    mu, tau = model.draw_population(4000, np.random.default_rng(1))
+    assert stats.kstest(special.erf(tau**-2.0 / 10) ** 2, "uniform").pvalue > 1e-3
+    # alpha / beta, a ratio of half-normals, is half-Cauchy.
+    assert stats.kstest(np.exp(mu), stats.halfcauchy.cdf).pvalue > 1e-3
+
+
 def test_student_t_with_many_degrees_of_freedom_is_normal():
     """The t density is normal times 1 + O(1 / df)."""
     normal, t = (
@@ -205,7 +247,13 @@ def test_heavy_tails_let_a_study_be_far_off():
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param("student-t", marks=pytest.mark.slow), "exnex", "beta-binomial"]
+    "family",
+    [
+        pytest.param("student-t", marks=pytest.mark.slow),
+        "exnex",
+        "beta-binomial",
+        pytest.param("beta-binomial-shapes", marks=pytest.mark.slow),
+    ],
 )
 def test_both_engines_agree(table, family):
     result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=2000)
@@ -362,12 +410,12 @@ def test_results_as_data_and_text(table, family):
     found = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     jsonschema.validate(found, schema("fit"))
     assert found["model"]["effects"] == family
-    assert ("concentration" in found) == (family == "beta-binomial")
-    assert (found["typical_rate"]["q50"] is None) == (family == "beta-binomial")
+    assert ("concentration" in found) == family.startswith("beta-binomial")
+    assert (found["typical_rate"]["q50"] is None) == family.startswith("beta-binomial")
     assert ("exchangeable" in found["studies"][0]) == (family == "exnex")
     text = result.page()
     assert "nan" not in text.lower()
-    assert ("rate of a typical study" in text) == (family != "beta-binomial")
+    assert ("rate of a typical study" in text) == (not family.startswith("beta-binomial"))
     assert f"{100 * found['mean_rate']['mean']:.1f}" in text
     assert "nan" not in result.heterogeneity().describe()
     assert family in repr(result)

@@ -22,6 +22,11 @@ def table(**columns):
     return pd.DataFrame({"study": list("ABCDEFGH")[: len(columns["events"])], **columns})
 
 
+def with_one_tau():
+    rows = table(events=[3, 5, 9, 2], total=[9, 12, 20, 8], group=list("xxyy"))
+    return dfsp.fit_by(rows, by="group", common_tau=True)
+
+
 def page(text, *options):
     done = CliRunner().invoke(cli, ["fit", "-", *options], input=text)
     assert done.exit_code == 0, done.output
@@ -46,11 +51,24 @@ def test_what_has_no_sensitivity_is_null():
     jsonschema.validate(fixed, schema("fit"))
     assert fixed["prior_sensitivity"]["mean_rate"]["tau"] is None
     assert fixed["prior_sensitivity"]["mean_rate"]["mu"]["location"] != 0
-    nested = dfsp.fit(
-        Counts(counts.assign(cluster=["x", "x", "y"], shares_patients_with=""))
-    ).as_dict()
-    jsonschema.validate(nested, schema("fit"))
-    assert nested["prior_sensitivity"] is None
+    for each in with_one_tau().as_dicts():
+        jsonschema.validate(each, schema("fit"))
+        assert each["prior_sensitivity"] is None
+
+
+def test_rows_in_clusters_say_what_their_priors_did():
+    rows = table(events=[3, 5, 9], total=[9, 12, 20], cluster=["x", "x", "y"])
+    fit = dfsp.fit(Counts(rows.assign(shares_patients_with="")))
+    said = fit.as_dict()
+    jsonschema.validate(said, schema("fit"))
+    assert set(said["prior_sensitivity"]) == {
+        "typical_rate", "mean_rate", "new_study_rate", "sigma"
+    }  # fmt: skip
+    assert set(said["prior_sensitivity"]["mean_rate"]) == {"mu", "sigma", "likelihood"}
+    assert "sigma location" in fit.page()
+    # Three rows say little of sigma: its prior ends what a new study's rate can be.
+    assert "The prior of sigma decides: it narrows the interval" in fit.page()
+    assert "change it with --tau-scale" in fit.prior_warning()
 
 
 def test_a_prior_that_decides_is_named_with_its_way_and_what_to_do():
@@ -137,14 +155,8 @@ def test_the_table_holds_what_the_mapping_holds():
     assert "mu location" in fit.page()
     fixed = dfsp.fit(table(events=[3, 5], total=[9, 12]), dfsp.Model(tau=dfsp.Fixed(0.5)))
     assert fixed.prior_table()["tau location"].isna().all()
-    with pytest.raises(dfsp.DfspError, match="not of clusters"):
-        dfsp.fit(
-            Counts(
-                table(events=[3, 5, 9], total=[9, 12, 20], cluster=["x", "x", "y"]).assign(
-                    shares_patients_with=""
-                )
-            )
-        ).prior_table()
+    with pytest.raises(dfsp.DfspError, match="several tables with one tau"):
+        with_one_tau().fits["x"].prior_table()
 
 
 def test_of_several_models_the_sentence_names_those_that_a_prior_decides():

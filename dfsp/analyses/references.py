@@ -189,7 +189,7 @@ def _mode(counts: Counts, model: Model) -> dict[tuple[str, str], float]:
     def height(x: Array) -> float:
         mu, tau = x[:1], np.exp(x[1:])
         # The density of log(tau), and of the logarithm of any power of it up to a constant
-        log_prior = model.location_prior.logpdf(mu) + model.spread_prior.logpdf(tau) + x[1:]
+        log_prior = model.log_location(mu, tau) + model.spread_prior.logpdf(tau) + x[1:]
         return float(-(effects.log_likelihood(events, total, mu, tau).sum() + log_prior[0]))
 
     at = _lowest(height, [0.0, -0.5])

@@ -294,7 +294,7 @@ class Surface:
     def __call__(self, mu: Array, tau: Array, level: int) -> tuple[Array, Array]:
         """Return log joint (without the prior of tau) and log L by study, shaped like mu."""
         flat = self.log_likelihood(mu.ravel(), tau.ravel(), level)
-        joint = self.data.times @ flat + self.model.location_prior.logpdf(mu.ravel())
+        joint = self.data.times @ flat + self.model.log_location(mu.ravel(), tau.ravel())
         return joint.reshape(mu.shape), flat.reshape(-1, *mu.shape)
 
 

@@ -247,7 +247,7 @@ class SharedGrid:
 
     def _log_prior(self, model: Model) -> Array:
         """Return the log prior mass of every node, shape (node,)."""
-        of_mu = model.location_prior.logpdf(self.mu) + np.log(self.width)
+        of_mu = model.log_location(self.mu, self.rows.tau[:, None]) + np.log(self.width)
         return np.asarray((self.rows.log_mass(model.spread_prior)[:, None] + of_mu).ravel())
 
     def tables(self, times: Times, which: npt.NDArray[np.intp] | None = None) -> Iterator[Tables]:

@@ -283,6 +283,13 @@ class Nested(Posterior):
         """Posterior probability of each node of phi and row of sigma, shape (phi, row)."""
         return self.placed.mass
 
+    @property
+    def log_terms(self) -> Array:
+        """Posterior mean over rho ~ Uniform(0, 1) of log prior of mu plus log likelihood."""
+        share = np.exp(self.placed.by_phi - self.grid.log_joint)
+        terms = self.placed.by_phi - _log_prior(self.placed.phi)[:, None, None]
+        return np.asarray((share * terms).sum(0))
+
     # The shares of the variance
 
     @cached_property

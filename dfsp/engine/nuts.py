@@ -459,10 +459,8 @@ def _complete(tree: xr.DataTree, pymc_model: pm.Model, model: Model, seed: int) 
     posterior["theta_new"] = mu.copy(data=new)
     posterior["new_study_rate"] = xr.apply_ufunc(expit, posterior["theta_new"])
     rng = generator(seed, "prior")
-    first, second = (
-        each.sample(mu.size, rng)[None] for each in (model.location_prior, model.spread_prior)
-    )
-    values = effects.population(first, second)
+    first, second = model.draw_population(mu.size, rng)
+    values = effects.population(first[None], second[None])
     prior = xr.Dataset(
         {name: (("chain", "draw"), each) for name, each in values.items()},
         coords={"chain": [0], "draw": np.arange(mu.size)},

@@ -222,6 +222,14 @@ class Population:
         """Estimate of the relative error of the grid."""
         return self.grid.error
 
+    @property
+    def log_terms(self) -> Array:
+        """Log prior of mu plus log likelihood, shape (row, column).
+
+        Where the grid integrates more than study effects out, their posterior mean at each node.
+        """
+        return self.grid.log_joint
+
     @cached_property
     def nodes(self) -> Nodes:
         """A discrete posterior of (mu, tau)."""

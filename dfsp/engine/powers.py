@@ -115,18 +115,18 @@ class _Scaling:
         self.known = population.grid.rows.known
         self.mu, self.mass = population.conditional.mu, population.conditional.mass
         grid = population.grid
-        log_joint = grid.log_joint @ refine(grid.columns, self.mu.shape[-1]).T
-        self.weighted = self._logs(self.mu, grid.tau[:, None], log_joint, self.mass) * self.mass
+        terms = population.log_terms @ refine(grid.columns, self.mu.shape[-1]).T
+        self.weighted = self._logs(self.mu, grid.tau[:, None], terms, self.mass) * self.mass
         # What lies below each point of a row: of the mass, and of it times each density
         below = np.cumsum(increments(np.stack([self.mass, *self.weighted])), axis=-1)
         self.below = np.concatenate([np.zeros_like(below[..., :1]), below], axis=-1)
 
-    def _logs(self, mu: Array, tau: Array, log_joint: Array, mass: Array) -> Array:
-        """Return log densities less their means; `log_joint` is without the prior of tau."""
+    def _logs(self, mu: Array, tau: Array, terms: Array, mass: Array) -> Array:
+        """Return log densities less their means; `terms` are `Population.log_terms`."""
         model = self.population.model
         of_first, of_second = self.effects.log_priors(model.mu, model.tau, mu, tau)
-        prior = model.location_prior
-        likelihood = log_joint - (of_first if prior is model.mu else prior.logpdf(mu))
+        is_mu = model.location_prior is model.mu
+        likelihood = terms - (of_first if is_mu else model.log_location(mu, tau))
         logs = np.empty((3, *mu.shape))
         logs[0], logs[1], logs[2] = of_first, 0 if self.known else of_second, likelihood
         # Where nothing has mass a density may be zero.
@@ -161,8 +161,8 @@ class _Scaling:
         """Return the movements of a new study's logit rate."""
         population, nodes = self.population, self.population.nodes
         ends = population.new_study_rate.points(np.array(ENDS))
-        log_joint = nodes.spread(population.grid.log_joint)
-        logs = self._logs(nodes.mu, nodes.tau, log_joint, nodes.weight) * nodes.weight
+        terms = nodes.spread(population.log_terms)
+        logs = self._logs(nodes.mu, nodes.tau, terms, nodes.weight) * nodes.weight
         effects = self.effects.new
         below = effects.cdf(ends[:, None], nodes.mu, nodes.width)
         density = effects.density(ends[:, None], nodes.mu, nodes.width) @ nodes.weight

@@ -1,7 +1,8 @@
 """How study effects scatter: families of effects, each one class that declares all that it is.
 
 Every family is handled through two coordinates of its population, `mu` and `tau`, at which one
-grid serves them all. For beta-binomial effects these are logit(mean) and 1/sqrt(concentration).
+grid serves them all. For beta-binomial effects these are logit(mean) and 1/sqrt(concentration). The
+prior of the first may depend on the second.
 A class that is defined anywhere is known everywhere: by name in `Model`, on the command line, and
 in messages; `Effects` says what it must declare and what it may.
 
@@ -35,6 +36,8 @@ from scipy.special import (
     betaincinv,
     betaln,
     digamma,
+    erf,
+    erfinv,
     expit,
     gammaln,
     logit,
@@ -57,6 +60,7 @@ from dfsp.model.likelihood import (
 from dfsp.model.priors import (
     LARGE,
     SMALL,
+    HalfNormal,
     LocationPrior,
     LogNormal,
     Normal,
@@ -196,13 +200,25 @@ class Effects:
         """Return the prior of the second coordinate, given the model's prior of tau."""
         return tau
 
+    def log_location(self, of_mu: Normal, mu: Array, tau: Array) -> Array:
+        """Return the log prior density of the first coordinate, given the second."""
+        return self.location_prior(of_mu).logpdf(mu)
+
+    def draw_population(
+        self, of_mu: Normal, of_tau: Prior, number: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Draw both coordinates from their priors."""
+        priors = self.location_prior(of_mu), self.spread_prior(of_tau)
+        mu, tau = (prior.sample(number, rng) for prior in priors)
+        return mu, np.broadcast_to(tau, mu.shape)
+
     prior_names: ClassVar[tuple[str, str]] = ("mu", "tau")
-    """What the two coordinates' priors are called."""
+    """What the two priors are called."""
 
     def log_priors(
         self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
     ) -> tuple[Array, Array]:
-        """Return the log densities of the two priors at points of the coordinates.
+        """Return the log densities of the two priors `prior_names` at points of the coordinates.
 
         Each is of the parameter that it is the prior of, on that parameter's own scale.
         """
@@ -744,81 +760,22 @@ class StudentT(Effects):
 
 
 @dataclass(frozen=True)
-class BetaBinomial(Effects):
-    """p_i ~ Beta(mean x concentration, (1 - mean) x concentration), on the rate scale.
+class _BetaRates(Effects):
+    """p_i ~ Beta(mean x concentration, (1 - mean) x concentration), whatever the priors of these.
 
-    It has no mu and tau, and no study at the median effect: typical rate, mu and tau are null.
-
-    Parameters
-    ----------
-    a, b : float
-        mean ~ Beta(a, b).
-    concentration : Prior
-        A prior of a positive number. The default has median 7.4, which at a rate of one half
-        scatters rates as tau = 0.7 does.
-
-    Examples
-    --------
-    >>> import dfsp, pandas as pd
-    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
-    >>> fit = dfsp.fit(table, dfsp.Model(effects=dfsp.BetaBinomial(a=1, b=1)))
-    >>> fit.summary["q50"].dropna().round(2).to_dict()
-    {'mean_rate': 0.34, 'new_study_rate': 0.33, 'concentration': 19.94}
+    The coordinates are logit(mean) and 1/sqrt(concentration).
     """
 
-    family = "beta-binomial"
     quantities = ("mean_rate", "new_study_rate", "concentration")
     centre = "mean_rate"
     spread = "concentration"
     spread_words = "concentration of the studies' rates"
     spread_scale = ""
-    own_priors = (
-        "give priors of the mean and the concentration, such as BetaBinomial(a=1, b=1, "
-        "concentration=LogNormal(2, 1.5))"
-    )
     reach = np.inf
-    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"a": (0.01, 1e6), "b": (0.01, 1e6)}
-    a: float = 1.0
-    b: float = 1.0
-    concentration: Prior = field(default_factory=lambda: LogNormal(*CONCENTRATION))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        kind = self.concentration
-        if (
-            not isinstance(kind, Prior)
-            or kind.lower < 0
-            or kind.known is not None
-            or kind.no_picture
-        ):
-            raise DfspError(
-                f"BetaBinomial: concentration = {kind!r}; give a prior of a positive number, such "
-                "as LogNormal(location, scale)"
-            )
-
-    def location_prior(self, mu: Normal) -> LocationPrior:
-        return LogitBeta(self.a, self.b)
-
-    def spread_prior(self, tau: Prior) -> SpreadPrior:
-        return InverseRoot(self.concentration)
-
-    prior_names = ("mean", "concentration")
-
-    def log_priors(
-        self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
-    ) -> tuple[Array, Array]:
-        of_mean = -(self.a - 1) * softplus(-mu) - (self.b - 1) * softplus(mu)
-        return of_mean - betaln(self.a, self.b), self.concentration.logpdf(self.reported(tau))
 
     def mean_effect(self, mu: Array, tau: Array) -> Array:
         a, b = self._shapes(mu, tau)
         return np.asarray(digamma(a) - digamma(b))
-
-    def narrowed(self, tau: Prior) -> tuple[Effects, Prior]:
-        # Rates of concentration c have the variance mean (1 - mean) / (1 + c): half the spread is
-        # four times the concentration.
-        larger = self.concentration.scaled(4)
-        return replace(self, concentration=larger), tau
 
     def reported(self, tau: Array) -> Array:
         return np.asarray(tau**-2.0)
@@ -832,11 +789,6 @@ class BetaBinomial(Effects):
     def tail_of_tau(self, events: Array, total: Array, tau: Prior) -> float:
         # Near a concentration of 0 the counts say nothing; no moment is claimed.
         return 0.0
-
-    def spread_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
-        # The counts say nothing against a huge concentration: its moments are the prior's.
-        power = self.concentration.tail_power
-        return bool(power > 1), bool(power > 2)
 
     def _shapes(self, mu: Array, tau: Array) -> tuple[Array, Array]:
         concentration = tau**-2.0
@@ -876,11 +828,6 @@ class BetaBinomial(Effects):
         # Log of gamma draws: a beta draw itself may round to 0 or 1.
         return _log_gamma(a + events, rng) - _log_gamma(b + total - events, rng)
 
-    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
-        mean = pm.Beta("mean_rate", self.a, self.b)
-        size = self.concentration.pymc(pm, "concentration")
-        pm.BetaBinomial("events", n=total, alpha=mean * size, beta=(1 - mean) * size, **seen)
-
     def judged(self, tau: Prior) -> tuple[str, ...]:
         return "mean_rate", "concentration"
 
@@ -895,6 +842,84 @@ class BetaBinomial(Effects):
         a, b = rate * size + events, (1 - rate) * size + total - events
         posterior["rate"] = a.copy(data=rng.beta(a, b.transpose(*a.dims)))
 
+
+@dataclass(frozen=True)
+class BetaBinomial(_BetaRates):
+    """p_i ~ Beta(mean x concentration, (1 - mean) x concentration), on the rate scale.
+
+    It has no mu and tau, and no study at the median effect: typical rate, mu and tau are null.
+
+    Parameters
+    ----------
+    a, b : float
+        mean ~ Beta(a, b).
+    concentration : Prior
+        A prior of a positive number. The default has median 7.4, which at a rate of one half
+        scatters rates as tau = 0.7 does.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table, dfsp.Model(effects=dfsp.BetaBinomial(a=1, b=1)))
+    >>> fit.summary["q50"].dropna().round(2).to_dict()
+    {'mean_rate': 0.34, 'new_study_rate': 0.33, 'concentration': 19.94}
+    """
+
+    family = "beta-binomial"
+    own_priors = (
+        "give priors of the mean and the concentration, such as BetaBinomial(a=1, b=1, "
+        "concentration=LogNormal(2, 1.5))"
+    )
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"a": (0.01, 1e6), "b": (0.01, 1e6)}
+    a: float = 1.0
+    b: float = 1.0
+    concentration: Prior = field(default_factory=lambda: LogNormal(*CONCENTRATION))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = self.concentration
+        if (
+            not isinstance(kind, Prior)
+            or kind.lower < 0
+            or kind.known is not None
+            or kind.no_picture
+        ):
+            raise DfspError(
+                f"BetaBinomial: concentration = {kind!r}; give a prior of a positive number, such "
+                "as LogNormal(location, scale)"
+            )
+
+    def location_prior(self, mu: Normal) -> LocationPrior:
+        return LogitBeta(self.a, self.b)
+
+    def spread_prior(self, tau: Prior) -> SpreadPrior:
+        return InverseRoot(self.concentration)
+
+    prior_names = ("mean", "concentration")
+
+    def log_priors(
+        self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
+    ) -> tuple[Array, Array]:
+        of_mean = -(self.a - 1) * softplus(-mu) - (self.b - 1) * softplus(mu)
+        return of_mean - betaln(self.a, self.b), self.concentration.logpdf(self.reported(tau))
+
+    def narrowed(self, tau: Prior) -> tuple[Effects, Prior]:
+        # Rates of concentration c have the variance mean (1 - mean) / (1 + c): half the spread is
+        # four times the concentration.
+        larger = self.concentration.scaled(4)
+        return replace(self, concentration=larger), tau
+
+    def spread_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
+        # The counts say nothing against a huge concentration: its moments are the prior's.
+        power = self.concentration.tail_power
+        return bool(power > 1), bool(power > 2)
+
+    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
+        mean = pm.Beta("mean_rate", self.a, self.b)
+        size = self.concentration.pymc(pm, "concentration")
+        pm.BetaBinomial("events", n=total, alpha=mean * size, beta=(1 - mean) * size, **seen)
+
     def as_dict(self) -> dict[str, Any]:
         return {"a": self.a, "b": self.b, "concentration": self.concentration.as_dict()}
 
@@ -903,6 +928,78 @@ class BetaBinomial(Effects):
             f"beta-binomial effects (mean ~ Beta({self.a:g}, {self.b:g}), concentration ~ "
             f"{self.concentration})"
         )
+
+
+@dataclass(frozen=True)
+class BetaBinomialShapes(_BetaRates):
+    """p_i ~ Beta(alpha, beta) with half-normal priors of both shapes.
+
+    In the mean m = alpha / c and the concentration c = alpha + beta the prior does not factorise:
+    P(concentration < c) = erf(c / 2s)^2, and given c the mean is N(1/2, s^2 / 2 c^2) within (0, 1),
+    since alpha^2 + beta^2 = c^2 / 2 + 2 c^2 (m - 1/2)^2.
+
+    Parameters
+    ----------
+    scale : float
+        s of alpha, beta ~ HalfNormal(s). The default gives the concentration the median 7.4, which
+        is that of `BetaBinomial`.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+    >>> fit = dfsp.fit(table, dfsp.Model(effects=dfsp.BetaBinomialShapes(scale=10)))
+    >>> fit.summary["q50"].dropna().round(2).to_dict()
+    {'mean_rate': 0.35, 'new_study_rate': 0.34, 'concentration': 18.18}
+    """
+
+    family = "beta-binomial-shapes"
+    own_priors = "give the scale of both shapes, such as BetaBinomialShapes(scale=5)"
+    prior_names = ("alpha", "beta")
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"scale": (1e-3, 1e6)}
+    scale: float = 5.0
+
+    @property
+    def _of_shape(self) -> HalfNormal:
+        return HalfNormal(self.scale)
+
+    def location_prior(self, mu: Normal) -> LocationPrior:
+        return LogitBeta(1, 1)  # about; `log_location` is exact
+
+    def spread_prior(self, tau: Prior) -> SpreadPrior:
+        return InverseRootOfSum(SumOfHalfNormals(self.scale))
+
+    def log_location(self, of_mu: Normal, mu: Array, tau: Array) -> Array:
+        c, m = tau**-2.0 / self.scale, sigmoid(mu)
+        norm = np.log(c / np.sqrt(np.pi)) - np.log(erf(c / 2))
+        return np.asarray(norm - (c * (m - 0.5)) ** 2 - softplus(-mu) - softplus(mu))
+
+    def log_priors(
+        self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
+    ) -> tuple[Array, Array]:
+        a, b = self._shapes(mu, tau)
+        return self._of_shape.logpdf(a), self._of_shape.logpdf(b)
+
+    def draw_population(
+        self, of_mu: Normal, of_tau: Prior, number: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        a, b = (self._of_shape.sample(number, rng) for _ in range(2))
+        return np.log(a / b), (a + b) ** -0.5
+
+    def narrowed(self, tau: Prior) -> tuple[Effects, Prior]:
+        return replace(self, scale=4 * self.scale), tau  # as with `BetaBinomial`
+
+    def spread_moments(self, events: Array, total: Array, tau: Prior) -> tuple[bool, bool]:
+        return True, True
+
+    def pymc(self, pm: Any, mu: Normal, tau: Prior, total: Any, seen: Mapping[str, Any]) -> None:
+        a, b = (self._of_shape.pymc(pm, name) for name in self.prior_names)
+        pm.Deterministic("mean_rate", a / (a + b))
+        pm.Deterministic("concentration", a + b)
+        pm.BetaBinomial("events", n=total, alpha=a, beta=b, **seen)
+
+    def __str__(self) -> str:
+        return f"{self.family} effects (alpha, beta ~ {self._of_shape})"
 
 
 @dataclass(frozen=True)
@@ -1021,6 +1118,21 @@ class LogitBeta:
 
 
 @dataclass(frozen=True)
+class SumOfHalfNormals(Prior):
+    """What alpha + beta is where both are HalfNormal(scale): P(below x) = erf(x / 2 scale)^2."""
+
+    for_tau = False
+    scale: float
+
+    def _log_density(self, x: Array) -> Any:
+        z = x / (2 * self.scale)
+        return np.log(2 * erf(z) / (self.scale * np.sqrt(np.pi))) - z**2
+
+    def _quantile(self, q: Array) -> Any:
+        return 2 * self.scale * erfinv(np.sqrt(q))
+
+
+@dataclass(frozen=True)
 class InverseRoot:
     """The prior of 1/sqrt(x) that a prior of a positive x is."""
 
@@ -1056,6 +1168,19 @@ class InverseRoot:
     def sample(self, size: int, rng: np.random.Generator) -> Array:
         """Independent draws."""
         return np.asarray(self.of.sample(size, rng) ** -0.5)
+
+
+@dataclass(frozen=True)
+class InverseRootOfSum(InverseRoot):
+    """The prior of 1/sqrt(alpha + beta), given which that of the mean is as narrow as its square.
+
+    Where that is so a grid is logarithmic: the width is then, from row to row, a straight line.
+    """
+
+    @property
+    def near(self) -> float:
+        """Where a grid begins to resolve: below nearly all of the prior."""
+        return float(self.ppf(1e-12))
 
 
 def known_quantities() -> tuple[str, ...]:

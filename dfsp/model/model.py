@@ -19,6 +19,8 @@ from dfsp.model.priors import (
 )
 from dfsp.text import Sentences
 
+Array = npt.NDArray[np.float64]
+
 LIGHTEST = 0.1
 """Power of the tail of tau below which more than 1e-10 of it lies beyond 1e100."""
 
@@ -37,9 +39,10 @@ class Model:
         Prior of the between-study standard deviation, logit scale; any of `TAU_FAMILIES`. The
         default is RBesT's advice for rates of 20 to 80 %.
     effects : Effects or str
-        `NormalEffects()`, `StudentT(df)`, `Exnex(exchangeable, mean, sd)` or `BetaBinomial(a, b,
-        concentration)`, or the name of one with its default parameters: `"normal"`,
-        `"student-t"`, `"exnex"`, `"beta-binomial"`. The last has no mu and tau.
+        `NormalEffects()`, `StudentT(df)`, `Exnex(exchangeable, mean, sd)`, `BetaBinomial(a, b,
+        concentration)` or `BetaBinomialShapes(scale)`, or the name of one with its default
+        parameters: `"normal"`, `"student-t"`, `"exnex"`, `"beta-binomial"`,
+        `"beta-binomial-shapes"`. The last two have no mu and tau.
 
     Raises
     ------
@@ -73,6 +76,14 @@ class Model:
     def location_prior(self) -> LocationPrior:
         """Prior of the first coordinate of the population: mu, or logit(mean)."""
         return self.effects.location_prior(self.mu)
+
+    def log_location(self, mu: Array, tau: Array) -> Array:
+        """Return the log prior density of the first coordinate, given the second."""
+        return self.effects.log_location(self.mu, mu, tau)
+
+    def draw_population(self, number: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw both coordinates of the population from their priors, shapes (draw,)."""
+        return self.effects.draw_population(self.mu, self.tau, number, rng)
 
     @property
     def spread_prior(self) -> SpreadPrior:

@@ -228,9 +228,7 @@ def simulate(
     total: npt.NDArray[np.intp], model: Model, number: int, rng: np.random.Generator
 ) -> Truth:
     """Draw parameters from the prior, and counts from them."""
-    mu = model.location_prior.sample(number, rng)
-    tau = np.broadcast_to(model.spread_prior.sample(number, rng), mu.shape)
-    return draw_counts(mu, tau, total, model.effects, rng)
+    return draw_counts(*model.draw_population(number, rng), total, model.effects, rng)
 
 
 def draw_counts(
