@@ -110,9 +110,7 @@ class Heterogeneity(Result):
         else:
             difference = self.unit.chosen(self.by, apart=True)
             apart = f"Two new studies would have true rates more than {difference} apart"
-        probability = f"{self.probability:.2f}"
-        if probability in ("0.00", "1.00"):
-            probability = chance(self.probability)
+        probability = chance(self.probability, 2)
         said = f"{apart} with probability {probability}. The {effects.spread_words} {found}."
         return Sentences("\n".join(filter(None, [said, self.piles])))
 
@@ -435,7 +433,7 @@ class Fit(Result):
         if by is not None and times is not None:
             raise DfspError("a difference of rates and a ratio of odds are both given; give one")
         if by is None and times is None:
-            points_tell = is_ordinary(self._middle)
+            points_tell = is_ordinary(self.middle)
             by, times = (POINTS_APART, None) if points_tell else (None, TIMES_APART)
         probability = (
             predictive.prob_rates_differ(self.exact, by)
@@ -446,8 +444,16 @@ class Fit(Result):
         return Heterogeneity(by, times, probability, spread, self.model, self.piles(), self.unit)
 
     @property
-    def _middle(self) -> float:
-        """The median of the rate to speak of first."""
+    def middle(self) -> float:
+        """The median of the rate to speak of first: of a typical study, or the mean over studies.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = pd.DataFrame({"study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19]})
+        >>> round(dfsp.fit(table).middle, 3)
+        0.327
+        """
         return float(self.numbers[self.model.effects.centre][STATISTICS.index("q50")])
 
     def piles(self) -> Sentences:
@@ -503,7 +509,7 @@ class Fit(Result):
         >>> new.low, new.high, round(float(new.events.sum()), 6)
         (0, 9, 1.0)
         """
-        n = patients_for(self._middle) if n is None else n
+        n = patients_for(self.middle) if n is None else n
         events = predictive.probability_of_events(self.exact.new_study_rate, n)
         ends = predictive.interval_of_events(events)
         return NewStudy(n, self.summary.T["new_study_rate"], events, *ends, self.unit)
@@ -813,11 +819,10 @@ class Fit(Result):
     def __repr__(self) -> str:
         name = self.model.effects.centre
         rate = self.summary.T[name]
-        middle, low, high = self.unit.numbers(rate["q50"], rate["q2.5"], rate["q97.5"])
         return (
             f"Fit({self.counts.groups}, {self.engine} engine, {self.model}: "
             f"{name.replace('_', ' ')} "
-            f"{middle} {self.unit.sign} [{low}, {high}], "
+            f"{self.unit.estimate(rate['q50'], rate['q2.5'], rate['q97.5'])}, "
             f"{len(failed(self.checks))} of {len(self.checks)} checks failed)"
         )
 

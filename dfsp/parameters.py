@@ -53,7 +53,6 @@ class OneOf:
 
 
 Positive = Annotated[float, Field(gt=0, le=LARGE)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 RateOrNone = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(ge=1)]
 Simulated = Annotated[int, Field(ge=100)]
@@ -133,20 +132,20 @@ class Parameters(BaseModel):
     """Family of the study effects, with its default parameters."""
     coefficient_sd: Positive = 2.5
     """Standard deviation (logit) of the prior of a difference of groups; for one sd of a number."""
-    margin: Fraction = 0.1
-    """Rates closer than this are practically equal."""
+    margin: RateOrNone = 0.0
+    """Rates closer than this are equal; 0: 0.1, or of rates beyond 0.1 and 0.9 odds within 1.5."""
     threshold: RateOrNone = 0.0
     """Rate that the analyses are held against; 0: 0.4, or of rates beyond 0.1 and 0.9 their own."""
-    patients: Annotated[int, Field(ge=0)] = 20
+    patients: Annotated[int, Field(ge=0)] = 0
     """Newly treated patients; 0: 20, or of rates beyond 0.1 and 0.9 more."""
     apart: RateOrNone = 0.0
     """Difference of two studies' rates; 0: 0.2, or of rates beyond 0.1 and 0.9 twice the odds."""
-    n: Whole = 20
-    """Patients of the planned trial."""
+    n: Annotated[int, Field(ge=0)] = 0
+    """Patients of the planned trial; 0: 20, or of rates beyond 0.1 and 0.9 more."""
     robust_weight: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Probability that the next trial is unlike the evidence."""
-    p0: Fraction = 0.3
-    """Rate that the planned trial is to exceed."""
+    p0: RateOrNone = 0.0
+    """Rate that the planned trial is to exceed; 0: that of a quarter of the typical odds."""
     data_sets: Simulated = 10_000
     """Data sets simulated for the calibration."""
     through_fit: Simulated = 500
@@ -306,8 +305,8 @@ def rules() -> list[tuple[str, str, str, str]]:
 
     Examples
     --------
-    >>> [row for row in rules() if row[0] == "p0"]
-    [('p0', 'number', 'above 0 and below 1', 'Rate that the planned trial is to exceed.')]
+    >>> [row[:3] for row in rules() if row[0] == "n"]
+    [('n', 'whole number', '0 or more')]
     """
     rows = []
     for name, field in Parameters.model_fields.items():

@@ -243,16 +243,20 @@ def stands_for(summary: "Mapping[str, float] | pd.Series[float]") -> Literal["me
     Parameters
     ----------
     summary : mapping of str to float, or pandas.Series
-        With mean and q50.
+        With mean, q25, q50 and q75. A mean is no summary that lies outside the middle half, or has
+        over `SKEWED` times the odds of the median, or its the mean's.
 
     Examples
     --------
-    >>> stands_for({"mean": 0.62, "q50": 0.63}), stands_for({"mean": 0.0224, "q50": 0.0023})
-    ('mean', 'q50')
+    >>> stands_for({"mean": 0.62, "q25": 0.58, "q50": 0.63, "q75": 0.67})
+    'mean'
+    >>> stands_for({"mean": 0.0224, "q25": 6e-5, "q50": 0.0023, "q75": 0.01})
+    'q50'
     """
     mean, median = summary["mean"], summary["q50"]
     ours, its = mean * (1 - median), median * (1 - mean)  # the odds, both times the same
-    return "q50" if ours > SKEWED * its or its > SKEWED * ours else "mean"
+    skewed = ours > SKEWED * its or its > SKEWED * ours
+    return "mean" if summary["q25"] <= mean <= summary["q75"] and not skewed else "q50"
 
 
 def decimals(value: float, significant: int) -> int:

@@ -219,14 +219,17 @@ class Result:
         return self.describe()._repr_markdown_()
 
 
-def chance(probability: float) -> str:
-    """Return a probability with three decimals, never as 0 or 1 where it is neither.
+def chance(probability: float, digits: int = 3) -> str:
+    """Return a probability with at most three decimals, never as 0 or 1 where it is neither.
 
     Examples
     --------
-    >>> chance(0.25), chance(1e-9)
-    ('0.250', 'below 0.001')
+    >>> chance(0.25), chance(1e-9), chance(0.25, 2), chance(0.9985, 2)
+    ('0.250', 'below 0.001', '0.25', '0.998')
     """
+    shown = f"{probability:.{digits}f}"
+    if float(shown) not in (0, 1):
+        return shown
     if 0 < probability < 0.001:
         return "below 0.001"
     return "above 0.999" if 0.999 < probability < 1 else f"{probability:.3f}"

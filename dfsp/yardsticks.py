@@ -11,10 +11,15 @@ ORDINARY = (0.1, 0.9)
 POINTS_APART = 0.2
 TIMES_APART = 2.0
 """A difference worth naming: of rates, or the ratio of odds."""
+POINTS_EQUAL = 0.1
+TIMES_EQUAL = 1.5
+"""A difference that makes none: of rates, or the ratio of odds, which 50 and 60 % have."""
 THRESHOLD = 0.4
 """A rate that the analyses of ordinary rates are held against; of others it is one of `ODDS` times
 smaller odds than theirs."""
 ODDS = 2.5
+FLOOR = 4.0
+"""Times the odds of the rate that a planned trial is to exceed, where the evidence has its own."""
 PATIENTS = 20
 EVENTS = 10
 """Patients of a new study of an ordinary rate; of others there are so many of the rarer outcome."""
@@ -50,9 +55,44 @@ def threshold_for(rate: float) -> float:
     """
     if is_ordinary(rate):
         return THRESHOLD
-    odds = rate / (1 - rate) / ODDS
-    threshold = odds / (1 + odds)
-    return _one_digit(threshold) if rate < ORDINARY[0] else 1 - _one_digit(1 - threshold)
+    return _rounded(_divided(rate, ODDS))
+
+
+def rate_below(rate: float) -> float:
+    """Return a rate that a trial is to exceed, where this is the rate to be expected.
+
+    Examples
+    --------
+    >>> rate_below(0.62), rate_below(0.3), rate_below(0.00022), rate_below(0.98)
+    (0.3, 0.1, 6e-05, 0.92)
+    """
+    return _rounded(_divided(rate, FLOOR))
+
+
+def rates_about(rate: float) -> list[float]:
+    """Return true rates among which one tries what a test against this rate does.
+
+    Examples
+    --------
+    >>> rates_about(0.3)
+    [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    >>> [round(each, 6) for each in rates_about(6e-5)]
+    [1.5e-05, 3e-05, 6e-05, 9e-05, 0.00012, 0.00018, 0.00024, 0.00036, 0.00048]
+    """
+    if is_ordinary(rate):
+        return [step / 10 for step in range(1, 10)]
+    return [_divided(rate, 1 / times) for times in (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8)]
+
+
+def _divided(rate: float, by: float) -> float:
+    """Return the rate of so many times smaller odds."""
+    odds = rate / (1 - rate) / by
+    return odds / (1 + odds)
+
+
+def _rounded(rate: float) -> float:
+    """Return a rate with one digit of what is rarer, it or its opposite."""
+    return _one_digit(rate) if rate <= 0.5 else 1 - _one_digit(1 - rate)
 
 
 def _one_digit(value: float) -> float:

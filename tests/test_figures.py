@@ -6,6 +6,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 import dfsp
@@ -193,3 +194,18 @@ def test_text_columns_do_not_overlap(make):
     assert max(box.x1 for box in boxes) <= ax.get_figure().bbox.x1
     assert min(box.x0 for box in boxes) > ax.get_window_extent().x1
     assert ax.get_window_extent().width > 4 * ax.get_figure().dpi
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_summaries_far_from_the_studies_are_drawn_by_decades(flipped):
+    """2, 3 and 4 of a million under a prior that expects one half: typical 141 per million."""
+    events = [1_000_000 - n if flipped else n for n in (2, 3, 4)]
+    table = pd.DataFrame({"study": list("ABC"), "events": events, "total": 1_000_000})
+    ax = dfsp.plots.forest(dfsp.fit(table))
+    low, high = ax.get_xlim()
+    ends = [x for line in ax.lines for x in np.atleast_1d(line.get_xdata()) if x not in (0, 1)]
+    assert all(low <= x <= high for x in ends)
+    assert not any(line.get_marker() in "<>" for line in ax.lines)  # no arrow
+    assert "by decades" in ax.get_xlabel()
+    plain = dfsp.plots.forest(dfsp.fit(table, dfsp.Model(mu=dfsp.Normal(0, 20))))
+    assert "by decades" not in plain.get_xlabel()

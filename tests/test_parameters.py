@@ -61,9 +61,9 @@ def test_the_readme_holds_the_table_that_the_command_prints():
         ("tau_scale", [1e-3], [-5], "tau_scale = -5: give a number above 0 and at most 1e+09"),
         ("tau_family", ["inverse-gamma", "fixed"], ["normal"], "did you mean 'log-normal' or 'half-normal'"),
         ("effects", ["exnex"], ["gamma"], "known: normal | student-t | beta-binomial | beta-binomial-shapes | exnex"),
-        ("margin", [0.1], [0, 1, 1.5], "give a number above 0 and below 1"),
+        ("margin", [0.0, 0.1], [-0.1, 1, 1.5], "give a number of 0 or more and below 1"),
         ("robust_weight", [0, 0.99], [1, -0.1], "give a number of 0 or more and below 1"),
-        ("n", [1], [0, 2.5, True, "3"], "give a whole number of 1 or more"),
+        ("n", [0, 1], [-1, 2.5, True, "3"], "give a whole number of 0 or more"),
         ("draws", [100], [99], "give a whole number of 100 or more"),
         ("seed", [0, 10**12], [-1, 1.0], "give a whole number of 0 or more"),
         ("engine", ["exact", "both"], ["nuts"], "'nuts' is not known; known: exact | both"),
@@ -122,8 +122,8 @@ def test_leaving_two_out_needs_three_studies(tmp_path):
 
 
 def test_all_faults_at_once_whichever_rule_they_break():
-    given = {"n": 0, "robust_weight": 1, "p0": "0.3", "evidence_set": "nowhere", "outcome": "cure"}
-    with pytest.raises(DfspError, match=r"(?s)n = 0.*robust_weight = 1.*p0 = '0.3'") as raised:
+    given = {"n": -1, "robust_weight": 1, "p0": "0.3", "evidence_set": "nowhere", "outcome": "cure"}
+    with pytest.raises(DfspError, match=r"(?s)n = -1.*robust_weight = 1.*p0 = '0.3'") as raised:
         check(given | {"tau_family": "log-normal", "tau_scale": 50.0})
     assert len(raised.value.faults) == 6  # the counts cannot be judged without an outcome
     with pytest.raises(DfspError, match="nowhere") as raised:
@@ -200,7 +200,7 @@ def test_a_copy_under_another_name_is_checked_as_the_notebook_itself(path, tmp_p
     copy = Path(shutil.copy(path, tmp_path / "copied.ipynb"))
     assert read_notebook(copy).checks
     plan_run(copy, {})
-    bad = {"evidence_set": "nowhere", "folder": "nowhere", "tau_scale": -5, "seed": -1, "n": 0}
+    bad = {"evidence_set": "nowhere", "folder": "nowhere", "tau_scale": -5, "seed": -1, "n": -1}
     bad = {name: value for name, value in bad.items() if name in read_notebook(copy).parameters}
     said = refused(copy, **bad)
     assert len(said) == len(bad.keys() - {"folder"}), said  # which is where the set is not

@@ -158,7 +158,24 @@ def test_the_median_stands_for_a_skewed_posterior(make):
 def test_a_mean_of_twice_the_odds_of_the_median_is_no_summary(mean):
     for times, stands in ((1.9, "mean"), (2.1, "q50"), (1 / 1.9, "mean"), (1 / 2.1, "q50")):
         odds = mean / (1 - mean) / times
-        assert stands_for({"mean": mean, "q50": odds / (1 + odds)}) == stands
+        wide = {"q25": 0.0, "q75": 1.0}
+        assert stands_for({"mean": mean, "q50": odds / (1 + odds), **wide}) == stands
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_mean_outside_the_middle_half_is_no_summary(flipped):
+    """Under Normal(0, 20) the mean of the mean rate is 5.2 per million, its upper quartile 4.5."""
+    counts = [2, 3, 4], [1_000_000] * 3
+    if flipped:
+        counts = [n - r for r, n in zip(*counts, strict=True)], counts[1]
+    columns = dict(zip(("events", "total"), counts, strict=True))
+    fit = dfsp.fit(
+        pd.DataFrame({"study": list("ABC"), **columns}), dfsp.Model(mu=dfsp.Normal(0, 20))
+    )
+    rate = fit.summary.loc["mean_rate"]
+    assert not rate["q25"] <= rate["mean"] <= rate["q75"]
+    assert stands_for(rate) == "q50"
+    assert "mean over studies (median of a skewed posterior)" in fit.describe()
 
 
 def test_tables_tell_rates_from_0_and_1():
@@ -180,6 +197,6 @@ def test_the_index_of_a_report_has_one_unit(make):
     births, ordinary = (dfsp.fit(make(rows_of(SIZES[name]))) for name in ("births", "ordinary"))
     runs = [{"numbers": fit.as_dict(), "unit": fit.counts.unit} for fit in (births, ordinary)]
     assert unit_of_runs(runs[:1]).name == "per-100000" and unit_of_runs(runs) is PERCENT
-    assert _rate(runs[0], "typical_rate", births.unit) == "22.3 per 100,000 [20.4, 24.1]"
-    assert _rate(runs[0], "typical_rate", PERCENT) == "0.0223 % [0.0204, 0.0241]"
+    assert _rate(runs[0], "typical_rate", births.unit) == "22.3 per 100,000 (20.4 to 24.1)"
+    assert _rate(runs[0], "typical_rate", PERCENT) == "0.0223 % (0.0204 to 0.0241 %)"
     assert unit_of_runs([{"numbers": {}, "unit": None}]) is PERCENT

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 import dfsp
+from dfsp.analyses.regression import regress
 from dfsp.analyses.totals import Total, scenarios
 from dfsp.engine.predictive import piles_at_both_ends
 from dfsp.model.effects import BetaBinomial, Effects, NormalEffects, StudentT
-from dfsp.yardsticks import patients_for, threshold_for
+from dfsp.seeds import generator
+from dfsp.yardsticks import patients_for, rate_below, rates_about, threshold_for
 
 
 def fit(events, total, **model):
@@ -101,3 +103,37 @@ def test_a_logit_normal_has_two_piles_from_a_tau_of_the_root_of_two(tau, two):
 def test_one_group_is_not_called_two(events, total):
     result = fit(events, total)
     assert result.piles() == "" and "piles" not in result.page()
+
+
+def test_doses_of_a_rare_event_are_compared_by_odds():
+    """Two doses of one rate, 20 per 100,000: all points lie within 10 of each other, odds do not."""
+    table = pd.DataFrame(
+        {
+            "study": list("ABCD"),
+            "events": [20, 22, 19, 80],
+            "total": [100_000] * 3 + [400_000],
+            "dose_mg": [400, 400, 800, 800],
+        }
+    )
+    rare = regress(dfsp.Counts.of(table), "dose_mg")
+    first, second = rare.levels
+    draws = generator(1, "odds")
+    shift = rare.posterior.population([0, 400])  # the coefficient of 400 mg
+    mu, _ = shift.draw(40_000, draws)
+    inside = float((np.abs(mu) < np.log(1.5)).mean())
+    assert rare.contrast(first, second)["equal"] == pytest.approx(inside, abs=0.012)
+    said = rare.difference().describe()
+    assert "the odds are within 1.5 times each other's with probability" in said
+    assert "points" not in said and "probability 0.00" not in said
+    assert rare.contrast(first, second, 0.1)["equal"] > 0.999  # which says nothing
+    ordinary = regress(dfsp.Counts.of(table.assign(total=[40] * 3 + [160])), "dose_mg")
+    assert "smaller than 10 points" in ordinary.difference().describe()
+    assert ordinary.margin_of(None) == 0.1 and rare.margin_of(None) is None
+
+
+@pytest.mark.parametrize("rate", [2.2e-4, 0.05, 0.3, 0.62, 0.98])
+def test_a_trial_is_planned_against_a_quarter_of_the_odds(rate):
+    p0 = rate_below(rate)
+    assert 2.7 < rate / (1 - rate) / (p0 / (1 - p0)) < 6  # 4, and one digit of p0
+    about = rates_about(p0)
+    assert about == sorted(about) and about[0] <= p0 < about[-1]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfsp.checks import Check, failed
-from dfsp.constants import DRAWS, ENDS, SEED
+from dfsp.constants import DRAWS, ENDS, SEED, STATISTICS
 from dfsp.engine.groups import solve_together
 from dfsp.engine.posterior import Posterior
 from dfsp.errors import DfspError
@@ -35,7 +35,7 @@ from dfsp.fitting import (
 from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, expected_rates
-from dfsp.rates import PERCENT, Unit
+from dfsp.rates import PERCENT, Unit, stands_for
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
@@ -113,10 +113,11 @@ class FitBy(Result):
     def table(self) -> Table:
         """One row a group: its counts, and what its studies together find.
 
-        Columns: `studies`, `events`, `total`; `mean_rate` (mean); `typical_rate`, `low` and `high`
-        (median and interval); `new_low` and `new_high`, the interval of a new study's rate; `tau`
-        (median, logit scale). With beta-binomial effects the median and interval are those of the
-        mean rate, and the concentration's median stands for tau. Where rows belong together,
+        Columns: `studies`, `events`, `total`; `mean_rate` (mean, or the median of a skewed
+        posterior); `typical_rate`, `low` and `high` (median and interval); `new_low` and
+        `new_high`, the interval of a new study's rate; `tau` (median, logit scale). With
+        beta-binomial effects the median and interval are those of the mean rate, and the
+        concentration's median stands for tau. Where rows belong together,
         `groups` counts them, `studies` their clusters, and `sigma` is the total of both parts.
         """
         rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
@@ -130,15 +131,16 @@ class FitBy(Result):
             posterior = self.posteriors[group]
             middle, low, high = getattr(posterior, centre).quantile([0.5, *ENDS])
             new_low, new_high = posterior.new_study_rate.quantile(ENDS)
-            mean = posterior.mean_rate.mean
+            mean_rate = dict(zip(STATISTICS, posterior.mean_rate.summary(), strict=True))
             of_spread = getattr(posterior, spread).quantile(0.5)[0]
         else:
             rows = self.fits[group].summary.T
             middle, low, high = (rows[centre][q] for q in ("q50", "q2.5", "q97.5"))
             new_low, new_high = (rows["new_study_rate"][q] for q in ("q2.5", "q97.5"))
-            mean, of_spread = rows["mean_rate"]["mean"], rows[spread]["q50"]
+            mean_rate = {name: rows["mean_rate"][name] for name in STATISTICS}
+            of_spread = rows[spread]["q50"]
         found = {
-            "mean_rate": mean, centre: middle, "low": low, "high": high,
+            "mean_rate": mean_rate[stands_for(mean_rate)], centre: middle, "low": low, "high": high,
             "new_low": new_low, "new_high": new_high, spread: of_spread,
         }  # fmt: skip
         if self.clustered:

@@ -24,6 +24,7 @@ from dfsp.fitting import Fit, require_fit
 from dfsp.model.likelihood import sigmoid
 from dfsp.rates import PERCENT, Unit
 from dfsp.text import Result, Sentences, Table, chance, table_of
+from dfsp.yardsticks import rate_below, rates_about
 
 __all__ = [
     "BetaMixture",
@@ -39,6 +40,7 @@ __all__ = [
     "operating_characteristics",
     "plan",
     "probability_greater",
+    "rate_to_exceed",
     "sample_sizes",
 ]
 
@@ -853,7 +855,11 @@ def critical_events(prior: BetaMixture, n: int, p0: float) -> int:
 
 
 def operating_characteristics(
-    prior: "BetaMixture | MixtureFit", *, n: Sequence[int], p0: float, rates: Sequence[float]
+    prior: "BetaMixture | MixtureFit",
+    *,
+    n: Sequence[int],
+    p0: float,
+    rates: Sequence[float] | None = None,
 ) -> Table:
     """Return how often a single-arm trial succeeds: P(rate > p0) above 0.975 at its end.
 
@@ -865,8 +871,9 @@ def operating_characteristics(
         Sample sizes, each 1 or more.
     p0 : float
         Rate to be exceeded, between 0 and 1.
-    rates : sequence of float
-        True rates, each between 0 and 1.
+    rates : sequence of float, optional
+        True rates, each between 0 and 1; by default tenths, or if p0 is below 0.1 or above 0.9
+        those of a quarter to eight times its odds.
 
     Returns
     -------
@@ -894,6 +901,8 @@ def operating_characteristics(
     20               8     0.500   0.868
     """
     _several("n", n)
+    _inside("p0", p0)
+    rates = rates_about(p0) if rates is None else rates
     _several("rates", rates)
     for rate in rates:
         _inside("a true rate", rate)
@@ -905,6 +914,33 @@ def operating_characteristics(
         row = {"n": size, "critical_events": critical, "true_rate": true, "success": success}
         pieces.append(pd.DataFrame(row))
     return table_of(pd.concat(pieces, ignore_index=True), digits=3, rates=True)
+
+
+def rate_to_exceed(fit: Fit) -> float:
+    """Return a rate that a trial may be planned to exceed, where nobody names one.
+
+    Parameters
+    ----------
+    fit : Fit
+        Today's evidence.
+
+    Returns
+    -------
+    float
+        That of a quarter of the odds of its typical rate, with one digit.
+
+    See Also
+    --------
+    plan : What a trial needs to show it.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> rare = pd.DataFrame({"study": list("AB"), "events": [30, 50], "total": [20_000, 30_000]})
+    >>> dfsp.planning.rate_to_exceed(dfsp.fit(rare))
+    0.0004
+    """
+    return rate_below(require_fit(fit).middle)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -29,7 +29,7 @@ from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
 from dfsp.rates import Unit, unit_of
 from dfsp.text import Result, Sentences, Table, chance, table_of
-from dfsp.yardsticks import patients_for
+from dfsp.yardsticks import is_ordinary, patients_for
 
 __all__ = [
     "Nested",
@@ -261,11 +261,13 @@ class Scenarios(Result):
             else f"of unknown cohorts ({total.subsets} sets of the review's cohorts have "
             f"{total.total} patients). If each set is as likely, the"
         )
+        above = f", above {unit.chosen(0.2)} with probability {chance(mean['above_20'])}"
+        if not is_ordinary(mean["q50"]):  # where that is certain, or out of the question
+            above = ""
         return Sentences(
             f"{total.label.capitalize()}: {total.events} of {total.total} patients {of_whom} "
-            f"mean rate over studies is {unit.estimate(*mean[['mean', 'q2.5', 'q97.5']])}, above "
-            f"{unit.chosen(0.2)} with probability {chance(mean['above_20'])}; among "
-            f"{self.patients} new patients "
+            f"mean rate over studies is {unit.estimate(*mean[['mean', 'q2.5', 'q97.5']])}"
+            f"{above}; among {self.patients} new patients "
             f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.special import ndtr
+from scipy.special import expit, logit, ndtr
 
 from dfsp.engine import nuts as sampling
 from dfsp.engine.distributions import Distribution
@@ -26,6 +26,7 @@ from dfsp.plots.style import (
     GREY,
     ORANGE,
     axes,
+    decades,
     drawn_ends,
     legend,
     scale,
@@ -39,6 +40,9 @@ CATERPILLAR = 24
 """Rows whose height the studies of a caterpillar share."""
 ARVIZ = {"figsize": (8.0, 2.4)}
 """Inches of ArviZ's figures."""
+RAREST, BESIDE = 1e-9, 0.3
+"""Of a forest plot by decades: how near to 0 and to 1 it reaches, and the room beside what is drawn
+(logit)."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -65,7 +69,7 @@ def forest(
     -------
     Axes
         x is the rate in the unit. What reaches further than twice as far as the studies ends in an
-        arrow.
+        arrow; if the middle of a summary does, x is the logit of the rate.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def forest(
     below = below if "typical_rate" in fit.model.quantities else below[1:]
     below += ["Pooled (as one study)"] if "pooled" in show else []
     population = [_population(fit, label) for label in below]
-    reach = _reach(fit, population, "stratified" in show)
+    reach, far = _reach(fit, population, "stratified" in show)
     many = len(fit.studies) > MOST_NAMED
     alone = fit.counts.observed()
     rates = [] if many else list(zip(alone["rate"], alone["low"], alone["high"], strict=True))
@@ -135,11 +139,10 @@ def forest(
     top = min([*heads.values(), *places], default=at)
     _write(ax, columns, [top - 1, *places, *summits])
     ax.tick_params(axis="y", length=0, pad=7)  # beside the marker of a rate at the end
-    scale(ax, said_in, reach)
+    (decades if far else scale)(ax, said_in, reach)
     ax.set_ylim(summits[-1] + 0.6, -1.5)
-    ax.set_xlabel(
-        f"{fit.counts.label.capitalize()} ({said_in.of_patients})", fontsize=FONT, parse_math=False
-    )
+    label = f"{fit.counts.label.capitalize()} ({said_in.of_patients}{', by decades' * far})"
+    ax.set_xlabel(label, fontsize=FONT, parse_math=False)
     legend(ax)
     return ax
 
@@ -165,13 +168,24 @@ def _heads(fit: Fit) -> dict[str, float]:
 
 def _reach(
     fit: Fit, population: Sequence[tuple[float, float, float]], stratified: bool
-) -> tuple[float, float]:
-    """Return the limits of a forest plot: of all rows, but not far beyond the studies."""
+) -> tuple[tuple[float, float], bool]:
+    """Return the limits of a forest plot, and whether it is one by decades.
+
+    The limits are those of all rows, but not far beyond the studies. Where a prior takes the middle
+    of a summary further than that, decades show both, and the limits hold all but 0 and 1.
+    """
     own = [fit.studies[["q2.5", "q97.5"]].to_numpy()]
     if stratified:
         names = ["rate"] if len(fit.studies) > MOST_NAMED else ["low", "high"]
         own.append(fit.counts.observed()[names].to_numpy())
-    return limits(np.concatenate([each.ravel() for each in own]), np.ravel(population))
+    ends, summaries = np.concatenate([each.ravel() for each in own]), np.ravel(population)
+    low, high = limits(ends, summaries)
+    if all(low <= middle <= high for middle, _, _ in population):
+        return (low, high), False
+    every = np.append(ends, summaries)
+    inner = logit(every[(every > RAREST) & (every < 1 - RAREST)])
+    low, high = expit([inner.min() - BESIDE, inner.max() + BESIDE])
+    return (float(low), float(high)), True
 
 
 def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:

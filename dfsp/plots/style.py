@@ -7,9 +7,12 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
+from scipy.special import expit, logit
 
 from dfsp.engine.distributions import Distribution
 from dfsp.errors import DfspError
@@ -110,6 +113,30 @@ def scale(ax: Axes, unit: Unit, reach: tuple[float, float], *, up: bool = False)
     low, high = (unit.whole * end for end in reach)
     (ax.set_ylim if up else ax.set_xlim)(low, high)
     (ax.yaxis if up else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+
+
+def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
+    """Give an axis of rates to the right the scale of logits, on which decades are equally long.
+
+    What lies beyond the limits is drawn at them.
+
+    Parameters
+    ----------
+    ax : Axes
+    unit : Unit
+    reach : tuple of float
+        Its limits, above 0 and below 1.
+    """
+
+    def to(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return np.asarray(logit(np.clip(np.asarray(x) / unit.whole, *reach)))
+
+    ax.set_xscale("function", functions=(to, lambda x: unit.whole * expit(x)))
+    rare = 10.0 ** -np.arange(1, 16)
+    ticks = np.array([*rare[::-1], 0.5, *(1 - rare)])
+    ticks = ticks[(ticks >= reach[0]) & (ticks <= reach[1])]
+    ax.set_xticks(unit.whole * ticks, [unit.number(tick) for tick in ticks])
+    ax.set_xlim(*(unit.whole * end for end in reach))
 
 
 def axes(width: float, height: float) -> Axes:

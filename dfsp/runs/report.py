@@ -446,8 +446,7 @@ def _rate(record: Mapping[str, Any], quantity: str, unit: Unit) -> str:
     if not found or found["mean"] is None:
         return "–"
     row = (found[name] for name in (centre_of(quantity, found), "q2.5", "q97.5"))
-    middle, low, high = unit.numbers(*row)
-    return f"{middle} {unit.sign} [{low}, {high}]"
+    return unit.estimate(*row)
 
 
 def _drawn(numbers: Mapping[str, Any], axis: tuple[float, float]) -> str:
@@ -468,7 +467,7 @@ def _tau(record: Mapping[str, Any]) -> str:
     found = record["numbers"].get("tau")
     if not found or found["q50"] is None:
         return "–"
-    return f"{found['q50']:.2f} [{found['q2.5']:.2f}, {found['q97.5']:.2f}]"
+    return f"{found['q50']:.2f} ({found['q2.5']:.2f} to {found['q97.5']:.2f})"
 
 
 def _priors(record: Mapping[str, Any]) -> str:

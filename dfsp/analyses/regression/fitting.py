@@ -46,14 +46,14 @@ from dfsp.model.priors import Normal
 from dfsp.prior_words import LOCATION_LIMIT
 from dfsp.rates import INTERVAL, Unit
 from dfsp.seeds import generator, integer
-from dfsp.text import Result, Sentences, Table, table_of
+from dfsp.text import Result, Sentences, Table, chance, table_of
+from dfsp.yardsticks import POINTS_EQUAL, TIMES_EQUAL, is_ordinary
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Array = npt.NDArray[np.float64]
 
-MARGIN = 0.1
 SD = 2.5
 """Standard deviation of the default prior of coefficients, logit scale.
 
@@ -75,6 +75,8 @@ FACTORS = (0.5, 1.0, 2.0)
 
 EQUAL = 0.95
 """Probability of a difference within the margin from which rates are called practically equal."""
+
+LOG_TIMES = float(np.log(TIMES_EQUAL))
 
 GRID_ERROR = 1e-5
 """Limit of the exact regression's own estimate of its error, as of a single fit's."""
@@ -475,21 +477,23 @@ class Regression(Result):
         bad = ", ".join(check.name for check in failed(self.checks))
         return Sentences(f"checks failed: {bad}" if bad else "all checks passed")
 
-    def contrast(self, first: str, second: str, margin: float = MARGIN) -> "pd.Series[float]":
+    def contrast(self, first: str, second: str, margin: float | None = None) -> "pd.Series[float]":
         """Compare the typical rates at two rows of the design.
 
         Parameters
         ----------
         first, second : str
             Names in the index `at` of `rates`.
-        margin : float
-            Rates that differ by less are called practically equal; rate scale, 0 to 1.
+        margin : float, optional
+            Rates that differ by less are called practically equal; rate scale, 0 to 1. By default
+            10 points, or where the average study's rate is below 10 or above 90 %, and points say
+            nothing, rates whose odds are within 1.5 times each other's.
 
         Returns
         -------
         pandas.Series
             `STATISTICS` of rate(second) - rate(first), `above` = P(difference > 0), and `equal` =
-            P(|difference| < margin).
+            P(|difference| < margin), or of the odds.
 
         Raises
         ------
@@ -501,31 +505,50 @@ class Regression(Result):
         if unknown:
             found = f"{', '.join(unknown)}: no such row of the design"
             raise DfspError(f"{found}; known: {', '.join(levels)}")
-        if not 0 < margin < 1:
-            raise DfspError(f"margin = {margin!r}; give a difference of rates between 0 and 1")
-        one, two = levels[first], levels[second]
+        near = self.margin_of(margin)
+        one, two = _at(levels[first]), _at(levels[second])
         drawn = self.posterior
         if isinstance(drawn, Draws):
-            apart = sigmoid(drawn.beta @ _at(two)) - sigmoid(drawn.beta @ _at(one))
-            numbers = drawn.summary(apart)
-            above, equal = float((apart > 0).mean()), float((np.abs(apart) < margin).mean())
+            apart = sigmoid(drawn.beta @ two) - sigmoid(drawn.beta @ one)
+            numbers, above = drawn.summary(apart), float((apart > 0).mean())
+            of, within = (drawn.beta @ (two - one), LOG_TIMES) if near is None else (apart, near)
+            equal = float((np.abs(of) < within).mean())
         else:
-            gap = drawn.difference(_at(one), _at(two))
-            numbers = gap.summary()
-            above, equal = gap.prob_above(0.0), gap.prob_above(-margin) - gap.prob_above(margin)
+            gap = drawn.difference(one, two)
+            numbers, above = gap.summary(), gap.prob_above(0.0)
+            if near is None:
+                shift = drawn.population(two - one).mu
+                equal = shift.prob_above(-LOG_TIMES) - shift.prob_above(LOG_TIMES)
+            else:
+                equal = gap.prob_above(-near) - gap.prob_above(near)
         values, names = [*numbers.tolist(), above, equal], [*STATISTICS, "above", "equal"]
         return pd.Series(values, index=names, name=f"{second} minus {first}")
 
-    def contrasts(self, margin: float = MARGIN) -> Table:
+    def margin_of(self, margin: float | None) -> float | None:
+        """Return the difference of rates that makes none; None where odds are compared instead.
+
+        Raises
+        ------
+        DfspError
+            A margin outside (0, 1).
+        """
+        if margin is None:
+            middle = float(self.average["q50"]["typical rate"])
+            return POINTS_EQUAL if is_ordinary(middle) else None
+        if not 0 < margin < 1:
+            raise DfspError(f"margin = {margin!r}; give a difference of rates between 0 and 1")
+        return margin
+
+    def contrasts(self, margin: float | None = None) -> Table:
         """Return `contrast` of every pair of rows of the design, one a row."""
         pairs = combinations(self.levels, 2)
         rows = pd.DataFrame([self.contrast(*pair, margin) for pair in pairs])
         return table_of(rows, rates=True)
 
-    def difference(self, margin: float = MARGIN) -> "Difference":
+    def difference(self, margin: float | None = None) -> "Difference":
         """Return how far the typical rates at the first and the last row of the design differ."""
         levels = list(self.levels)
-        return Difference(self, levels[0], levels[-1], margin)
+        return Difference(self, levels[0], levels[-1], self.margin_of(margin))
 
     def dose_at(self, level: str) -> str:
         """Return the dose at a row of a design that is about dose alone, else the row's name."""
@@ -602,8 +625,9 @@ class Difference(Result):
     regression : Regression
     first, last : str
         Names of the rows.
-    margin : float
-        Rates that differ by less are practically equal.
+    margin : float or None
+        Rates that differ by less are practically equal; None: those whose odds are within
+        `dfsp.yardsticks.TIMES_EQUAL` times each other's.
 
     Examples
     --------
@@ -620,7 +644,7 @@ class Difference(Result):
     regression: Regression
     first: str
     last: str
-    margin: float
+    margin: float | None
 
     def describe(self) -> Sentences:
         """Return the headline of a meta-regression on one covariate."""
@@ -632,20 +656,25 @@ class Difference(Result):
             for row in (self.first, self.last)
         )
         low, high = unit.differences(gap["q2.5"], gap["q97.5"])
-        close = unit.chosen(margin, apart=True)
+        if margin is None:
+            close = f"within {TIMES_EQUAL:g} times each other's"
+            closer, within = f"odds {close}", f"the odds are {close}"
+        else:
+            size = unit.chosen(margin, apart=True)
+            closer, within = f"closer than {size}", f"smaller than {size}"
+        equal = chance(gap["equal"], 2)
         source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
-        equal = (
-            f"the rates are practically equal (closer than {close}) with "
-            f"probability {gap['equal']:.2f}."
+        verdict = (
+            f"the rates are practically equal ({closer}) with probability {equal}."
             if gap["equal"] >= EQUAL
-            else f"smaller than {close} with probability {gap['equal']:.2f}: "
-            "these counts do not show that the rates are equal."
+            else f"{within} with probability {equal}: these counts do not show that the rates are "
+            "equal."
         )
         return Sentences(
             f"{counts.label.capitalize()}{source}, {len(result.design)} cohorts: the median "
             f"study's rate is {one} and {two}; the difference lies between {low} and "
             f"{high} {unit.steps} ({INTERVAL}), is positive with "
-            f"probability {gap['above']:.2f}, and {equal}"
+            f"probability {chance(gap['above'], 2)}, and {verdict}"
         )
 
 
