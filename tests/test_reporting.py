@@ -222,7 +222,7 @@ def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):
     low, middle, high = (100 * numbers[name] for name in ("q2.5", "q50", "q97.5"))
     assert f"{middle:.1f} % ({low:.1f} to {high:.1f} %)" in text
     new = made[0].record["numbers"]["new_study_rate"]
-    assert f"{100 * new['mean']:.1f} % [" in text  # as in the forest
+    assert f"{100 * new['mean']:.1f} % (" in text  # as in the forest
     assert f"--from: {100 * new['q2.5']:.1f}%; --low: {low:.1f}%; --at: {middle:.1f}%" in text
     assert "3 runs, 1 failed" in text
 
