@@ -77,6 +77,23 @@ def test_a_cluster_does_what_processes_do_and_not_in_the_submitting_one(
     assert int(row["headline"]) in workers and os.getpid() not in workers
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
+def test_a_worker_under_a_nanny_forks_its_kernels(two, tmp_path):
+    """The kernel's parent is a template, and that one's parent the worker (/proc/PID/stat)."""
+    told = (
+        "import dfsp, os, pathlib\nstat = pathlib.Path(f'/proc/{os.getppid()}/stat').read_text()\n"
+    )
+    path = notebook(
+        tmp_path / "whose.ipynb", None, told + "dfsp.record(headline=stat.rpartition(')')[2])"
+    )
+    where = tmp_path / "runs"
+    jobs = read_plan(plan(tmp_path / "whose.yaml", {"notebook": str(path)}))
+    run_batch(jobs, where, scheduler=two.scheduler_address)
+    (row,) = results(where)
+    workers = {worker.pid for worker in two.workers.values()}
+    assert int(row["headline"].split()[1]) in workers
+
+
 def test_a_run_that_kills_its_worker_has_failed_and_the_others_go_on(two, tmp_path):
     path = notebook(
         tmp_path / "poison.ipynb",
@@ -99,6 +116,7 @@ def test_a_run_that_kills_its_worker_has_failed_and_the_others_go_on(two, tmp_pa
 
 def test_workers_that_do_not_fit_are_named(two, small, tmp_path, monkeypatch):
     jobs, where = read_plan(small), tmp_path / "runs"
+    two.wait_for_workers(2)  # also after one was killed
     for name, value, says in (
         ("versions", lambda: versions() | {"pandas": "0.1"}, r"has pandas \S+ instead of 0\.1"),
         ("source_sha256", lambda: "0" * 64, "has another source of dfsp"),

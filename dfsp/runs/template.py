@@ -38,9 +38,11 @@ from dfsp.errors import DfspError
 from dfsp.evidence.load import load_evidence
 from dfsp.runs.record import source_sha256
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables that tell libraries how many threads to use."""
-ONE_THREAD = dict.fromkeys(THREADS, "1") | {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that tell libraries how many threads to use; Dask sets them for workers."""
+ONE_THREAD = dict.fromkeys((*THREADS, "NUMEXPR_NUM_THREADS"), "1") | {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false"
+}
 START = 60.0
 """Seconds within which a template has to be ready."""
 FORK = 10.0
