@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dfsp.analyses import (
         calibration,
         categories,
+        judgements,
         multiverse,
         ordinal,
         planning,
@@ -79,6 +80,7 @@ __all__ = [
     "count",
     "fit",
     "fit_by",
+    "judgements",
     "load_evidence",
     "multiverse",
     "ordinal",
@@ -101,6 +103,7 @@ _CHAPTERS = frozenset(
     {
         "calibration",
         "categories",
+        "judgements",
         "multiverse",
         "ordinal",
         "planning",

@@ -13,6 +13,7 @@ from dfsp.engine import nuts as sampling
 from dfsp.evidence.appraisals import JBI_ITEMS, appraise
 from dfsp.parameters import Parameters
 from dfsp.plots import forest
+from dfsp.plots.fits import BIAS
 from dfsp.project import project_folder
 from dfsp.runs import record as runs
 from dfsp.runs.checklist import NOT_DONE, READERS, fill_checklist, items
@@ -257,15 +258,19 @@ def test_the_forest_shows_what_is_filled_and_only_that():
         ax = forest(dfsp.fit(judged(**columns)))
         return {text.get_text() for text in ax.texts}
 
-    assert not {"Risk of bias (JBI)", "Certainty"} & words()
+    assert not {BIAS, "Certainty"} & words()
     filled = words(jbi_1=["yes", ""], certainty=["", "low"])
-    assert {
-        "Risk of bias (JBI)",
-        "Certainty",
-        "1 yes, 9 not assessed",
-        "low",
-        "not assessed",
-    } <= filled
+    assert {BIAS, "Certainty", "+", "low", "not assessed"} <= filled
+
+
+def test_each_answer_has_a_light_of_its_own_sign_and_colour():
+    answers = ["yes", "no", "unclear", "not applicable", ""]
+    columns = {f"jbi_{i}": [answer, "yes"] for i, answer in enumerate(answers, start=1)}
+    ax = forest(dfsp.fit(judged(**columns)))
+    lights = [text for text in ax.texts if text.get_bbox_patch() is not None]
+    assert len(lights) == 20  # ten items of two studies
+    assert [text.get_text() for text in lights[:5]] == ["+", "\N{MINUS SIGN}", "?", "/", " "]
+    assert len({text.get_bbox_patch().get_facecolor() for text in lights[:5]}) == 5
 
 
 def test_answers_of_the_cohorts_table_are_checked(tmp_path):

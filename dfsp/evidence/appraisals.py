@@ -32,8 +32,8 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
         text; `"not assessed"` where nothing is filled.
     """
     rows = []
-    for row in table.to_dict("records"):
-        answers = Counter(_text(row.get(name)) for name in JBI_ITEMS)
+    for row, own in zip(table.to_dict("records"), jbi_answers(table), strict=True):
+        answers = Counter(own)
         blank = answers.pop("", 0)
         said = [f"{number} {answer}" for answer, number in answers.items()]
         said += [f"{blank} {NOT_ASSESSED}"] if said and blank else []
@@ -41,6 +41,17 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
         bias = ", ".join(said) or NOT_ASSESSED
         rows.append((row["study"], bias, certainty or NOT_ASSESSED))
     return pd.DataFrame(rows, columns=["study", "risk_of_bias", "certainty"])
+
+
+def jbi_answers(table: pd.DataFrame) -> list[list[str]]:
+    """Return each study's answers to `JBI_ITEMS`; `""` where nobody has judged."""
+    return [[_text(row.get(name)) for name in JBI_ITEMS] for row in table.to_dict("records")]
+
+
+def high_risk(table: pd.DataFrame) -> list[str]:
+    """Return the studies of which an item of the checklist is answered no."""
+    answers = zip(table["study"], jbi_answers(table), strict=True)
+    return [study for study, own in answers if "no" in own]
 
 
 def sum_up(studies: Sequence[Mapping[str, str]] | None, column: str) -> str:

@@ -16,7 +16,7 @@ from dfsp.engine import nuts as sampling
 from dfsp.engine.distributions import Distribution
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
-from dfsp.evidence.appraisals import NOT_ASSESSED, appraise
+from dfsp.evidence.appraisals import NOT_ASSESSED, appraise, jbi_answers
 from dfsp.fitting import CLUSTER, RATES, Fit, centre_of, require_fit
 from dfsp.model.model import Model
 from dfsp.plots.style import (
@@ -43,6 +43,15 @@ ARVIZ = {"figsize": (8.0, 2.4)}
 RAREST, BESIDE = 1e-9, 0.3
 """Of a forest plot by decades: how near to 0 and to 1 it reaches, and the room beside what is drawn
 (logit)."""
+BIAS = "Risk of bias (JBI, items 1 to 10)"
+LIGHTS = {
+    "yes": ("+", "#1b7837"),
+    "no": ("\N{MINUS SIGN}", "#b2182b"),
+    "unclear": ("?", "#9a6a00"),
+    "not applicable": ("/", GREY),
+    "": (" ", "#dddddd"),
+}
+"""Sign and colour of each answer to an item; the last of one that is not assessed."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -138,6 +147,8 @@ def forest(
             tick.set_fontweight("bold")
     top = min([*heads.values(), *places], default=at)
     _write(ax, columns, [top - 1, *places, *summits])
+    for left in (left for left, title, _ in columns if title == BIAS):
+        _lights(ax, left, fit.counts.table, places)
     ax.tick_params(axis="y", length=0, pad=7)  # beside the marker of a rate at the end
     (decades if far else scale)(ax, said_in, reach)
     ax.set_ylim(summits[-1] + 0.6, -1.5)
@@ -525,9 +536,10 @@ def _columns(
         if doses := _doses(fit):
             columns.insert(0, ("Dose/mg", doses))
         judged = appraise(fit.counts.table)
-        for title, name in (("Risk of bias (JBI)", "risk_of_bias"), ("Certainty", "certainty")):
-            if (judged[name] != NOT_ASSESSED).any():
-                columns.insert(-1, (title, judged[name].to_list()))
+        if (judged["risk_of_bias"] != NOT_ASSESSED).any():
+            columns.insert(-1, (BIAS, []))  # as wide as its lights are; see _lights
+        if (judged["certainty"] != NOT_ASSESSED).any():
+            columns.insert(-1, ("Certainty", judged["certainty"].to_list()))
     placed, at = [], 14.0
     for title, cells in columns:
         placed.append((at, title, cells))
@@ -547,6 +559,19 @@ def _write(ax: Axes, columns: list[tuple[float, str, list[str]]], places: list[f
                     textcoords="offset points", va="center", fontsize=FONT, weight=weight,
                     annotation_clip=False,
                 )  # fmt: skip
+
+
+def _lights(ax: Axes, at: float, table: pd.DataFrame, places: Sequence[float]) -> None:
+    """Draw a light for each item of the checklist, told apart by its sign too."""
+    for place, answers in zip(places, jbi_answers(table), strict=True):
+        for item, answer in enumerate(answers):
+            sign, colour = LIGHTS[answer]
+            ax.annotate(
+                sign, (1, place), xycoords=ax.get_yaxis_transform(), va="center", ha="center",
+                xytext=(at + 6 + 14 * item, 0), textcoords="offset points", fontsize=FONT - 2,
+                color="white", annotation_clip=False,
+                bbox={"boxstyle": "circle,pad=0.2", "fc": colour, "ec": "none"},
+            )  # fmt: skip
 
 
 def _density(

@@ -145,6 +145,12 @@ class Record(_Model):
     tables: list[str] = []
     draws: str | None = None
     appraisal: list[Appraisal] | None = None
+    estimand: dict[str, str] | None = Field(
+        default=None, description="What the rate is of, by attribute of ICH E9(R1)."
+    )
+    certainty: dict[str, str] | None = Field(
+        default=None, description="What the run can say of each domain of GRADE."
+    )
 
 
 MODELS: dict[str, type[BaseModel]] = {"plan": Plan, "run": Record}

@@ -52,6 +52,8 @@ NOTHING: Mapping[str, Any] = {
     "tables": [],
     "draws": None,
     "appraisal": None,
+    "estimand": None,
+    "certainty": None,
 }
 """What the record of a run says that found nothing."""
 
@@ -113,8 +115,8 @@ def record(
         fit. An index that has a name becomes a column.
     seed : int, optional
     appraisal : Evidence or Counts, optional
-        Studies whose risk of bias and certainty are recorded, as far as somebody has judged them;
-        by default those of the fit.
+        Studies whose risk of bias and certainty are recorded, as far as somebody has judged them,
+        and of counts what the rate is of; by default those of the fit.
 
     Returns
     -------
@@ -129,6 +131,8 @@ def record(
     >>> dfsp.record(headline="three studies of one drug")
     three studies of one drug
     """
+    from dfsp.analyses.judgements import certainty, estimand
+
     headline = headline or (fit.describe() if fit else "")
     if prior_warning is None:
         prior_warning = fit.prior_warning() if fit else ""
@@ -156,6 +160,7 @@ def record(
         tree = fit.sampled.draws if fit.sampled else fit.draws()
         tree.to_netcdf(Path(folder) / "draws.nc")
     numbers = fit.as_dict() if fit else {}
+    studies = appraisal or (fit.counts if fit else None)
     findings = {
         "headline": headline,
         "prior_warning": prior_warning,
@@ -170,7 +175,9 @@ def record(
         "figures": names,
         "tables": [f"{name}.csv" for name in frames],
         "draws": "draws.nc" if keeps else None,
-        "appraisal": _appraised(appraisal or (fit.counts if fit else None)),
+        "appraisal": _appraised(studies),
+        "estimand": dict(estimand(studies)["stated"]) if isinstance(studies, Counts) else None,
+        "certainty": dict(certainty(fit)["says"]) if fit else None,
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
     return said
