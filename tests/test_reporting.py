@@ -287,6 +287,13 @@ def test_a_prior_that_decides_is_on_the_page_and_in_the_index(runs):
     assert made[2].record["prior_warning"] is None  # the run that failed
 
 
+def test_a_page_says_what_is_estimated_and_what_nobody_judged(runs):
+    text = pages(runs)[1]
+    for name, says in runs[1][1].record["estimand"].items():
+        assert f"<dt>{name}</dt><dd" in text and f">{says}</dd>" in text
+    assert '<dt>indirectness</dt><dd class="open">not judged</dd>' in text
+
+
 def test_one_run_is_not_one_runs(runs, tmp_path):
     where = tmp_path / "runs"
     shutil.copytree(runs[1][0].folder, where / runs[1][0].folder.name)
