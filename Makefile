@@ -58,16 +58,17 @@ lint: $(VENV)/dfsp.stamp
 		$(BIN)/lint-imports --no-logo --no-cache'
 	@.ci/timed types $(BIN)/mypy
 
-# Files of tests go to two processes, and so do the package's examples. The notebooks' kernels warn about matters of their own, so
-# warnings are no errors there.
+# Files go to two processes, in the order of tests/conftest.py: tests, the package's examples, and the
+# notebooks against their outputs.
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+NBVAL = --nbval-lax --nbval-current-env --nbval-cell-timeout=600
+
 test: lint
-	@.ci/timed "fast tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" \
-		--doctest-modules tests dfsp
-	@.ci/timed notebooks $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=600 -p no:cacheprovider -W default notebooks
+	@.ci/timed "fast tests and notebooks" $(PYTEST) -m "not slow" --doctest-modules $(NBVAL) \
+		tests dfsp notebooks
 
 test-slow: $(VENV)/dfsp.stamp
-	@.ci/timed "slow tests" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+	@.ci/timed "slow tests" $(PYTEST) -m slow
 
 test-all: test test-slow
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from command import call
 from small import KEEP, notebook, plan, results
 
 from dfsp.errors import DfspError
@@ -356,10 +357,7 @@ def test_a_second_batch_on_the_folder_says_so_and_stops(small):
     where.mkdir()
     with hold(where / BATCH_LOCK, wait=False):
         (where / BATCH_LOCK).write_text("process 17 on host\n")
-        done = subprocess.run(
-            [*DFSP, "batch", str(path), "--folder", str(where)], capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        done = call("batch", path, "--folder", where)
     assert done.returncode == 2
     assert "another batch (process 17 on host) is at work in this folder" in done.stderr
     assert "Traceback" not in done.stderr
@@ -527,10 +525,7 @@ def test_progress_in_words():
 @pytest.mark.slow
 def test_plain_lines_off_a_terminal(small):
     path, where = small
-    done = subprocess.run(
-        [*DFSP, "batch", str(path), "--folder", str(where)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = call("batch", path, "--folder", where)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[0] == "3 runs, 0 of them complete and unchanged"

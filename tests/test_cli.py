@@ -4,32 +4,30 @@ import sys
 
 import jsonschema
 import pytest
+from command import call
 
 from dfsp.schemas import schema
 
 TABLE = "study,events,total\nATLAS,23,107\nWyeth,19,51\nDavis,39,139\n"
 
 
+def process(*words, text="", folder=None):
+    """Run the command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
+        capture_output=True, text=True, input=text, cwd=folder, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def dfsp(tmp_path):
-    """Run the command as a process in an empty folder."""
-
-    def call(*words, text=None):
-        return subprocess.run(
-            [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
-            capture_output=True,
-            text=True,
-            input=text,
-            cwd=tmp_path,
-            check=False,
-        )
-
-    return call
+    """Run the command in an empty folder."""
+    return lambda *words, text="": call(*words, text=text, folder=tmp_path)
 
 
-def test_fit_prints_one_json_object_and_nothing_else(dfsp, tmp_path):
+def test_fit_prints_one_json_object_and_nothing_else(tmp_path):
     (tmp_path / "mine.csv").write_text(TABLE)
-    done = dfsp("fit", "mine.csv", "--json")
+    done = process("fit", "mine.csv", "--json", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     jsonschema.validate(result, schema("fit"))
@@ -109,8 +107,8 @@ def test_input_that_cannot_be_used(dfsp, tmp_path, words, says):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_faulty_table_names_every_row(dfsp):
-    done = dfsp("fit", "-", text="study,events,total\nA,31,24\nB,-1,9\nA,1,2\n")
+def test_a_faulty_table_names_every_row():
+    done = process("fit", "-", text="study,events,total\nA,31,24\nB,-1,9\nA,1,2\n")
     assert done.returncode == 2
     for words in ("31", "exceeds", "-1", "twice"):
         assert words in done.stderr

@@ -10,6 +10,7 @@ import time
 import warnings
 
 import pytest
+from command import call
 from small import KEEP, notebook, plan, results
 
 from dfsp.errors import DfspError
@@ -285,7 +286,5 @@ def test_no_scheduler_at_the_address_and_options_that_exclude_each_other(
     with pytest.raises(DfspError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         run_batch(read_plan(small), tmp_path / "there", scheduler="tcp://127.0.0.1:1")
     words = ["--scheduler", "tcp://127.0.0.1:1", "--jobs", "2"]
-    done = subprocess.run(
-        [*DFSP, "batch", str(small), *words], capture_output=True, text=True, check=False
-    )
+    done = call("batch", small, *words)
     assert done.returncode == 2 and "give one" in done.stderr

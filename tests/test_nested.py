@@ -405,9 +405,9 @@ def test_nuts_agrees(counts):
 
 @pytest.mark.slow
 def test_posteriors_of_simulated_clusters_are_calibrated():
-    """`make stress` simulates 1,000 designs, which takes eight minutes."""
+    """`make stress` simulates 1,000 designs."""
     rng = np.random.default_rng(20190301)
-    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "200"))
+    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "100"))
     found = {name: [] for name in ("mu", "sigma", "tau", "omega", "rho")}
     for _ in range(number):
         cluster = np.repeat(np.arange(5), rng.integers(1, 5, 5))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from command import call
 from small import notebook, plan
 
 import dfsp
@@ -36,10 +37,7 @@ def test_every_parameter_of_a_notebook_has_a_rule_and_every_rule_a_notebook():
 
 
 def test_the_readme_holds_the_table_that_the_command_prints():
-    said = subprocess.run(
-        [sys.executable, "-c", "from dfsp.cli import main; main()", "parameters"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    said = call("parameters")
     assert said.stdout == as_markdown() + "\n"
     assert as_markdown() in (ROOT / "notebooks/README.md").read_text("utf-8")
     assert [name for name, *_ in rules()] == list(Parameters.model_fields)
@@ -244,11 +242,8 @@ def test_no_other_cell_gives_a_parameter_another_value(path):
 
 def test_nothing_is_started_and_all_is_said_on_the_command_line(tmp_path):
     words = ["-p", "tau_scale", "-5", "-p", "draws", "5", "-p", "outcome", "cure"]
-    done = subprocess.run(
-        [sys.executable, "-c", "from dfsp.cli import main; main()", "run",
-         str(shutil.copy(NOTEBOOKS[1], tmp_path / "mine.ipynb")), *words, "--folder", "runs"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    mine = shutil.copy(NOTEBOOKS[1], tmp_path / "mine.ipynb")
+    done = call("run", mine, *words, "--folder", "runs", folder=tmp_path)
     assert done.returncode == 2 and not (tmp_path / "runs").exists()
     assert done.stderr.splitlines() == [
         "Error: mine.ipynb: parameters that cannot be used",

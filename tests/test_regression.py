@@ -115,7 +115,7 @@ def test_a_difference_against_brute_force(both, dense):
     # Rates closer than 0.1: at each mu between two values of b, of a spline's integral
     equal = 0.0
     for at, density in zip(mu, weight / (b[1] - b[0]), strict=True):
-        rates = np.clip(expit(at) + [-0.1, 0.1], 0, 1)
+        rates = np.clip(expit(at) + np.array([-0.1, 0.1]), 0, 1)
         high, low = np.clip(at - logit(rates), b[0], b[-1])
         equal += CubicSpline(b, density).integrate(low, high)
     assert row["equal"] == pytest.approx(equal, abs=1e-4)

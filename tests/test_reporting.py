@@ -4,14 +4,13 @@ import base64
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 from chromium import browser, needs_chromium
+from command import call
 from nbformat import read as read_notebook
 from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -253,8 +252,7 @@ def test_a_damaged_record_is_named_and_left_out(runs, tmp_path, content):
         content = json.loads((where / name / "record.json").read_text("utf-8")) | content
     (where / name / "record.json").write_text(json.dumps(content), "utf-8")
     (where / "report" / ".part-killed").touch()
-    words = ["-c", "from dfsp.cli import main; main()", "report", str(where)]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    done = call("report", where)
     assert done.returncode == 0
     (says,) = done.stderr.splitlines()
     assert f"{where / name / 'record.json'}: no record of a run (" in says

@@ -1,24 +1,15 @@
 """Ten notebooks as strangers write them: run, batch and report take each without a traceback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from command import call
 from nbformat import read as read_notebook
 from nbformat.v3 import new_code_cell as old_cell
 from nbformat.v3 import new_notebook as old_notebook
 from nbformat.v3 import new_worksheet
 from nbformat.v3.nbjson import writes as old_text
 from small import notebook, plan, results
-
-DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
-
-
-def dfsp(*words):
-    done = subprocess.run([*DFSP, *map(str, words)], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +76,7 @@ def done(folder):
     entries = [
         {"notebook": str(folder / f"{name}.ipynb"), "parameters": GIVEN.get(name)} for name in ENDS
     ]
-    return dfsp("batch", plan(folder / "plan.yaml", *entries), "--folder", folder / "runs")
+    return call("batch", plan(folder / "plan.yaml", *entries), "--folder", folder / "runs")
 
 
 @pytest.mark.slow
@@ -104,7 +95,7 @@ def test_a_batch_does_what_can_be_done_and_says_of_the_rest_why_not(folder, done
 
 @pytest.mark.slow
 def test_a_report_has_a_page_for_each(folder, done):
-    assert dfsp("report", folder / "runs").returncode == 0
+    assert call("report", folder / "runs").returncode == 0
     pages = {path.stem for path in (folder / "runs" / "report").glob("*.html")}
     assert pages - {"index"} == {row["run"] for row in results(folder / "runs")}
     (page,) = (folder / "runs" / "report").glob("future*.html")
@@ -113,7 +104,7 @@ def test_a_report_has_a_page_for_each(folder, done):
 
 @pytest.mark.parametrize("name", [name for name, (end, _) in ENDS.items() if end == "failed"])
 def test_one_run_of_a_bad_one_is_one_message(folder, tmp_path, name):
-    done = dfsp("run", folder / f"{name}.ipynb", "--folder", tmp_path, "--no-progress")
+    done = call("run", folder / f"{name}.ipynb", "--folder", tmp_path, "--no-progress")
     says = ENDS[name][1]
     if name == "dots":  # only its kernel can tell
         assert done.returncode == 1 and says in done.stderr
@@ -126,23 +117,23 @@ def test_one_run_of_a_bad_one_is_one_message(folder, tmp_path, name):
 def test_the_command_line_reads_texts_as_the_notebook_shows(folder, tmp_path):
     words = ("-p", "alpha", "2", "-p", "flag", "false", "-p", "n", "5", "-p", "groups", "['b','c']")
     where = ("--folder", tmp_path, "--no-progress")
-    done = dfsp("run", folder / "untyped.ipynb", *words, "-p", "nothing", "2020-01-01", *where)
+    done = call("run", folder / "untyped.ipynb", *words, "-p", "nothing", "2020-01-01", *where)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/untyped.ipynb")
     assert read_notebook(path, 4).cells[-1].outputs[0].text == PRINTS["untyped"]
-    done = dfsp("run", folder / "untyped.ipynb", "-p", "n", "five", "-p", "flag", "0", *where)
+    done = call("run", folder / "untyped.ipynb", "-p", "n", "five", "-p", "flag", "0", *where)
     assert done.returncode == 2
     assert (
         "n = 'five': give a whole number" in done.stderr
         and "flag = '0': give a truth value" in done.stderr
     )
-    done = dfsp("run", folder / "dots.ipynb", "-p", "n.iter", "5", *where)
+    done = call("run", folder / "dots.ipynb", "-p", "n.iter", "5", *where)
     assert "n.iter: unknown parameter; this notebook has none" in done.stderr
 
 
 def test_a_kernel_of_ones_choice_runs_what_names_none(folder, tmp_path):
     words = ("--kernel", "python3", "--folder", tmp_path, "--no-progress")
-    done = dfsp("run", folder / "none.ipynb", "-p", "x", "4", *words)
+    done = call("run", folder / "none.ipynb", "-p", "x", "4", *words)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/none.ipynb")
     assert read_notebook(path, 4).cells[-1].outputs[0].text == "4\n"
