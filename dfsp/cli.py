@@ -76,6 +76,7 @@ Examples:
   dfsp fit arms.csv --study trial,arm --cluster trial
   dfsp fit adverse_events.csv --by term --json
   dfsp fit subgroups.csv --by subgroup --common-tau
+  dfsp fit subgroups.csv --by subgroup --borrow 0.5
 """
 
 
@@ -109,6 +110,16 @@ def cli() -> None:
 )
 @click.option(
     "--common-tau", is_flag=True, help="With --by: studies of all tables scatter by one tau."
+)
+@click.option(
+    "--borrow",
+    type=float,
+    metavar="P",
+    help="With --by: each table's mu is with this prior probability exchangeable with the others', "
+    "N(M, T^2), and has its own prior otherwise.",
+)
+@click.option(
+    "--borrow-scale", type=float, help="T ~ HalfNormal(scale) (logit; with --borrow only).  [1]"
 )
 @click.option("--sheet", default="", show_default="the only one", help="Sheet of a workbook.")
 @click.option(
@@ -234,6 +245,8 @@ def fit_command(
     cluster: str,
     by: str,
     common_tau: bool,
+    borrow: float | None,
+    borrow_scale: float | None,
     sheet: str,
     missing: Missing,
     keep_total_rows: bool,
@@ -291,8 +304,11 @@ def fit_command(
         "sheet": sheet, "missing": missing, "keep_totals": keep_total_rows,
         "allow_empty": allow_empty,
     }  # fmt: skip
-    if common_tau and not by:
-        raise DfspError("--common-tau needs --by, which says what the tables are")
+    for name, asked in (("common-tau", common_tau), ("borrow", borrow is not None)):
+        if asked and not by:
+            raise DfspError(f"--{name} needs --by, which says what the tables are")
+    if borrow_scale is not None and borrow is None:
+        raise DfspError("--borrow-scale needs --borrow, the probability that a table borrows")
     if moderators:
         for name, value in (("by", by), ("above", above), ("allow-empty", allow_empty)):
             if value:
@@ -304,8 +320,10 @@ def fit_command(
         _tell(tables.values())
         tables = {name: replace(each, unit=unit or each.unit) for name, each in tables.items()}
         found_by = fit_by(
-            tables, model, by=by, common_tau=common_tau, engine=engine, draws=draws, seed=seed
-        )
+            tables, model, by=by, common_tau=common_tau, borrow=borrow,
+            borrow_scale=1.0 if borrow_scale is None else borrow_scale,
+            engine=engine, draws=draws, seed=seed,
+        )  # fmt: skip
         found_by = replace(found_by, of_model=wide_enough)
         if as_json:
             for each in found_by.as_dicts(above):

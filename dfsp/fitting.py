@@ -325,9 +325,7 @@ class Fit(Result):
         >>> round(fit.prior_sensitivity["typical_rate"]["mu"].location, 1)
         1.5
         """
-        if self.posterior is None:
-            return None
-        if self.posterior.model.spread_prior != self.model.spread_prior:  # other counts are in it
+        if self.posterior is None or self.posterior.model.told:
             return None
         return power_scaling(self.posterior)
 

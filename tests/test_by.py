@@ -369,3 +369,159 @@ def test_rows_that_belong_together_are_counted_by_their_studies():
         assert result.table.at[drug, "sigma"] == pytest.approx(alone.at["sigma", "q50"], abs=1e-12)
     assert "groups belong to studies" in result.page()
     assert "x: rho is identified: cannot tell" in result.page()
+
+
+# ---------------------------------------------------------------- means that borrow
+
+
+def plain_sums(share):
+    """Sums over mu, tau, M and T of the tables of `SUBGROUPS`, T by Gauss-Legendre.
+
+    Returns the log evidence, and by table the mean of its typical rate, of tau, and the probability
+    that it is exchangeable.
+    """
+    mu, z = np.linspace(-14, 14, 1001), np.linspace(-7, 7, 57)
+    of_z, step = stats.norm.pdf(z) * (z[1] - z[0]), mu[1] - mu[0]
+    tau, of_tau = gauss(0, 6, 30)
+    of_tau = of_tau * stats.halfnorm.pdf(tau)
+    z_of, tau_of = np.zeros((2, len(SUBGROUPS), len(mu)))
+    for g, (events, total) in enumerate(SUBGROUPS.values()):
+        for each, weight in zip(tau, of_tau, strict=True):
+            rate = expit(mu[:, None] + each * z)
+            parts = [stats.binom.pmf(r, n, rate) @ of_z for r, n in zip(events, total, strict=True)]
+            z_of[g] += weight * np.prod(parts, axis=0)
+            tau_of[g] += each * weight * np.prod(parts, axis=0)
+    asked = np.stack([z_of, z_of * expit(mu), tau_of])
+    alone = asked @ stats.norm.pdf(mu, 0, 2) * step
+    m, (spread, of_spread) = mu[150:-150:2], gauss(0, 6, 40)
+    evidence, found = 0.0, np.zeros((3, len(SUBGROUPS)))
+    for each, weight in zip(spread, of_spread * stats.halfnorm.pdf(spread), strict=True):
+        # A normal too narrow for mu's points is the density at its middle, to second order.
+        near = stats.norm.pdf(mu[:, None], m, max(each, 1.5 * step))
+        near /= near.sum(0)
+        together = share * asked @ near + (1 - share) * alone[..., None]
+        joint = weight * stats.norm.pdf(m, 0, 2) * 2 * step * together[0].prod(0)
+        evidence += joint.sum()
+        found[:2] += (joint * together[1:] / together[0]).sum(-1)
+        found[2] += (joint * (share * asked[0] @ near) / together[0]).sum(-1)
+    return np.log(evidence), *found / evidence
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_borrowing_is_that_of_plain_sums(share):
+    log_evidence, typical, tau, exchangeable = plain_sums(share)
+    result = dfsp.fit_by(subgroups(), by="group", borrow=share)
+    assert result.log_marginal_likelihood == pytest.approx(log_evidence, abs=1e-4)
+    for name, expected in (("typical_rate", typical), ("tau", tau)):
+        found = [getattr(each, name).mean for each in result.posteriors.values()]
+        assert found == pytest.approx(expected, abs=1e-4)
+    assert result.table["exchangeable"].to_numpy() == pytest.approx(exchangeable, abs=1e-4)
+
+
+def test_who_never_borrows_is_alone():
+    none = dfsp.fit_by(subgroups(), by="group", borrow=0.0)
+    alone = dfsp.fit_by(subgroups(), by="group")
+    assert none.table[list(alone.table)].to_numpy() == pytest.approx(
+        alone.table.to_numpy(), abs=1e-6
+    )
+    assert none.log_marginal_likelihood == pytest.approx(alone.log_marginal_likelihood, abs=1e-6)
+    assert none.table["exchangeable"].abs().max() < 1e-12
+
+
+def test_evidence_of_a_table_given_those_it_borrows_from_adds_up():
+    """log p(all) - log p(others), the others fitted by themselves; as does that of a study."""
+    table, how = subgroups(), {"by": "group", "borrow": 0.7, "borrow_scale": 0.5}
+    together = dfsp.fit_by(table, **how)
+    others = dfsp.fit_by(table[table["group"] != "old"], **how)
+    assert together.posteriors["old"].log_marginal_likelihood == pytest.approx(
+        together.log_marginal_likelihood - others.log_marginal_likelihood, abs=1e-5
+    )
+    study = together.fits["young"].studies["leave_one_out_lpd"][1]
+    without = dfsp.fit_by(table.drop(1), **how)
+    assert study == pytest.approx(
+        together.log_marginal_likelihood - without.log_marginal_likelihood, abs=1e-5
+    )
+
+
+def test_a_table_apart_from_the_rest_borrows_little():
+    """Large ones at 10 %, one at 90 %: with p of 1 all pull, with p of 0.5 it stands alone."""
+    rows = [
+        {"study": f"{g}{i}", "group": g, "events": 45 if g == "d" else 5 + i, "total": 50}
+        for g in "abcd"
+        for i in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    half = dfsp.fit_by(table, by="group", borrow=0.5, borrow_scale=0.25).table
+    whole = dfsp.fit_by(table, by="group", borrow=1.0, borrow_scale=0.25).table
+    alone = dfsp.fit_by(table, by="group").table
+    assert half.at["d", "exchangeable"] < 0.05 < 0.8 < half.at["a", "exchangeable"]
+    rates = [float(each.at["d", "typical_rate"]) for each in (alone, half, whole)]
+    assert rates[0] - rates[1] < 0.01 < rates[1] - rates[2]
+    width = [float(each.at["a", "high"] - each.at["a", "low"]) for each in (half, alone)]
+    assert width[0] < width[1]
+
+
+@pytest.mark.slow
+def test_borrowing_is_that_of_nuts():
+    """The model written down once more, with the means of the tables sampled."""
+    pm = pytest.importorskip("pymc")
+    table = subgroups()
+    group = pd.Categorical(table["group"], categories=list(SUBGROUPS)).codes
+    with pm.Model():
+        centre, spread = pm.Normal("M", 0, 2), pm.HalfNormal("T", 1)
+        parts = [pm.Normal.dist(centre, spread), pm.Normal.dist(0, 2)]
+        mu = pm.Mixture("mu", w=[0.5, 0.5], comp_dists=parts, shape=3)
+        tau, z = pm.HalfNormal("tau", 1, shape=3), pm.Normal("z", shape=len(table))
+        pm.Binomial(
+            "events", n=table["total"].to_numpy(), logit_p=mu[group] + tau[group] * z,
+            observed=table["events"].to_numpy(),
+        )  # fmt: skip
+        drawn = pm.sample(
+            2000, tune=2000, chains=4, random_seed=1, progressbar=False, target_accept=0.99,
+            nuts_sampler="nutpie",
+        )  # fmt: skip
+    import arviz as az
+
+    rate = expit(drawn["posterior"]["mu"])
+    result = dfsp.fit_by(table, by="group", borrow=0.5)
+    for g, each in enumerate(result.posteriors.values()):
+        own = rate.isel({rate.dims[-1]: g}).to_numpy()
+        error = float(az.mcse(own, method="mean"))
+        assert abs(own.mean() - each.typical_rate.mean) < 4 * error
+
+
+def test_borrowing_in_page_and_object(tmp_path):
+    subgroups().to_csv(tmp_path / "mine.csv", index=False)
+    words = ["fit", str(tmp_path / "mine.csv"), "--by", "group", "--borrow", "0.5"]
+    done = CliRunner().invoke(cli, [*words, "--borrow-scale", "0.5"])
+    assert done.exit_code == 0, done.stderr
+    assert "mu of each table ~ 0.5 N(M, T^2) + 0.5 Normal(mean 0, sd 2), M ~ Normal" in done.stdout
+    assert "T ~ HalfNormal(scale 0.5)\n" in done.stdout
+    assert "The median of the tables that borrow has a typical rate of" in done.stdout
+    for line in CliRunner().invoke(cli, [*words, "--json"]).stdout.splitlines():
+        found = json.loads(line)
+        jsonschema.validate(found, schema("fit"))
+        assert found["borrow"]["share"] == 0.5 and 0 < found["borrow"]["exchangeable"] < 1
+        assert found["borrow"]["priors"]["T"] == {"family": "half-normal", "scale": 1.0}
+        assert found["prior_sensitivity"] is None
+
+
+def test_borrowing_is_refused_where_it_makes_no_sense(events):
+    def says(*words):
+        return str(CliRunner().invoke(cli, ["fit", str(events), *words]).exception)
+
+    assert "needs tables of different patients" in says("--by", "AE", "--borrow", "0.5")
+    assert "--borrow needs --by" in says("--borrow", "0.5")
+    assert "--borrow-scale needs --borrow" in says("--by", "AE", "--borrow-scale", "1")
+    how = {"by": "group", "borrow": 0.5}
+    with pytest.raises(DfspError, match="borrowing between tables needs mu and tau"):
+        dfsp.fit_by(subgroups(), dfsp.Model(effects="beta-binomial"), **how)
+    with pytest.raises(DfspError, match="exact engine only"):
+        dfsp.fit_by(subgroups(), engine="nuts", **how)
+    with pytest.raises(DfspError, match="do not go together"):
+        dfsp.fit_by(subgroups(), common_tau=True, **how)
+    with pytest.raises(DfspError, match="give a probability, from 0 to 1"):
+        dfsp.fit_by(subgroups(), by="group", borrow=1.5)
+    clusters = check_tables(subgroups(trial="X"), by="group", cluster="trial")
+    with pytest.raises(DfspError, match="does not model clusters"):
+        dfsp.fit_by(clusters, **how)

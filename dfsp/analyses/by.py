@@ -15,8 +15,11 @@ import pandas as pd
 
 from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, ENDS, SEED, STATISTICS
+from dfsp.engine.borrowing import Between
+from dfsp.engine.borrowing import borrow as borrow_means
 from dfsp.engine.groups import solve_together
 from dfsp.engine.posterior import Posterior
+from dfsp.engine.powers import power_scaling
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, check_tables
 from dfsp.fitting import (
@@ -34,8 +37,9 @@ from dfsp.fitting import (
 )
 from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
+from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, expected_rates
-from dfsp.rates import PERCENT, Unit, stands_for
+from dfsp.rates import INTERVAL, PERCENT, Unit, stands_for
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
@@ -83,6 +87,9 @@ class FitBy(Result):
         Checks of the model, which all tables have.
     common : float or None
         Where the tables have one tau in common, the log marginal likelihood of all of them.
+    between : Between or None
+        Where their means borrow from each other, what is known of all of these together: M, T, the
+        rate of one more table, and how probably each table is one of those that borrow.
 
     See Also
     --------
@@ -105,6 +112,7 @@ class FitBy(Result):
     posteriors: Mapping[str, Posterior]
     of_model: tuple[Check, ...] = ()
     common: float | None = None
+    between: Between | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -119,10 +127,17 @@ class FitBy(Result):
         beta-binomial effects the median and interval are those of the mean rate, and the
         concentration's median stands for tau. Where rows belong together,
         `groups` counts them, `studies` their clusters, and `sigma` is the total of both parts.
+        Where tables borrow, `exchangeable` is how probably each does.
         """
         rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
         index = pd.Index(list(self.counts), name=self.by)
-        return table_of(rows, rates=True, index=index)
+        table = table_of(rows, rates=True, index=index)
+        return table if self.between is None else table.assign(exchangeable=self._exchangeable)
+
+    @cached_property
+    def _exchangeable(self) -> list[float]:
+        """How probably each group borrows."""
+        return [] if self.between is None else self.between.exchangeable.tolist()
 
     def _found(self, group: str) -> dict[str, float]:
         """Return what the table shows of a group's posterior."""
@@ -187,10 +202,13 @@ class FitBy(Result):
     def log_marginal_likelihood(self) -> float:
         """Log marginal likelihood of the counts of all tables.
 
-        With one tau in common, and without: the difference says which of the two expects them more.
+        With one tau in common, or means that borrow, and without: the difference says which of the
+        two expects them more.
         """
         if self.common is not None:
             return self.common
+        if self.between is not None:
+            return self.between.population.log_marginal_likelihood
         return float(sum(each.log_marginal_likelihood for each in self.posteriors.values()))
 
     @property
@@ -212,18 +230,46 @@ class FitBy(Result):
         runs = f"runs from {least} ({low}) to {most} ({high})"
         if len(rates) == 1:
             runs = f"is {least} ({low})"
-        return Sentences(f"{self._groups}: the {NAMES[centre]} {runs}.")
+        return Sentences(f"{self._groups}: the {NAMES[centre]} {runs}.{self._of_all()}")
 
     def prior_warning(self) -> Sentences:
         """Say which prior decides in which tables, which way, and what to do; `""` for none."""
-        powers = {group: fit.prior_sensitivity for group, fit in self.fits.items()}
-        known = {group: each for group, each in powers.items() if each is not None}
-        return decisive_priors(known, self.model.effects.prior_names)
+        alone = {group: each for group, each in self.posteriors.items() if not each.model.told}
+        if not alone:
+            return Sentences("")
+        # Rows that belong together have a prior of sigma.
+        (names, *_) = (each.model.effects.prior_names for each in alone.values())
+        return decisive_priors({group: power_scaling(each) for group, each in alone.items()}, names)
 
     @property
     def _groups(self) -> str:
         number = len(self.counts)
         return f"{number} {'table' if number == 1 else 'tables'} by {self.by}"
+
+    @property
+    def borrowing(self) -> str:
+        """How the means of tables borrow from each other; empty if they do not."""
+        if self.between is None:
+            return ""
+        p, of_all = self.between.share, self.between.population.model
+        return (
+            f"mu of each table ~ {p:g} N(M, T^2) + {1 - p:g} {self.model.mu}, M ~ {of_all.mu}, "
+            f"T ~ {of_all.tau}"
+        )
+
+    def _of_all(self) -> str:
+        """Say what tables that borrow have in common, with a space before; empty if none do."""
+        if self.between is None:
+            return ""
+        known = self.between.population
+        rates = known.typical_rate.quantile([0.5, *ENDS]), known.new_study_rate.quantile(ENDS)
+        (middle, low, high), (new_low, new_high) = (each.tolist() for each in rates)
+        first, last = self.unit.numbers(new_low, new_high)
+        return (
+            f" The median of the tables that borrow has a typical rate of "
+            f"{self.unit.estimate(middle, low, high, INTERVAL)}; that of one more is expected "
+            f"between {first} and {last} {self.unit.sign} (T {known.tau.quantile(0.5)[0]:.2f})."
+        )
 
     def page(self, above: float | None = None) -> str:
         """Return the plain-text page that `dfsp fit --by` prints."""
@@ -239,7 +285,7 @@ class FitBy(Result):
                 f"new study, {unit.sign}": [" to ".join(unit.numbers(*row)) for row in news],
             }
         )
-        for spread in (self.model.effects.spread, "sigma"):
+        for spread in (self.model.effects.spread, "sigma", "exchangeable"):
             if spread in table:
                 shown[spread] = [f"{value:.2f}" for value in table[spread]]
         if above is not None:
@@ -252,6 +298,7 @@ class FitBy(Result):
             lines.append("groups belong to studies: tau is between these, sigma in all")
         lines += [*filter(None, [expected_rates(self.model, unit)])]
         lines += ["one tau in all tables"] if self.common is not None and len(self) > 1 else []
+        lines += [*filter(None, [self.borrowing])]
         lines += ["", repr(shown), ""]
         if self.posteriors:
             lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
@@ -261,10 +308,28 @@ class FitBy(Result):
 
     def as_dicts(self, above: float | None = None) -> Iterator[dict[str, Any]]:
         """Return an object of schema `dfsp.fit/1` for each group, with `by` in it."""
-        for group, fit in self.fits.items():
+        together: dict[str, Any] = {} if self.common is None else {"common_tau": True}
+        for place, (group, fit) in enumerate(self.fits.items()):
             whole = replace(fit, checks=(*fit.checks, *self.of_model)).as_dict(above)
-            common = {} if self.common is None else {"common_tau": True}
-            yield {"by": {self.by: group}, **common, **whole}
+            if self.between is not None:
+                together = {"borrow": self._borrowed(place)}
+            yield {"by": {self.by: group}, **together, **whole}
+
+    def _borrowed(self, place: int) -> dict[str, Any]:
+        """Return what a group borrows as plain data."""
+        assert self.between is not None
+        known = self.between.population
+        found = (known.mu, known.tau, known.typical_rate, known.new_study_rate)
+        names = ("M", "T", "typical_rate", "new_typical_rate")
+        return {
+            "share": self.between.share,
+            "priors": {"M": known.model.mu.as_dict(), "T": known.model.tau.as_dict()},
+            "exchangeable": float(self.between.exchangeable[place]),
+            **{
+                name: dict(zip(STATISTICS, each.summary().tolist(), strict=True))
+                for name, each in zip(names, found, strict=True)
+            },
+        }
 
     @property
     def failed(self) -> bool:
@@ -289,6 +354,8 @@ def fit_by(
     *,
     by: str,
     common_tau: bool = False,
+    borrow: float | None = None,
+    borrow_scale: float = 1.0,
     engine: Engine = "exact",
     draws: int = DRAWS,
     seed: int = SEED,
@@ -305,13 +372,19 @@ def fit_by(
         Name of the column.
     common_tau : bool
         Whether the studies of all tables scatter by one tau, about a mean of each table.
+    borrow : float, optional
+        Prior probability p, 0 to 1, that a table's mean is exchangeable with those of the others:
+        mu ~ p N(M, T^2) + (1 - p) the prior of mu, which M has too (doi:10.1002/pst.1730).
+    borrow_scale : float
+        T ~ HalfNormal(borrow_scale), logit scale.
     engine, draws, seed
         As in `dfsp.fit`.
 
     Returns
     -------
     FitBy
-        With `common_tau`, the log marginal likelihood of each fit is given the other tables.
+        With `common_tau` or `borrow`, the log marginal likelihood of each fit is given the other
+        tables.
 
     Raises
     ------
@@ -341,10 +414,19 @@ def fit_by(
     counts = check_tables(tables, by=by) if isinstance(tables, pd.DataFrame) else dict(tables)
     if common_tau and engine != "exact":
         raise DfspError(f"engine {engine!r}: one tau in all tables has the exact engine only")
+    if borrow is not None:
+        if engine != "exact":
+            raise DfspError(f"engine {engine!r}: tables that borrow have the exact engine only")
+        if common_tau:
+            raise DfspError("borrow and common_tau do not go together; give one of them")
     if engine != "exact":
         how: dict[str, Any] = {"engine": engine, "draws": draws, "seed": seed, "gate": "report"}
         fits = {group: fit_one(own, model, **how) for group, own in counts.items()}
         return FitBy(by, counts, model, engine, fits, {})
+    if borrow is not None:
+        posteriors, between = _borrowing(counts, model, by, borrow, borrow_scale)
+        made = _Fits(counts, model, posteriors)
+        return FitBy(by, counts, model, engine, made, posteriors, between=between)
     if common_tau:
         posteriors, common = _with_one_tau(counts, model, by)
         return FitBy(
@@ -372,6 +454,19 @@ def _with_one_tau(
     together = [leave_together(table) for table in tables.values()]
     found, evidence = solve_together(groups, model, together)
     return dict(zip(tables, found, strict=True)), evidence
+
+
+def _borrowing(
+    counts: Mapping[str, Counts], model: Model, by: str, share: float, scale: float
+) -> tuple[dict[str, Posterior], Between]:
+    """Return the posteriors of tables whose means borrow, and what is known of all."""
+    if not 0 <= share <= 1:
+        raise DfspError(f"borrow = {share!r}; give a probability, from 0 to 1")
+    require_apart(counts, by, "borrowing between tables")
+    model.require_mu("borrowing between tables needs")
+    alone = [posterior_of(own, model) for own in counts.values()]
+    found, between = borrow_means(alone, share, Model(mu=model.mu, tau=HalfNormal(scale)))
+    return dict(zip(counts, found, strict=True)), between
 
 
 def require_apart(counts: Mapping[str, Counts], by: str, what: str) -> None:

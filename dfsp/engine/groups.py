@@ -106,6 +106,7 @@ class SpreadGiven:
 class GivenOthers(Model):
     """A model whose prior of tau has been told of other groups."""
 
+    told = True
     given: SpreadPrior = field(kw_only=True)
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,9 @@ class Model:
     >>> print(Model(tau=HalfNormal(0.5)))
     mu ~ Normal(mean 0, sd 2), tau ~ HalfNormal(scale 0.5), normal effects
     """
+
+    told: ClassVar[bool] = False
+    """Whether the counts of other tables are in its priors."""
 
     mu: Normal = field(default_factory=Normal)
     tau: Prior = field(default_factory=HalfNormal)
