@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dfsp.analyses.by import FitBy, fit_by
-from dfsp.checks import Check
 from dfsp.errors import DfspError, NotConverged
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import count
@@ -55,7 +54,6 @@ __all__ = [
     "OUTCOMES",
     "BetaBinomial",
     "BetaBinomialShapes",
-    "Check",
     "Counts",
     "DfspError",
     "Evidence",
