@@ -143,6 +143,17 @@ def test_the_page_is_one_table(events):
     assert max(map(len, done.stdout.partition("log marginal")[0].splitlines())) <= 112
 
 
+def test_rates_have_the_digits_of_their_intervals():
+    """22.3 in 100,000 stands beside 20 to 25, and its mean too; alone it would be 22."""
+    rare = {"study": list("ABC"), "events": [220, 240, 210], "total": [1_000_000] * 3}
+    model = dfsp.Model(tau=dfsp.HalfNormal(0.1))
+    page = dfsp.fit_by(pd.DataFrame(rare | {"group": "all"}), model, by="group").page()
+    (row,) = (line for line in page.splitlines() if line.startswith("all "))
+    typical, mean = row.split("[")[0].split()[-1], row.split("]")[1].split()[0]
+    assert len(typical) == len(mean) == 4
+    assert f"the typical rate is {typical} per 100,000 (all)" in page
+
+
 def test_the_help_shows_examples():
     done = CliRunner().invoke(cli, ["fit", "--help"])
     assert "  dfsp fit adverse_events.csv --by term --json\n" in done.stdout
@@ -368,7 +379,7 @@ def test_rows_that_belong_together_are_counted_by_their_studies():
         alone = dfsp.fit(counts).summary
         assert result.table.at[drug, "sigma"] == pytest.approx(alone.at["sigma", "q50"], abs=1e-12)
     assert "groups belong to studies" in result.page()
-    assert "x: rho is identified: cannot tell" in result.page()
+    assert "x: identification of rho: cannot tell. rho is not identified: 1 " in result.page()
 
 
 # ---------------------------------------------------------------- means that borrow

@@ -137,7 +137,10 @@ ARMS = (
         (["--at", "dose=3"], "need a --moderator beside them"),
         (["--moderator", "setting", "--above", "0.2"], "do not go together"),
         (["--moderator", "setting", "--by", "arm"], "do not go together"),
-        (["--moderator", "setting", "--cluster", "arm"], "does not model clusters"),
+        (
+            ["--moderator", "setting", "--cluster", "arm"],
+            "does not model clusters.*--by COLUMN --cluster",
+        ),
         (["--moderator", "setting", "--effects", "student-t"], "a meta-regression has normal"),
         (["--moderator", "setting", "--coefficient-sd", "0"], "give a number above 0"),
     ],

@@ -190,11 +190,12 @@ def test_one_more_row_of_a_cluster_has_a_rate_of_its_own(result):
 
 def test_rho_is_identified_by_two_clusters_of_two_rows(path):
     counts = dfsp.read_table(path, cluster="trial")
-    verdict = {check.name: check for check in dfsp.fit(counts).checks}["rho is identified"]
+    verdict = {check.name: check for check in dfsp.fit(counts).checks}["identification of rho"]
     assert (verdict.passed, verdict.value, verdict.limit) == (True, 2, 2)
     few = replace(counts, table=counts.table.drop(index=[0]).reset_index(drop=True))
-    verdict = {check.name: check for check in dfsp.fit(few).checks}["rho is identified"]
+    verdict = {check.name: check for check in dfsp.fit(few).checks}["identification of rho"]
     assert (verdict.passed, verdict.value) == (None, 1)
+    assert verdict.says.startswith("rho is not identified: 1 cluster has two rows or more, where")
     assert verdict.says.endswith("how much of the variance is between clusters is its prior's.")
 
 

@@ -224,9 +224,14 @@ class FitBy(Result):
     def describe(self) -> Sentences:
         """Say between which groups the rates lie."""
         centre = self.model.effects.centre
-        rates = dict(zip(self.counts, self.table[centre].to_list(), strict=True))
+        # With the digits that they have in the table, beside their intervals
+        rates = {
+            group: row.tolist() for group, row in self.table[[centre, "low", "high"]].T.items()
+        }
         low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
-        least, most = self.unit.rate(rates[low]), self.unit.rate(rates[high])
+        least, most = (
+            f"{self.unit.numbers(*rates[group])[0]} {self.unit.sign}" for group in (low, high)
+        )
         runs = f"runs from {least} ({low}) to {most} ({high})"
         if len(rates) == 1:
             runs = f"is {least} ({low})"
@@ -281,7 +286,10 @@ class FitBy(Result):
         shown = table[counted].assign(
             **{
                 f"{NAMES[centre]}, {unit.sign}": [unit.bracketed(*row) for row in rates],
-                f"mean, {unit.sign}": [unit.number(value) for value in table["mean_rate"]],
+                f"mean, {unit.sign}": [
+                    unit.numbers(mean, *row)[0]
+                    for mean, row in zip(table["mean_rate"], rates, strict=True)
+                ],
                 f"new study, {unit.sign}": [" to ".join(unit.numbers(*row)) for row in news],
             }
         )

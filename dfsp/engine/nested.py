@@ -669,11 +669,17 @@ def with_share(posterior: Nested, a: float, b: float) -> Nested:
 def identified(cluster: Sequence[str]) -> Check:
     """Return whether the counts can tell the effects of clusters from those of their rows."""
     several = sum(size > 1 for size in Counter(cluster).values())
-    rest = "" if several > 1 else ": how much of the variance is between clusters is its prior's"
+    says = f"{several} clusters have two rows or more."
+    if several < 2:
+        counted = "1 cluster has" if several else "no cluster has"
+        says = (
+            f"rho is not identified: {counted} two rows or more, where two are needed; how much of "
+            "the variance is between clusters is its prior's."
+        )
     return Check(
-        name="rho is identified",
+        name="identification of rho",
         passed=True if several > 1 else None,
         value=several,
         limit=2,
-        says=f"clusters of two rows or more: {several}{rest}.",
+        says=says,
     )

@@ -38,7 +38,7 @@ from dfsp.engine.powers import PowerScaling, power_of_location
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, Missing
-from dfsp.fitting import Engine
+from dfsp.fitting import CLUSTER, Engine
 from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
@@ -739,7 +739,15 @@ def regress(
     >>> regress(pd.DataFrame(table), "x").coefficients.loc["x", "identified"]
     'yes'
     """
-    counts = Counts.of(counts)
+    counts = Counts.of(counts, clusters=True)
+    if CLUSTER in counts.table:
+        raise DfspError(
+            "a meta-regression does not model clusters: rows that belong together would count as "
+            "studies of their own. Where a covariate is the same in all rows of a cluster, add "
+            "these up and name no clusters; groups can be fitted one by one, each with its "
+            "clusters (--by COLUMN --cluster COLUMN, dfsp.fit_by). Without clusters the rows are "
+            "taken for independent, and the intervals of coefficients are not those of clusters"
+        )
     model = model or Model()
     coefficient = coefficient or Normal(0, SD)
     if coefficient.mean:
