@@ -145,7 +145,7 @@ class Parameters(BaseModel):
     robust_weight: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Probability that the next trial is unlike the evidence."""
     p0: RateOrNone = 0.0
-    """Rate that the planned trial is to exceed; 0: that of a quarter of the typical odds."""
+    """Rate that the planned trial is to exceed; 0: one that 95 % of new studies exceed."""
     data_sets: Simulated = 10_000
     """Data sets simulated for the calibration."""
     through_fit: Simulated = 500

@@ -34,8 +34,8 @@ ADVICE = {
     ),
     **dict.fromkeys(
         ("alpha", "beta"),
-        "choose their scale from knowledge other than these counts, or change it with "
-        "--shapes-scale, and report both",
+        "choose the scale of alpha and beta from knowledge other than these counts, or change it "
+        "with --shapes-scale, and report both",
     ),
 }
 """What to do about a prior that decides."""

@@ -18,8 +18,6 @@ THRESHOLD = 0.4
 """A rate that the analyses of ordinary rates are held against; of others it is one of `ODDS` times
 smaller odds than theirs."""
 ODDS = 2.5
-FLOOR = 4.0
-"""Times the odds of the rate that a planned trial is to exceed, where the evidence has its own."""
 PATIENTS = 20
 EVENTS = 10
 """Patients of a new study of an ordinary rate; of others there are so many of the rarer outcome."""
@@ -55,18 +53,7 @@ def threshold_for(rate: float) -> float:
     """
     if is_ordinary(rate):
         return THRESHOLD
-    return _rounded(_divided(rate, ODDS))
-
-
-def rate_below(rate: float) -> float:
-    """Return a rate that a trial is to exceed, where this is the rate to be expected.
-
-    Examples
-    --------
-    >>> rate_below(0.62), rate_below(0.3), rate_below(0.00022), rate_below(0.98)
-    (0.3, 0.1, 6e-05, 0.92)
-    """
-    return _rounded(_divided(rate, FLOOR))
+    return rounded(_divided(rate, ODDS))
 
 
 def rates_about(rate: float) -> list[float]:
@@ -90,8 +77,14 @@ def _divided(rate: float, by: float) -> float:
     return odds / (1 + odds)
 
 
-def _rounded(rate: float) -> float:
-    """Return a rate with one digit of what is rarer, it or its opposite."""
+def rounded(rate: float) -> float:
+    """Return a rate with one digit of what is rarer, it or its opposite.
+
+    Examples
+    --------
+    >>> rounded(0.27), rounded(0.000166), rounded(0.982)
+    (0.3, 0.0002, 0.98)
+    """
     return _one_digit(rate) if rate <= 0.5 else 1 - _one_digit(1 - rate)
 
 

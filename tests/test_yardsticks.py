@@ -10,7 +10,7 @@ from dfsp.analyses.totals import Total, scenarios
 from dfsp.engine.predictive import piles_at_both_ends
 from dfsp.model.effects import BetaBinomial, Effects, NormalEffects, StudentT
 from dfsp.seeds import generator
-from dfsp.yardsticks import patients_for, rate_below, rates_about, threshold_for
+from dfsp.yardsticks import patients_for, rates_about, threshold_for
 
 
 def fit(events, total, **model):
@@ -131,9 +131,25 @@ def test_doses_of_a_rare_event_are_compared_by_odds():
     assert ordinary.margin_of(None) == 0.1 and rare.margin_of(None) is None
 
 
-@pytest.mark.parametrize("rate", [2.2e-4, 0.05, 0.3, 0.62, 0.98])
-def test_a_trial_is_planned_against_a_quarter_of_the_odds(rate):
-    p0 = rate_below(rate)
-    assert 2.7 < rate / (1 - rate) / (p0 / (1 - p0)) < 6  # 4, and one digit of p0
+@pytest.mark.parametrize(
+    ("events", "total"), [([2, 3, 5], [10_000] * 3), ([5, 9, 12], [20] * 3), ([98, 97], [100] * 2)]
+)
+def test_a_trial_is_planned_against_a_rate_that_most_studies_exceed(events, total):
+    """One digit of the 5 % point of a new study's rate, by its own distribution function."""
+    result = fit(events, total)
+    p0 = dfsp.planning.rate_to_exceed(result)
+    assert result.exact.new_study_rate.prob_above(p0) == pytest.approx(0.95, abs=0.035)
     about = rates_about(p0)
     assert about == sorted(about) and about[0] <= p0 < about[-1]
+
+
+def test_subgroups_of_several_sizes_of_rates_are_told_in_the_unit_of_all():
+    """9 of 3 million are told per 1,000,000, 450 of 2 million per 100,000, all 459 per 100,000."""
+    table = pd.DataFrame(
+        {"study": list("ABC"), "events": [4, 5, 450], "total": [1_500_000] * 2 + [2_000_000]}
+    )
+    groups = dfsp.fit_by(table.assign(g=list("xxy")), by="g")
+    assert [counts.unit for counts in groups.counts.values()] == ["per-1000000", "per-100000"]
+    assert groups.unit.name == "per-100000"
+    few = table.assign(events=[4, 5, 900_000])
+    assert dfsp.fit_by(few.assign(g=list("xxy")), by="g").unit.name == "percent"

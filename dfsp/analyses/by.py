@@ -39,7 +39,7 @@ from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, expected_rates
-from dfsp.rates import INTERVAL, PERCENT, Unit, stands_for
+from dfsp.rates import INTERVAL, Unit, stands_for, unit_of
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
@@ -194,9 +194,12 @@ class FitBy(Result):
 
     @property
     def unit(self) -> Unit:
-        """In which rates are said: that of every table, or percent where they have several."""
+        """In which rates are said: that of every table, or where they differ of all together."""
         units = {counts.unit: counts.rates_in for counts in self.counts.values()}
-        return units.popitem()[1] if len(units) == 1 else PERCENT
+        if len(units) == 1:
+            return units.popitem()[1]
+        every = pd.concat([counts.table[["events", "total"]] for counts in self.counts.values()])
+        return unit_of(every["events"].sum() / every["total"].sum())
 
     @property
     def log_marginal_likelihood(self) -> float:

@@ -24,7 +24,7 @@ from dfsp.fitting import Fit, require_fit
 from dfsp.model.likelihood import sigmoid
 from dfsp.rates import PERCENT, Unit
 from dfsp.text import Result, Sentences, Table, chance, table_of
-from dfsp.yardsticks import rate_below, rates_about
+from dfsp.yardsticks import rates_about, rounded
 
 __all__ = [
     "BetaMixture",
@@ -55,6 +55,7 @@ MOST_COMPONENTS = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component,
 CLOSE_SD = 0.02  # and relative difference of standard deviations: a tail of little weight is seen
 UNLIKE = 0.05  # relative difference of two sample sizes that is said
+EXCEEDED = 0.95  # probability that a new study's rate exceeds that which nobody named
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
 OUTERMOST = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
 STEP = 0.05  # of arcsinh, between points of the information's integral
@@ -922,12 +923,12 @@ def rate_to_exceed(fit: Fit) -> float:
     Parameters
     ----------
     fit : Fit
-        Today's evidence.
+        Today's evidence, from the exact engine.
 
     Returns
     -------
     float
-        That of a quarter of the odds of its typical rate, with one digit.
+        With one digit, the rate that a new study's exceeds with probability `EXCEEDED`.
 
     See Also
     --------
@@ -940,7 +941,7 @@ def rate_to_exceed(fit: Fit) -> float:
     >>> dfsp.planning.rate_to_exceed(dfsp.fit(rare))
     0.0004
     """
-    return rate_below(require_fit(fit).middle)
+    return rounded(float(_exact(fit).new_study_rate.quantile(1 - EXCEEDED)[0]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

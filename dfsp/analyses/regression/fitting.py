@@ -34,7 +34,7 @@ from dfsp.engine.distributions import Distribution
 from dfsp.engine.grid import chebyshev_shares
 from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import Population, solve
-from dfsp.engine.powers import PowerScaling, power_of_location
+from dfsp.engine.powers import PowerScaling, power_of_location, power_scaling
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, Missing
@@ -43,7 +43,7 @@ from dfsp.model.effects import Effects
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
-from dfsp.prior_words import LOCATION_LIMIT
+from dfsp.prior_words import LOCATION_LIMIT, decisive_priors
 from dfsp.rates import INTERVAL, Unit
 from dfsp.seeds import generator, integer
 from dfsp.text import Result, Sentences, Table, chance, table_of
@@ -412,7 +412,21 @@ class Regression(Result):
         return f"coefficients ~ {self.coefficient} for a difference {' or '.join(about)}"
 
     def prior_warning(self) -> Sentences:
-        """Say which coefficients their prior pulls, and which way; `""` if none."""
+        """Say which priors decide: of mu and tau for the average study, of coefficients.
+
+        `""` if none does, or if it is not known.
+        """
+        return Sentences(" ".join(filter(None, [self._of_average(), self._of_coefficients()])))
+
+    def _of_average(self) -> Sentences:
+        """Say which prior decides the rates of the average study, at which mu is the predictor."""
+        drawn = self.posterior
+        if isinstance(drawn, Draws) or not drawn.posterior.is_exact:
+            return Sentences()
+        powers = power_scaling(drawn.population(_at(self._average)))
+        return decisive_priors({"the average study": powers}, self.model.effects.prior_names)
+
+    def _of_coefficients(self) -> Sentences:
         pulled = {
             str(name): power
             for name, power in self.coefficients["location"].items()
