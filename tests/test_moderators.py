@@ -105,7 +105,9 @@ def test_seeds_with_their_interaction():
     for name, (mean, sd) in published.items():
         assert abs(own[name]["mean"] - mean) < 0.2 * sd
         assert own[name]["sd"] == pytest.approx(sd, rel=0.15)
-    assert len(result["moderators"]["notes"]) == 1  # 21 plates for three coefficients
+    prior, few = result["moderators"]["notes"]
+    assert prior.startswith("The prior of tau decides: for the average study it narrows")
+    assert few.startswith("21 ")  # plates for three coefficients
 
 
 def test_infection_by_status_is_told_with_its_prior():
