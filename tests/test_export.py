@@ -66,7 +66,7 @@ def test_a_report_has_the_formats_that_were_asked_for(run):
         assert (where / "report" / f"{run.folder.name}.{ending}").stat().st_size > 1000
     assert f'href="../{run.folder.name}/summary.csv"' in page
     write_report(where)
-    assert {path.suffix for path in (where / "report").iterdir()} == {".html"}
+    assert {path.suffix for path in (where / "report").iterdir()} == {".html", ".json"}
     assert ".docx" not in (where / "report" / f"{run.folder.name}.html").read_text("utf-8")
 
 

@@ -16,6 +16,7 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
+from dfsp.runs.compare import state_of
 from dfsp.runs.report import _index, cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
@@ -226,6 +227,20 @@ def test_the_index_lists_failed_runs_first_and_filters_by_parameter(runs):
     assert "3 runs, 1 failed" in text
 
 
+def test_a_report_says_what_changed_since_the_last_one(runs, tmp_path):
+    where = tmp_path / "runs"
+    shutil.copytree(runs[0], where)
+    assert "since the last report" not in write_report(where).read_text("utf-8")
+    path = where / runs[1][1].folder.name / "studies.csv"
+    path.write_text(path.read_text("utf-8").replace("A,3,9", "A,4,9"), "utf-8")
+    for _ in range(2):  # made anew of the same runs it says the same
+        text = write_report(where).read_text("utf-8")
+        assert "What changed since the last report" in text
+        assert "A has 4 of 9, and had 3 of 9" in text and "2 runs are the same in both" in text
+    (where / "report" / "last.json").write_text("{")
+    assert "since the last report" not in write_report(where).read_text("utf-8")
+
+
 def test_pages_of_runs_that_are_gone_go_too_and_half_a_notebook_is_no_fault(runs, tmp_path):
     where = tmp_path / "runs"
     shutil.copytree(runs[0], where)
@@ -382,8 +397,17 @@ def test_in_a_browser_without_a_network(runs):
             "c.dispatchEvent(new Event('change'))"
         )
         assert ask("document.getElementById('shown').textContent") == "1 of 3 shown"
-        visible = "document.querySelectorAll('tbody:not([hidden])').length"
+        visible = "document.querySelectorAll('tbody[data-values]:not([hidden])').length"
         assert ask(visible) == 1
+        # What differs between two runs: the parameters that were given to one of them
+        ask("document.querySelectorAll('[type=checkbox]').forEach((box, i) => i && box.click())")
+        assert ask("document.getElementById('differences').hidden") is False
+        rows = ask("[...document.querySelectorAll('#differences tbody tr')].map(r => r.innerText)"
+                   ".join('|')").split("|")  # fmt: skip
+        assert rows == [
+            f"run\t{made[1].folder.name}\t{made[0].folder.name}", f"parameter name\t\t{EVIL}",
+            "counts of A\t3 of 9\tnone", f"counts of {EVIL}\tnone\t3 of 9",
+        ]  # fmt: skip
 
 
 @needs_chromium
@@ -391,7 +415,8 @@ def test_of_many_runs_the_first_are_shown_until_all_are_asked_for(runs, tmp_path
     record = runs[1][1].record
     many = {f"run-{i}": record | {"parameters": {"seed": i}} for i in range(320)}
     pages = {name: f"{name}.html" for name in many}
-    (tmp_path / "index.html").write_text(_index(many, pages), "utf-8")
+    states = {name: state_of(tmp_path, each) for name, each in many.items()}
+    (tmp_path / "index.html").write_text(_index(many, pages, states), "utf-8")
     with browser() as (send, _):
 
         def ask(expression):
@@ -400,7 +425,7 @@ def test_of_many_runs_the_first_are_shown_until_all_are_asked_for(runs, tmp_path
         send("Page.navigate", url=(tmp_path / "index.html").as_uri())
         while ask("document.readyState") != "complete":
             time.sleep(0.1)
-        visible = "document.querySelectorAll('tbody:not([hidden])').length"
+        visible = "document.querySelectorAll('tbody[data-values]:not([hidden])').length"
         assert (ask(visible), ask("document.getElementById('all').textContent")) == (
             300,
             "Show all 320",

@@ -21,6 +21,11 @@ from dfsp.runs.record import parameters_of, read_record, unit_of_runs
 from dfsp.text import Result, Sentences
 
 COMPARED = (*RATES, "tau")
+KEPT = ("status", "reason", "data", "versions", "source_sha256", "unit", "checks")
+"""What else is compared of a record, beside its parameters and `COMPARED`."""
+
+State = Mapping[str, Any]
+
 SAME = 0.005  # of an interval's width: a shift or a change of width below this is none
 STUDIES = "studies.csv"
 
@@ -72,36 +77,55 @@ def compare_runs(before: str | Path, after: str | Path) -> Comparison:
     before, after = Path(before), Path(after)
     if (before / RECORD).is_file() and (after / RECORD).is_file():
         name = before.name if before.name == after.name else f"{before.name} -> {after.name}"
-        return Comparison({name: tuple(_changes(before, after))}, (), ())
-    first, second = _names(before), _names(after)
-    both = [name for name in first if name in second]
-    if not both:
+        old, new = (state_of(each, read_record(each)) for each in (before, after))
+        return Comparison({name: tuple(_changes(old, new))}, (), ())
+    found = compare_states(_states(before), _states(after))
+    if not found.changes:
         raise DfspError(
             f"{before} and {after} have no run in common: runs are the same analysis if their "
             "notebook and the parameters given are; two others are compared by their own folders"
         )
+    return found
+
+
+def compare_states(before: Mapping[str, State], after: Mapping[str, State]) -> Comparison:
+    """Compare what runs found, by the names of their folders."""
     return Comparison(
-        {name: tuple(_changes(before / name, after / name)) for name in both},
-        tuple(name for name in first if name not in second),
-        tuple(name for name in second if name not in first),
+        {name: tuple(_changes(before[name], after[name])) for name in before if name in after},
+        tuple(name for name in before if name not in after),
+        tuple(name for name in after if name not in before),
     )
 
 
-def _names(where: Path) -> list[str]:
+def state_of(folder: Path, record: Mapping[str, Any]) -> State:
+    """Return what is compared of a run, as plain data.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    record : mapping
+        What its record says.
+    """
+    numbers = {name: record["numbers"][name] for name in COMPARED if name in record["numbers"]}
+    own = {"parameters": parameters_of(record), "numbers": numbers, "counts": _counts(folder)}
+    return {name: record[name] for name in KEPT} | own
+
+
+def _states(where: Path) -> dict[str, State]:
     found, _ = records(where)
     if not found:
         raise DfspError(f"{where}: no runs here; make some with dfsp run or dfsp batch")
-    return list(found)
+    return {name: state_of(where / name, record) for name, record in found.items()}
 
 
-def _changes(before: Path, after: Path) -> Iterator[str]:
+def _changes(old: State, new: State) -> Iterator[str]:
     """Yield a sentence a change, what was put in first."""
-    old, new = read_record(before), read_record(after)
     if old["status"] != new["status"]:
         reason = f" ({new['reason']})" if new["reason"] else ""
         yield f"the run is {new['status']}{reason}, and was {old['status']}"
-    yield from _of_counts(_counts(before), _counts(after))
-    yield from _of_values("parameter", parameters_of(old), parameters_of(new))
+    yield from _of_counts(old["counts"], new["counts"])
+    yield from _of_values("parameter", old["parameters"], new["parameters"])
     yield from _of_files(old["data"], new["data"])
     yield from _of_values("version of", old["versions"], new["versions"])
     if old["source_sha256"] != new["source_sha256"]:

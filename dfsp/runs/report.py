@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from dfsp.checks import VERDICTS
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
-from dfsp.fitting import RATES, centre_of
+from dfsp.fitting import NAMES, RATES, centre_of
 from dfsp.rates import Unit, limits
 from dfsp.runs.batch import records
 from dfsp.runs.checklist import fill_checklist
+from dfsp.runs.compare import State, compare_states, state_of
 from dfsp.runs.export import FORMATS
 from dfsp.runs.publish import remove_parts, replace_bytes, replace_text
 from dfsp.runs.record import parameters_of, sha256, source_sha256, unit_of_runs
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 REPORT = "report"
+LAST = "last.json"
+"""What the report was made from, which the next one is compared with."""
+
 ANSWER = "## The answer"
 """How the section of a notebook begins that answers its question."""
 
@@ -93,7 +98,9 @@ def write_report(where: str | Path, formats: Collection[str] = ()) -> Path:
                 for ending in formats:
                     replace_bytes(target / f"{name}.{ending}", FORMATS[ending](run, record))
                 replace_text(path, page(run, record, formats))
-        replace_text(target / "index.html", _index(found, pages))
+        states = {name: state_of(where / name, record) for name, record in found.items()}
+        since = _since_last(target / LAST, states)
+        replace_text(target / "index.html", _index(found, pages, states, since))
     except OSError as error:
         raise DfspError(f"{target}: the report cannot be written ({error.strerror})") from None
     kept = {f"{name}.{ending}" for name in found for ending in ("html", *formats)} | {"index.html"}
@@ -101,6 +108,19 @@ def write_report(where: str | Path, formats: Collection[str] = ()) -> Path:
         if path.suffix in (".html", ".docx", ".xlsx") and path.name not in kept:
             path.unlink()
     return target / "index.html"
+
+
+def _since_last(path: Path, states: Mapping[str, State]) -> str:
+    """Say what changed since the last report; one made anew of the same runs says the same."""
+    now = json.loads(json.dumps(states))
+    said = ""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or none that can be read
+        last = json.loads(path.read_text(encoding="utf-8"))
+        if last["runs"] == now:
+            return str(last["since"])
+        said = compare_states(last["runs"], now).describe()
+    replace_text(path, json.dumps({"runs": now, "since": said}))
+    return said
 
 
 def _stamp(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ()) -> str:
@@ -385,7 +405,12 @@ def scrolling(html: str) -> str:
 # ---------------------------------------------------------------- the index
 
 
-def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> str:
+def _index(
+    found: Mapping[str, Mapping[str, Any]],
+    pages: Mapping[str, str],
+    states: Mapping[str, State],
+    since: str = "",
+) -> str:
     rows, unit = [], unit_of_runs(found.values())
     for name, record in found.items():
         every = {key: str(value) for key, value in parameters_of(record).items()}
@@ -400,6 +425,8 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
                 + [_tau(record), _priors(record)],
                 "drawn": {name: record["numbers"].get(name) for name in RATES},
                 "says": [*filter(None, said)],
+                "run": name,
+                "facts": json.dumps({"run": name, **_facts(states[name], unit)}),
             }
         )
     ends = [
@@ -428,8 +455,21 @@ def _index(found: Mapping[str, Mapping[str, Any]], pages: Mapping[str, str]) -> 
     failed = sum(row["status"] == "failed" for row in rows)
     return _render(
         "index.html.j2", rows=rows, filters=values, parameters=list(names.values()), failed=failed,
-        axis=unit.span(*axis), script=script, script_sha256=digest,
+        axis=unit.span(*axis), script=script, script_sha256=digest, since=since,
     )  # fmt: skip
+
+
+def _facts(state: State, unit: Unit) -> dict[str, str]:
+    """Return what is compared of two runs that are chosen in the index, by name."""
+    return {
+        "status": state["status"],
+        **{f"parameter {name}": str(value) for name, value in state["parameters"].items()},
+        **{f"counts of {study}": counted for study, counted in state["counts"].items()},
+        **{f"data {name}": digest[:12] for name, digest in state["data"].items()},
+        **{NAMES[name]: _rate(state, name, unit) for name in RATES},
+        NAMES["tau"]: _tau(state),
+        **{f"check {each['name']}": VERDICTS[each["passed"]] for each in state["checks"]},
+    }
 
 
 def _varying(runs: Sequence[Mapping[str, str]]) -> list[str]:
