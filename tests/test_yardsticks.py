@@ -153,3 +153,13 @@ def test_subgroups_of_several_sizes_of_rates_are_told_in_the_unit_of_all():
     assert groups.unit.name == "per-100000"
     few = table.assign(events=[4, 5, 900_000])
     assert dfsp.fit_by(few.assign(g=list("xxy")), by="g").unit.name == "percent"
+
+
+def test_a_total_of_a_rare_event_is_told_by_its_median():
+    """9 of 30,000, 30 per 100,000: the prior of mu takes the mean of the mean rate to 862."""
+    found = scenarios(Total("event", 9, 30_000, np.array([8000, 10_000, 12_000])))
+    mean = found.table.loc[("sum over sets of cohorts", "mean rate")]
+    assert mean["mean"] > 5 * mean["q50"]
+    said = found.describe()
+    assert f"has median {found.unit.numbers(*mean[['q50', 'q2.5', 'q97.5']])[0]} per" in said
+    assert "above" not in said  # 20 % is out of the question

@@ -27,7 +27,7 @@ from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
-from dfsp.rates import Unit, unit_of
+from dfsp.rates import Unit, stands_for, unit_of
 from dfsp.text import Result, Sentences, Table, chance, table_of
 from dfsp.yardsticks import is_ordinary, patients_for
 
@@ -264,9 +264,11 @@ class Scenarios(Result):
         above = f", above {unit.chosen(0.2)} with probability {chance(mean['above_20'])}"
         if not is_ordinary(mean["q50"]):  # where that is certain, or out of the question
             above = ""
+        centre = stands_for(dict(zip(STATISTICS, self.sets.mean_rate.summary(), strict=True)))
+        found = unit.estimate(*mean[[centre, "q2.5", "q97.5"]])
         return Sentences(
             f"{total.label.capitalize()}: {total.events} of {total.total} patients {of_whom} "
-            f"mean rate over studies is {unit.estimate(*mean[['mean', 'q2.5', 'q97.5']])}"
+            f"mean rate over studies {'is' if centre == 'mean' else 'has median'} {found}"
             f"{above}; among {self.patients} new patients "
             f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."
         )

@@ -112,7 +112,7 @@ def scale(ax: Axes, unit: Unit, reach: tuple[float, float], *, up: bool = False)
     """
     low, high = (unit.whole * end for end in reach)
     (ax.set_ylim if up else ax.set_xlim)(low, high)
-    (ax.yaxis if up else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    (ax.yaxis if up else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.7g}"))
 
 
 def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
