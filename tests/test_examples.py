@@ -5,6 +5,7 @@
 
 import doctest
 import inspect
+from functools import wraps
 from types import ModuleType
 
 import pytest
@@ -65,9 +66,32 @@ def test_the_face_shows_its_own_names():
     assert dir(dfsp) == sorted([*dfsp.__all__, "__version__"])
 
 
+def remembered(function):
+    """Return a function that does the same work once; what it is given prints as what it is."""
+    kept = {}
+
+    @wraps(function)
+    def call(*args, **how):
+        key = repr((args, how))
+        if key not in kept:
+            kept[key] = function(*args, **how)
+        return kept[key]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Several examples begin with the same fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((dfsp, "fit"), (dfsp.ordinal, "fit"), (dfsp.review, "compare_claims")):
+            patch.setattr(module, name, remembered(getattr(module, name)))
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TAKE_LONG)
-def test_examples_that_take_long_hold_too(path):
+def test_examples_that_take_long_hold_too(path, shared):
     test = examples(path)
     for each in test.examples:
         each.options.pop(doctest.SKIP, None)

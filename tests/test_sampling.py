@@ -179,7 +179,7 @@ def test_a_number_of_draws_that_cannot_be_used(draws):
 PROGRAM = """
 import pandas as pd, dfsp
 table = pd.DataFrame({"study": ["A", "B"], "events": [3, 5], "total": [10, 12]})
-fit = dfsp.fit(table, engine="both", draws=500, gate="report")
+fit = dfsp.fit(table, engine="both", draws=1000, gate="report")
 assert fit.sampled is not None
 """
 
@@ -195,7 +195,7 @@ def test_sampling_prints_nothing():
 def test_verdicts_hold_on_a_generic_processor(monkeypatch):
     """Draws differ without fused multiply-add; whether the engines agree must not."""
     monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
-    program = PROGRAM.replace("draws=500", "draws=2000") + "print(fit.agrees)"
+    program = PROGRAM.replace("draws=1000", "draws=2000") + "print(fit.agrees)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
