@@ -389,7 +389,7 @@ def faults_of(values: Mapping[str, object]) -> list[str]:
     >>> for fault in dfsp.parameters.faults_of({"p0": 2, "tau_scale": -5}):
     ...     print(fault)
     tau_scale = -5: give a number above 0 and at most 1e+09
-    p0 = 2: give a number above 0 and below 1
+    p0 = 2: give a number of 0 or more and below 1
     """
     return _judged(values)[1]
 

@@ -225,7 +225,7 @@ def chance(probability: float, digits: int = 3) -> str:
     Examples
     --------
     >>> chance(0.25), chance(1e-9), chance(0.25, 2), chance(0.9985, 2)
-    ('0.250', 'below 0.001', '0.25', '0.998')
+    ('0.250', 'below 0.001', '0.25', '0.999')
     """
     shown = f"{probability:.{digits}f}"
     if float(shown) not in (0, 1):
