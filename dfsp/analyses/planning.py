@@ -939,7 +939,7 @@ def rate_to_exceed(fit: Fit) -> float:
     >>> import dfsp, pandas as pd
     >>> rare = pd.DataFrame({"study": list("AB"), "events": [30, 50], "total": [20_000, 30_000]})
     >>> dfsp.planning.rate_to_exceed(dfsp.fit(rare))
-    0.0005
+    0.0007
     """
     return rounded(float(_exact(fit).new_study_rate.quantile(1 - EXCEEDED)[0]))
 
