@@ -127,15 +127,14 @@ def test_the_reader_may_choose_the_unit_of_a_figure(make):
         dfsp.plots.forest(fit, unit="dozen")
 
 
-@pytest.mark.parametrize(("events", "total"), [([2, 3, 4], 1_000_000), ([0], 200)])
+@pytest.mark.parametrize(("events", "total"), [([0], 100), ([0], 200)])
 def test_what_runs_off_the_axis_ends_in_an_arrow(make, events, total):
     fit = dfsp.fit(make([(f"S{i}", k, total) for i, k in enumerate(events)]))
     ax = dfsp.plots.forest(fit)
     arrows = [line for line in ax.get_lines() if line.get_marker() == ">"]
     assert len(arrows) == 3  # typical, mean and new-study rate reach beyond all studies
     assert {line.get_xdata()[0] for line in arrows} == {ax.get_xlim()[1]}
-    whole = 1_000_000 if total > 200 else 100
-    furthest = whole * fit.counts.observed()["high"].max()
+    furthest = 100 * fit.counts.observed()["high"].max()
     assert ax.get_xlim()[1] == pytest.approx(2.1 * furthest)
 
 
@@ -209,3 +208,14 @@ def test_summaries_far_from_the_studies_are_drawn_by_decades(flipped):
     assert "by decades" in ax.get_xlabel()
     plain = dfsp.plots.forest(dfsp.fit(table, dfsp.Model(mu=dfsp.Normal(0, 20))))
     assert "by decades" not in plain.get_xlabel()
+
+
+def test_markers_of_large_cohorts_do_not_cover_the_doses():
+    """Areas of 4 square points a patient, for up to 60 of them: 252 with the least."""
+    table = pd.DataFrame({"study": list("ABCD"), "events": [20, 30, 25, 400]})
+    table = table.assign(total=[90_000, 100_000, 80_000, 1_600_000], dose_mg=[400, 400, 800, 800])
+    counts = dfsp.Counts.of(table.assign(setting="advanced"))
+    doubled, log_dose = dfsp.regression.log2_of(counts, "dose_mg", 800)
+    ax = dfsp.plots.dose(counts, dfsp.regression.regress(doubled, log_dose))
+    sizes = [each.get_sizes()[0] for each in ax.collections if len(each.get_offsets()) == 1]
+    assert len(sizes) == 4 and max(sizes) == pytest.approx(252)

@@ -30,6 +30,8 @@ CATEGORY_COLOURS = {
 }
 GREY_HATCHES = {"CR": None, "PR": None, "SD": None, "PD": "xxx", "NE": None}
 """Progression is as dark as partial response in grey; a hatch tells them apart."""
+LARGE = 60
+"""Patients of the largest cohort beyond which markers grow less."""
 
 
 def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
@@ -121,15 +123,18 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     styles = {"advanced": ("s", DARK), "neoadjuvant": ("o", "white")}
     timed = "treatment_months_median" in table
     rates = unit.whole * alone[["rate", "low", "high"]].to_numpy(float)
+    area = 4 * min(1, LARGE / int(table["total"].max()))
+    room = 0.7 * float(np.diff(doses).min(initial=400))
     for dose in doses:
         group = [i for i in np.argsort(rates[:, 0]) if table["dose_mg"].iloc[i] == dose]
         for place, i in enumerate(group):
             # Beside the band, never on it
-            x = dose + 28 * (place - (len(group) - 1) / 2) + (14 if len(group) % 2 else 0)
+            step = min(28, room / len(group))
+            x = dose + step * (place - (len(group) - 1) / 2 + len(group) % 2 / 2)
             marker, fill = styles.get(table["setting"].iloc[i], ("D", GREY))
             ax.plot([x, x], rates[i, 1:], color=DARK, lw=0.7, zorder=3)
             ax.scatter(
-                x, rates[i, 0], s=12 + 4 * int(table["total"].iloc[i]), marker=marker,
+                x, rates[i, 0], s=12 + area * int(table["total"].iloc[i]), marker=marker,
                 facecolor=fill, edgecolor=DARK, zorder=4,
             )  # fmt: skip
             months = table["treatment_months_median"].iloc[i] if timed else None
