@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import remake
+from command import call
 from papermill import inspect_notebook
 
 from dfsp.runs.plan import read_plan
@@ -127,10 +128,7 @@ def test_the_main_notebook_takes_a_table_of_ones_own(tmp_path):
         "run", str(NOTEBOOKS[1]), "--folder", str(tmp_path / "runs"), "--no-progress",
         "-p", "table", str(table), "-p", "outcome", "", "-p", "not_evaluable", "", "-p", "engine", "exact",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    done = call(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "8 of 22 patients in 2 studies" in done.stdout
     (folder,) = (tmp_path / "runs").iterdir()
@@ -154,10 +152,7 @@ def test_a_notebook_takes_an_evidence_folder_of_ones_own(number, own_folder, tmp
         "-p", "folder", str(own_folder), "-p", "evidence_set", "mine",
     ]  # fmt: skip
     words += ["-p", "engine", "exact"] if number == 1 else []
-    done = subprocess.run(
-        [sys.executable, "-c", "from dfsp.cli import main; main()", *words],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    done = call(*words, folder=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (record,) = (tmp_path / "runs").glob("*/record.json")
     headline = json.loads(record.read_text("utf-8"))["headline"]
