@@ -279,9 +279,10 @@ def _body(notebook: "NotebookNode", cells: Sequence[Any]) -> str:
 @cache
 def _code_style() -> str:
     """Return the style sheet of coloured code."""
-    from pygments.formatters import HtmlFormatter
+    import nbformat
 
-    return str(HtmlFormatter().get_style_defs(".highlight"))
+    _, resources = _exporter().from_notebook_node(nbformat.v4.new_notebook())
+    return "".join(resources["inlining"]["css"])
 
 
 @cache
@@ -355,7 +356,7 @@ def _exporter() -> Any:
         extra_template_basedirs=[str(TEMPLATES)],
         template_name="notebook",
         # Each that is enabled has the whole notebook validated anew.
-        default_preprocessors=[],
+        default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
         filters={"clean_html": lambda html: scrolling(cleaned(html))},
     )
     tags = TagRemovePreprocessor(
