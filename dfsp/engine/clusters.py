@@ -186,7 +186,7 @@ class Clusters:
 
     def _common(self, mu: Array, tau: Array, width: Array, pairs: Index, level: int) -> Common:
         points = mu[pairs].ravel(), np.repeat(tau[pairs], mu.shape[1])
-        spacing = SPACINGS[max(level, COARSE + 1) - 1]
+        spacing = SPACINGS[level]
         return Common.of(self.own, *points, float(width[pairs].min()), spacing)
 
     def table(self, mu: Array, tau: Array, omega: Array, level: int) -> Table:

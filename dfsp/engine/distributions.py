@@ -26,6 +26,7 @@ Quantiles of the ten imatinib cohorts change by less than 1e-6 with twice as man
 have narrow distributions that stand apart, as under a prior of mu of sd 0.01, points are worth
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
+ROUGH = 4  # every fourth point of a row serves to place the points of a mixture
 REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
 GOLDEN = (np.sqrt(5) - 1) / 2
 CELLS = 160  # of one factor of a product, each with its share of the mass
@@ -178,17 +179,17 @@ def _around(start: npt.NDArray[np.intp], number: int, length: int) -> npt.NDArra
 
 def polynomial(x: Array, y: Array, at: Array) -> Array:
     """Evaluate the polynomial through points (first axis), or the nearest where points coincide."""
-    value = y
-    distinct = (x[1:] > x[:-1]).all(0)
+    apart, away = x[:, None] - x, at - x
+    apart[np.arange(len(x)), np.arange(len(x))] = 1
     with np.errstate(all="ignore"):
-        # Neville's scheme
-        for degree in range(1, len(x)):
-            share = (at - x[:-degree]) / (x[degree:] - x[:-degree])
-            value = value[:-1] + share * (value[1:] - value[:-1])
-    if distinct.all():
-        return np.asarray(value[0])
-    nearest = np.abs(at - x).argmin(0)[None]
-    return np.asarray(np.where(distinct, value[0], np.take_along_axis(y, nearest, 0)[0]))
+        # The barycentric formula
+        weight = 1 / (apart.prod(1) * away)
+        value = (weight * y).sum(0) / weight.sum(0)
+    known = np.isfinite(value)
+    if known.all():
+        return np.asarray(value)
+    nearest = np.abs(away).argmin(0)[None]
+    return np.asarray(np.where(known, value, np.take_along_axis(y + 0 * away, nearest, 0)[0]))
 
 
 def increments(density: Array) -> Array:
@@ -213,19 +214,22 @@ def cumulate(density: Array, spacing: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _sinc_integral(number: int) -> Array:
-    away = np.arange(1 - number, number)
-    step = 0.5 + sici(np.pi * away)[0] / np.pi
-    return np.asarray(step[np.arange(number) - np.arange(number)[:, None] + number - 1])
+def _sinc_integral(number: int, finer: int) -> Array:
+    """Return the matrix (point, fine point) that integrates values from the left."""
+    steps = np.arange((1 - number) * finer, (number - 1) * finer + 1) / finer
+    integral = 0.5 + sici(np.pi * steps)[0] / np.pi
+    from_first = (number - 1) * finer + np.arange((number - 1) * finer + 1)
+    return np.asarray(integral[from_first - finer * np.arange(number)[:, None]])
 
 
-def cumulate_vanishing(density: Array) -> Array:
+def cumulate_vanishing(density: Array, finer: int) -> Array:
     """Integrate along the last axis what vanishes at both ends, spacing 1.
 
     By sinc functions (Stenger 1993, doi:10.1007/978-1-4612-2706-9, section 3.6), whose error falls
-    as geometrically with the spacing as that of the trapezoidal sum over all points.
+    as geometrically with the spacing as that of the trapezoidal sum over all points. The integral
+    is as exact between the points, and is given at `finer` places for each of their steps.
     """
-    total = density @ _sinc_integral(density.shape[-1])
+    total = density @ _sinc_integral(density.shape[-1], finer)
     return np.asarray(np.maximum.accumulate(np.maximum(total, 0), axis=-1))
 
 
@@ -257,9 +261,10 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    mass = np.diff(within, axis=1) * weight[:, None]
+    few = values[:, ::ROUGH]
+    mass = np.diff(within[:, ::ROUGH], axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = values[:, :-1] + share * np.diff(values, axis=1)
+    at = few[:, :-1] + share * np.diff(few, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])

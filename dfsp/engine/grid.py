@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev, legendre
 
-from dfsp.model.likelihood import COARSE, LEVELS
+from dfsp.model.likelihood import COARSE, ENOUGH
 from dfsp.model.model import Model
 from dfsp.model.priors import SpreadPrior
 
@@ -324,29 +324,33 @@ def place(surface: Surface, order: int = 0) -> Grid:
     """
     c = _unit(surface)
     look = _look(surface, c, order)
-    rows, columns, level = 0, surface.first_columns, COARSE + 1
+    rows, columns = 0, surface.first_columns
     while True:
-        result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns], level)
+        result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns])
         row_error, tails = _errors(result)
-        integral_error = _integral_error(surface, result, level) if level < len(LEVELS) - 1 else 0.0
-        finer = (
-            rows + (row_error > ROW_TOLERANCE and rows < len(ROWS) - 1 and not result.rows.known),
-            more_columns(columns, tails),
-            level + (integral_error > TOLERANCE),
-        )
-        if finer == (rows, columns, level):
-            return replace(result, error=max(_relative(row_error, tails), integral_error))
-        rows, columns, level = finer
+        more_rows = _more(ROWS, rows, row_error, ROW_TOLERANCE, 0.6)
+        finer = more_rows, more_columns(columns, tails)
+        if finer == (rows, columns):
+            return replace(result, error=_relative(row_error, tails))
+        rows, columns = finer
 
 
 def more_columns(columns: int, error: float) -> int:
-    """Return the index of the columns to try next: each takes a factor off the error."""
-    if error <= TOLERANCE or columns == len(COLUMNS) - 1:
-        return columns
+    """Return the index of the columns to try next."""
+    return _more(COLUMNS, columns, error, TOLERANCE, 0.85)
+
+
+def _more(sizes: tuple[int, ...], now: int, error: float, tolerance: float, share: float) -> int:
+    """Return the index of the size to try next, where each takes a factor off the error.
+
+    `share` is what is needed of the number that a constant factor would need.
+    """
+    if error <= tolerance or now == len(sizes) - 1:
+        return now
     # Coefficients fall geometrically, so that the logarithm of the error is proportional to the
-    # number; convergence gathers speed, hence the 0.85.
-    wanted = 0.85 * COLUMNS[columns] * np.log(TOLERANCE) / np.log(min(error, 0.1))
-    return max(columns + 1, int(np.searchsorted(COLUMNS[:-1], wanted)))
+    # number; convergence gathers speed.
+    wanted = share * sizes[now] * np.log(tolerance) / np.log(min(error, 0.1))
+    return max(now + 1, int(np.searchsorted(sizes[:-1], wanted)))
 
 
 def unit_of_tau(data: Data, prior: SpreadPrior) -> float:
@@ -571,23 +575,21 @@ def at_rows(surface: Surface, rows: Rows) -> Grid:
     look = _reach(surface, rows.u, rows.tau, *_modes(surface, rows.tau))
     columns = surface.first_columns
     while True:
-        result = _fill(surface, rows, look, COLUMNS[columns], len(LEVELS) - 2)
+        result = _fill(surface, rows, look, COLUMNS[columns])
         more = more_columns(columns, float(column_tails(result.log_joint).max()))
         if more == columns:
             return result
         columns = more
 
 
-def _evaluate(
-    surface: Surface, c: float, look: Look, number: int, columns: int, level: int
-) -> Grid:
+def _evaluate(surface: Surface, c: float, look: Look, number: int, columns: int) -> Grid:
     rows = Rows.at(c)
     if len(look.u) > 1:
         rows = Rows.between(float(look.u[0]), float(look.u[-1]), c, number)
-    return _fill(surface, rows, look, columns, level)
+    return _fill(surface, rows, look, columns)
 
 
-def _fill(surface: Surface, rows: Rows, look: Look, columns: int, level: int) -> Grid:
+def _fill(surface: Surface, rows: Rows, look: Look, columns: int) -> Grid:
     """Place columns by a look at some rows, and compute the joint density at every node."""
     mode = np.interp(rows.u, look.u, look.mode)
     sd, below, above = (
@@ -598,7 +600,7 @@ def _fill(surface: Surface, rows: Rows, look: Look, columns: int, level: int) ->
     far = np.maximum(below, above) > FAR * sd
     stretched = surface.several_modes or bool(far.any())
     mu, _ = place_columns(chebyshev_shares(columns), low, high, mode, sd, stretched)
-    joint, log_l = surface(mu, np.broadcast_to(rows.tau[:, None], mu.shape), level)
+    joint, log_l = surface(mu, np.broadcast_to(rows.tau[:, None], mu.shape), ENOUGH)
     log_row = rows.log_mass(surface.model.spread_prior)
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)
 
@@ -644,16 +646,3 @@ def column_tails(log_joint: Array) -> Array:
     """Return the size of the last coefficients along mu of each row, shape (row,)."""
     last = chebyshev_coefficients(log_joint.shape[-1])[-2:]
     return np.asarray(np.abs(log_joint @ last.T).max(-1))
-
-
-def _integral_error(surface: Surface, result: Grid, level: int) -> float:
-    """Return how much the log likelihood changes along its main rows with finer inner rules."""
-    tau, middle = result.tau, result.log_joint.argmax(-1)
-    mass = result.log_joint.max(-1) + result.log_row - np.log(result.rows.weights)
-    # Below, the rules are off by less than 2e-7, and finer ones are costly.
-    worth = tau > (0.1 if tau[-1] > 0.1 else 0)
-    rows = np.flatnonzero((mass > mass[worth].max() - 12) & worth)[:: max(1, len(mass) // 6)]
-    mu, _ = result.place(chebyshev_shares(result.columns))
-    finer, _ = surface(mu[rows, middle[rows]], tau[rows], level + 1)
-    change = finer - result.log_joint[rows, middle[rows]]
-    return float(np.max(np.abs(change)))

@@ -27,7 +27,7 @@ likelihood is narrow, logarithmic in the tails. On these points sums converge ge
 (trapezoidal rule of a function that vanishes at both ends).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -71,9 +71,12 @@ Array = npt.NDArray[np.float64]
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
 # 3e-7 at the median.
 FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
-# Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
-# in conflict with the others err by 1e-4.
-STEP = 0.2
+# Spacing of tabulated densities in units of their narrowest feature, and at how many places of a
+# step their distribution functions are known, where densities vanish at both ends; where they do
+# not, spacings are so many times smaller.
+STEP = 0.3
+FINER = 2
+VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
 PLAIN = (161, 401)
@@ -134,9 +137,6 @@ class Nodes:
 
         Shapes: `weight` (..., node), result (..., theta).
         """
-        # Those whose excess is to be taken back come first.
-        order = np.argsort(self.excess[chosen] == 0, kind="stable")
-        chosen, weight = chosen[order], weight[..., order]
         mu, width, excess = self.mu[chosen], self.width[chosen], self.excess[chosen]
         if not effects.normal_kernel:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
@@ -147,15 +147,16 @@ class Nodes:
         terms = np.stack([-0.5 * precision, precision * mu, -0.5 * precision * mu * mu], axis=1)
         half = terms @ np.stack([at * at, at, np.ones(len(at))])
         # The heat equation run backwards takes the excess back, to sixth order in the width.
-        excess = excess[excess > 0, None]
-        wide = half[: len(excess)]
+        (wider,) = excess.nonzero()
+        some = slice(int(wider[0]), int(wider[-1]) + 1) if len(wider) else slice(0)
+        excess, wide = excess[some, None], half[some]
         back = wide * (excess**2 / 2)
         back += excess + 1.5 * excess**2
         back *= wide
         back += 1 + excess / 2 + 0.375 * excess**2
         np.maximum(half, FLOOR, out=half)  # exponentials that underflow take several times as long
         kernel = np.exp(half, out=half)
-        kernel[: len(excess)] *= back
+        kernel[some] *= back
         return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ kernel, 0))
 
     def density_and_slope(self, theta: Array, main: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -389,6 +390,8 @@ class Posterior(Population):
         """Log predictive density of each study's counts given the others, shape (study,)."""
 
         def log_marginal(studies: Sequence[int]) -> float:
+            if len(studies) == len(self.total):
+                return self.log_marginal_likelihood
             counts = self.events[studies], self.total[studies]
             return log_marginal_likelihood(*counts, self.model)
 
@@ -688,36 +691,64 @@ def tabulate(
     """
     summaries = np.empty((len(total), 2 + len(QUANTILES) + len(at)))
     low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
-    # Studies that one table can serve are done at once.
-    order = np.lexsort((centre, np.ceil(np.log2(step))))
-    most = max(1, BLOCK // len(nodes.mu))
     last = np.empty(0), np.empty(0)
-    start = 0
-    while start < len(order):
-        block = order[start : start + most]
-        alike = (step[block] <= 2 * step[block[0]]) & (centre[block] <= centre[block[0]] + CORE)
-        chosen = block[np.logical_and.accumulate(alike)]
-        theta, spacing = _table(
-            low[chosen].min(), high[chosen].max(), step[chosen].min(), float(centre[chosen].mean())
-        )
+    groups = _alike(centre, step, max(1, BLOCK // len(nodes.mu)))
+    pending = [(chosen, FINER) for chosen in groups]
+    for chosen, finer in pending:
+        span = float(low[chosen].min()), float(high[chosen].max())
+        table = _Table.between(*span, step[chosen].min(), float(centre[chosen].mean()), finer)
         counts = events[chosen, None], total[chosen, None]
-        summaries[chosen], cdf = _rates(
-            *counts, nodes, log_ratio(chosen), effects, theta, spacing, at
+        summaries[chosen], cdf, cut_off = _rates(
+            *counts, nodes, log_ratio(chosen), effects, table, at
         )
-        if len(total) - 1 in chosen:
-            last = theta, cdf[list(chosen).index(len(total) - 1)]
-        start += len(chosen)
+        if cut_off.any():
+            pending.append((chosen[cut_off], 1))
+        elif len(total) - 1 in chosen:
+            last = table.read, cdf[list(chosen).index(len(total) - 1)]
     return summaries, last
 
 
-def _table(low: float, high: float, grain: float, centre: float) -> tuple[Array, Array]:
-    """Return points from low to high, and the trapezoidal weights; denser about the centre."""
-    core = max(CORE, 20 * grain)
-    ends = np.arcsinh((np.array([low, high]) - centre) / core)
-    t = np.linspace(ends[0], ends[1], max(9, int((ends[1] - ends[0]) * core / grain) + 2))
-    theta = centre + core * np.sinh(t)
-    theta[0], theta[-1] = low, high  # without their rounding
-    return theta, core * np.cosh(t) * (t[1] - t[0])
+def _alike(centre: Array, step: Array, most: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Yield groups, of at most so many, of studies that one table can serve."""
+    order = np.lexsort((centre, np.ceil(np.log2(step))))
+    while len(order):
+        block = order[:most]
+        near = (step[block] <= 2 * step[block[0]]) & (centre[block] <= centre[block[0]] + CORE)
+        chosen = block[np.logical_and.accumulate(near)]
+        yield chosen
+        order = order[len(chosen) :]
+
+
+class _Table(NamedTuple):
+    """Logit rates at which densities are tabulated: centre + core sinh(t), t equidistant.
+
+    Attributes
+    ----------
+    theta, weight : array, shape (point,)
+        The points and the trapezoidal weights.
+    finer : int
+        How many points of `read` there are to a step.
+    read : array, shape (fine point,)
+        The points at which distribution functions are read.
+    """
+
+    theta: Array
+    weight: Array
+    finer: int
+    read: Array
+
+    @classmethod
+    def between(cls, low: float, high: float, grain: float, centre: float, finer: int) -> "_Table":
+        """Return a table from `low` to `high` whose spacing is `grain` or less about the centre."""
+        core = max(CORE, 5 * grain)
+        first, last = np.arcsinh((np.array([low, high]) - centre) / core)
+        # Few numbers of points, so that their matrices are known
+        number = 8 * max(1, int(np.ceil((last - first) * core / grain * (FINER // finer) / 8)))
+        t = first + (last - first) * shares(number * finer + 1)
+        read = centre + core * np.sinh(t)
+        read[0], read[-1] = low, high  # without their rounding
+        weight = core * np.cosh(t[::finer]) * ((last - first) / number)
+        return cls(read[::finer], weight, finer, read)
 
 
 class Ends(NamedTuple):
@@ -756,7 +787,9 @@ def _ranges(
         pairs.append(Ends(*(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0))))
     for mu, width, sd, tolerance in pairs:
         mode, scale = modes(events, total, mu, width)
-        tails, reach = 9 * scale, effects.reach * width
+        # What has little weight is negligible sooner, by as much as its log density is lower.
+        known = 1 - 12 * np.log(tolerance) / 8.5**2
+        tails, reach = 9 * scale, effects.reach * width * np.sqrt(np.maximum(known, 0.2))
         below = np.minimum(reach, tails + 28 / np.maximum(events, 0.1))
         above = np.minimum(reach, tails + 28 / np.maximum(total - events, 0.1))
         low = np.minimum(low, (mode - below).min(-1))
@@ -764,7 +797,7 @@ def _ranges(
         spread = tolerance * np.hypot(scale, scale**2 / width**2 * sd)
         narrowest = np.minimum(narrowest, spread.min(-1))
     low, high = np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST)
-    return low, high, np.minimum(STEP * narrowest, 0.25)
+    return low, high, np.minimum(STEP * narrowest, 0.35)
 
 
 def _rates(
@@ -773,15 +806,16 @@ def _rates(
     nodes: Nodes,
     log_ratio: Array,
     effects: Effects,
-    theta: Array,
-    spacing: Array,
+    table: _Table,
     at: Array,
-) -> tuple[Array, Array]:
-    """Summarise the rates of studies whose effects' densities are tabulated at `theta`.
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """Summarise the rates of studies whose effects' densities one table holds.
 
     Shapes: `events`, `total` (study, 1), `log_ratio` (study, node), `at` (value,). Returns
-    summaries as `tabulate`, and distribution functions at `theta`.
+    summaries as `tabulate`, distribution functions at `table.read`, and whether they are wrong as
+    a density has not vanished at an end of the table, as it must unless the table is fine.
     """
+    theta, spacing, finer, read = table
     main = np.flatnonzero(nodes.weight > LIGHT)
     log_ratio = log_ratio[:, main]
     top = log_ratio.max(-1, keepdims=True)
@@ -803,7 +837,6 @@ def _rates(
     low_end = (events == 0)[:, 0] & (theta[0] <= -FARTHEST)
     high_end = (events == total)[:, 0] & (theta[-1] >= FARTHEST)
     open_end = low_end | high_end
-    low_end &= ~is_new
     for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
         # Counts so far from what the others say that the sums above underflow
         log_kernel = effects.new.log_density(theta[:, None], nodes.mu[main], nodes.width[main])
@@ -815,35 +848,41 @@ def _rates(
         density[study] = np.exp(own[study] + logs)
         mass[study] = density[study] @ spacing
     density /= np.where(open_end, 1.0, mass)[:, None]
-    rate = sigmoid(theta)
-    first, second = density @ (rate * spacing), density @ (rate**2 * spacing)
-    missed = density @ (sigmoid(-theta) * spacing)
-    missed_square = density @ (sigmoid(-theta) * (1 + rate) * spacing)
+    pieces = density * spacing
+    rate, rest = sigmoid(theta), sigmoid(-theta)
+    first, second, missed, missed_square = (
+        pieces @ np.stack([rate, rate * rate, rest, rest * (1 + rate)], axis=1)
+    ).T
     mean = np.where(high_end, 1 - missed, first)
     square = np.where(high_end, 1 - missed_square, second)
     sd = np.sqrt(np.maximum(square - mean**2, 0))
-    # The points are equidistant in t, and the density vanishes at an end that is not open.
-    pieces = density * spacing
-    cdf = np.empty(pieces.shape)
-    vanishing = ~open_end & ~is_new
-    cdf[vanishing] = cumulate_vanishing(pieces[vanishing])
-    if not vanishing.all():
-        cdf[~vanishing] = cumulate(pieces[~vanishing], np.ones(1))
-    if low_end.any():
-        cdf[low_end] = 1 - cumulate(pieces[low_end, ::-1], np.ones(1))[:, ::-1]
-    if is_new.any():
-        # A new study's rate can be 0 or 1 to double precision, each with some probability. Its
-        # density does not vanish at the ends then, and the sums hold from an inner point on.
-        weight = ratio[is_new] / ratio[is_new].sum(-1, keepdims=True)
-        smooth = effects.new.normal_kernel
-        ends = theta[INNER : INNER + 1] if smooth else theta
-        below = weight @ effects.new.cdf(ends[:, None], nodes.mu[main], nodes.width[main]).T
-        inner = cdf[is_new] - cdf[is_new, INNER, None]
-        cdf[is_new] = inner + below if smooth else below
+    # The points are equidistant in t.
+    cdf = cumulate_vanishing(pieces, finer)
+    cut_off = pieces[:, [0, -1]].max(-1) > VANISHED
+    if finer == 1:
+        _end_openly(cdf, pieces, open_end & cut_off, low_end & ~is_new)
+        if (new := is_new & cut_off).any():
+            # A new study's rate can be 0 or 1 to double precision, each with some probability.
+            # The sums hold from an inner point on.
+            weight = ratio[new] / ratio[new].sum(-1, keepdims=True)
+            end = theta[INNER : INNER + 1]
+            below = weight @ effects.new.cdf(end[:, None], nodes.mu[main], nodes.width[main]).T
+            cdf[new] += below - cdf[new, INNER, None]
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
-    quantiles = sigmoid(invert(theta[None], cdf, np.array(QUANTILES)))
-    return np.column_stack([mean, sd, quantiles, _above(theta, cdf, at)]), cdf
+    quantiles = sigmoid(invert(read[None], cdf, np.array(QUANTILES)))
+    found = np.column_stack([mean, sd, quantiles, _above(read, cdf, at)])
+    return found, cdf, cut_off & (finer > 1)
+
+
+def _end_openly(
+    cdf: Array, pieces: Array, some: npt.NDArray[np.bool_], low: npt.NDArray[np.bool_]
+) -> None:
+    """Integrate anew `some` densities that do not vanish at the ends, from above if `low` does."""
+    if some.any():
+        cdf[some] = cumulate(pieces[some], np.ones(1))
+    if (low & some).any():
+        cdf[low & some] = 1 - cumulate(pieces[low & some, ::-1], np.ones(1))[:, ::-1]
 
 
 def _above(theta: Array, cdf: Array, at: Array) -> Array:

@@ -14,6 +14,10 @@ Integration by parts turns it back into one:
     L(mu, tau) = integral of n logit^-1(theta) (1 - logit^-1(theta))^n Phi((theta - mu) / tau)
 
 and r = n is its mirror image.
+
+Where one factor is narrow beside the other it is the weight of a Gauss rule, and the other factor
+is all but a polynomial: about mu where tau is narrow, and over the counts where every likelihood
+is, which is then near a normal.
 """
 
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import digamma, gammaln, log_ndtr, zeta
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +34,18 @@ LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
 FEW = 20  # points that share a table whatever their tau
 TABLES = (0.03, 0.3, np.inf)  # edges of the ranges of tau that have a table each
-SPACINGS = (1.0, 0.9, 0.75)  # of a table for all studies, in units of its narrowest integrand
+SPACINGS = (1.0, 1.0, 0.9, 0.75)
+"""Of a table for all studies, by level, in units of its narrowest integrand."""
+WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowest likelihood
+# Gauss's rules of the two normals: errors of log L are below 3e-9 over 1 to 100,000 patients, mu
+# from -6 to 4 and tau from a thousandth of the narrowest likelihood to 100.
+NARROW = 0.1  # tau below which one is used, in units of the narrowest likelihood
+STEEP = 0.8  # change of a log likelihood in one tau, up to which
+ABOUT_MU = hermegauss(7)
+MANY_EVENTS = 200  # events and non-events of each study from which on the other is,
+WIDE = 3.0  # tau, in units of the widest likelihood,
+STEEPER = 2.0  # and change of the log normal density in one width of a likelihood, up to which
+OVER_COUNTS = hermegauss(13)
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
@@ -106,7 +122,7 @@ class Common:
 # On a table for all studies, 1/1 and 2/2 at tau from 1 to 100 are off by 5e-7 at level 2, and by
 # 5e-8 at level 3.
 EDGES = (0.0, 0.4, 1.0, np.inf)
-COARSE = 0
+COARSE, ENOUGH, FINEST = 0, 2, 3
 LEVELS = (
     (Rule.sinh(11, 4.5, 0.3),),
     (Rule.sinh(15, 5.5, 0.2), Rule.sinh(21, 5.0, 0.4), Rule.sinh(25, 5.0, 0.5)),
@@ -166,7 +182,9 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     return theta, 1 / np.sqrt(total * p * (1 - p) + precision)
 
 
-def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: int = 2) -> Array:
+def log_likelihood(
+    events: Array, total: Array, mu: Array, tau: Array, level: int = ENOUGH
+) -> Array:
     """Return log L of each study at each point.
 
     Parameters
@@ -181,27 +199,93 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
     -------
     array, shape (study, point)
     """
-    if level == COARSE:
-        # To place a grid, one short rule is near enough, and quicker than a table.
-        value = _plain(events[:, None], total[:, None], mu, tau, LEVELS[COARSE][0])
-        _raise_plateaus(value, events, total, mu, tau)
-        return value + log_choose(events, total)[:, None]
     values = np.empty((len(events), len(mu)))
+    if not len(events):
+        return values
     rest = np.ones(len(mu), dtype=bool)
     tables = TABLES if len(mu) > FEW else (0.01, np.inf)
-    for lower, upper in pairwise(tables if level != COARSE else ()):
-        points = np.flatnonzero((tau > lower) & (tau <= upper))
-        if len(points) and len(events):
+    if level == COARSE:
+        # To place a grid, what is far narrower than the likelihoods may be a part of their width.
+        tau = np.maximum(tau, WIDENED * _narrowest(total))
+        tables = (0.0, np.inf)
+    _about_mu(events, total, mu, tau, values, rest)
+    _over_counts(events, total, mu, tau, values, rest)
+    for lower, upper in pairwise(tables):
+        points = np.flatnonzero(rest & (tau > lower) & (tau <= upper))
+        if len(points):
             _on_one_table(events, total, mu, tau, level, points, values, rest)
-    if not rest.any():
-        return np.asarray(values + log_choose(events, total)[:, None])
+    if rest.any():
+        points = np.flatnonzero(rest)
+        values[:, points] = _study_by_study(events, total, mu[points], tau[points], level)
+    values += log_choose(events, total)[:, None]
+    return values
+
+
+def _narrowest(total: Array) -> float:
+    """Return the least width (logit) that a likelihood of so many patients can have."""
+    return float(2 * total.max(initial=1) ** -0.5)
+
+
+def _about_mu(
+    events: Array, total: Array, mu: Array, tau: Array, values: Array, rest: npt.NDArray[np.bool_]
+) -> None:
+    """Fill in `values` where tau is narrow, as means at mu + tau z; strike off `rest`."""
+    narrow = np.flatnonzero(tau < NARROW * _narrowest(total))
+    slope = np.abs(events[:, None] - total[:, None] * sigmoid(mu[narrow])).max(0)
+    narrow = narrow[slope * tau[narrow] < STEEP]
+    z, weight = ABOUT_MU
+    step = max(1, BLOCK // (len(z) * len(events)))
+    for start in range(0, len(narrow), step):
+        some = narrow[start : start + step]
+        theta = mu[some, None] + tau[some, None] * z
+        height = events[:, None, None] * theta - total[:, None, None] * softplus(theta)
+        values[:, some] = log_sum(height + (np.log(weight) - LOG_ROOT_2PI))
+    rest[narrow] = False
+
+
+def _over_counts(
+    events: Array, total: Array, mu: Array, tau: Array, values: Array, rest: npt.NDArray[np.bool_]
+) -> None:
+    """Fill in `values` where all likelihoods are narrow, near normals; strike off `rest`."""
+    if np.minimum(events, total - events).min() < MANY_EVENTS:
+        return
+    own = np.log(events / (total - events))[:, None]
+    sd = (events * (1 - events / total))[:, None] ** -0.5
+    far = np.flatnonzero(rest & (tau > WIDE * sd.max()))
+    tilt = (own - mu[far]) * sd / tau[far] ** 2
+    far = far[np.abs(tilt).max(0) < STEEPER]
+    z, weight = OVER_COUNTS
+    theta = own + sd * z
+    height = events[:, None] * theta - total[:, None] * softplus(theta)
+    top = height.max(-1, keepdims=True)
+    mass = (np.exp(height - top + z * z / 2) * weight).T
+    step = max(1, BLOCK // theta.size)
+    for start in range(0, len(far), step):
+        some = far[start : start + step]
+        # The normal density at theta in units of that at the likelihood's own maximum
+        away, width = own - mu[some], sd / tau[some]
+        terms = np.stack([width**2 / 2, width * away / tau[some]]).reshape(2, -1)
+        ratio = np.exp(-np.stack([z * z, z], axis=1) @ terms).reshape(len(z), *away.shape)
+        sums = (mass[..., None] * ratio).sum(0)
+        log_height = top - 0.5 * (away / tau[some]) ** 2 - LOG_ROOT_2PI
+        values[:, some] = np.log(sums * width) + log_height
+    rest[far] = False
+
+
+def _study_by_study(events: Array, total: Array, mu: Array, tau: Array, level: int) -> Array:
+    """Return log L, without its coefficient, by a rule about each integrand's own mode."""
+    if level == COARSE:
+        value = _plain(events[:, None], total[:, None], mu, tau, LEVELS[COARSE][0])
+        _raise_plateaus(value, events, total, mu, tau)
+        return value
+    values = np.empty((len(events), len(mu)))
     # All-event studies are 0-event studies of the mirrored rate, and are integrated as such.
     mirrored = (events == total) & (total > 0)
     sign = np.where(mirrored, -1.0, 1.0)
     counted = np.where(mirrored, 0.0, events)
     edge = (counted == 0) & (total > 0)
     for (lower, upper), rule in zip(pairwise(EDGES), LEVELS[level], strict=False):
-        points = np.flatnonzero(rest & (tau > lower) & (tau <= upper))
+        points = np.flatnonzero((tau > lower) & (tau <= upper))
         by_parts = edge if lower >= BY_PARTS_ABOVE else np.zeros_like(edge)
         for method, chosen in ((_plain, ~by_parts), (_by_parts, by_parts)):
             studies = np.flatnonzero(chosen)
@@ -217,7 +301,6 @@ def log_likelihood(events: Array, total: Array, mu: Array, tau: Array, level: in
                     np.broadcast_to(tau[points], (len(block), len(points))),
                     rule,
                 )
-    values += log_choose(events, total)[:, None]
     return values
 
 
@@ -261,7 +344,7 @@ def _on_one_table(
     own = np.log(rate / (1 - rate))
     # The edge of the likelihood of no event in one patient is 1 wide.
     width = min(1.0, (total.max() / 4 + tau[points].min() ** -2.0) ** -0.5)
-    common = Common.of(own, mu[points], tau[points], width, SPACINGS[level - 1])
+    common = Common.of(own, mu[points], tau[points], width, SPACINGS[level])
     if common.number > CHEAP * len(events):
         return
     theta, weight = common.points()

@@ -50,7 +50,7 @@ CHANGES: list[tuple[Any, str, tuple[Any, ...]]] = [
     (posterior, "FAINT", (1e-10, 1e-18)),
     (posterior, "LOOSE", (1e-3, 1e-7)),
     (posterior, "INNER", (2, 8)),
-    (likelihood, "SPACINGS", ((1.2, 1.1, 0.9), (0.8, 0.7, 0.6))),
+    (likelihood, "SPACINGS", ((1.2, 1.2, 1.1, 0.9), (0.8, 0.8, 0.7, 0.6))),
     (likelihood, "BY_PARTS_ABOVE", (0.4, np.inf)),
 ]
 FINER = {
