@@ -26,7 +26,7 @@ Quantiles of the ten imatinib cohorts change by less than 1e-6 with twice as man
 have narrow distributions that stand apart, as under a prior of mu of sd 0.01, points are worth
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
-ROUGH = 4  # every fourth point of a row serves to place the points of a mixture
+ROUGH = 2  # every fourth point of a row serves to place the points of a mixture
 REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
 GOLDEN = (np.sqrt(5) - 1) / 2
 CELLS = 160  # of one factor of a product, each with its share of the mass

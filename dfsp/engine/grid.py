@@ -284,7 +284,9 @@ class Surface:
     @property
     def first_columns(self) -> int:
         """Which of `COLUMNS` to begin with: to begin with few would often be done twice."""
-        return COLUMNS.index(64) if self.several_modes else 0
+        if not self.several_modes:
+            return 0
+        return COLUMNS.index(128 if self.model.effects.alone else 44)
 
     def log_likelihood(self, mu: Array, tau: Array, level: int) -> Array:
         """Return log L by distinct study, shape (study, point), with the inner rule `level`."""

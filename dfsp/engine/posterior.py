@@ -693,7 +693,8 @@ def tabulate(
     low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
     last = np.empty(0), np.empty(0)
     groups = _alike(centre, step, max(1, BLOCK // len(nodes.mu)))
-    pending = [(chosen, FINER) for chosen in groups]
+    # Where effects have heavy tails, a new study's density reaches beyond any table.
+    pending = [(chosen, FINER if np.isfinite(effects.reach) else 1) for chosen in groups]
     for chosen, finer in pending:
         span = float(low[chosen].min()), float(high[chosen].max())
         table = _Table.between(*span, step[chosen].min(), float(centre[chosen].mean()), finer)

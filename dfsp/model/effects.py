@@ -48,6 +48,7 @@ from scipy.special import (
 )
 
 from dfsp.errors import DfspError
+from dfsp.model.heavy import StudentKernel
 from dfsp.model.likelihood import (
     LEVELS,
     LOG_ROOT_2PI,
@@ -83,7 +84,7 @@ CONCENTRATION = (2.0, 1.5)
 
 # The scales of a Student-t: its normals' logarithms are at most FINEST apart, or 0.8 standard
 # deviations of their distribution; the trapezoidal rule is then exact to 1e-8.
-FINEST = 0.5
+FINEST = 0.4
 # Normals of a log weight below -DEPTH, which is 2e-8 of the heaviest, are left out, but for the
 # wide ones: far from all others a study sees the tail only. They go on for FAR_SCALES in log
 # precision, which is 1,800 times as wide, and for at most MOST_SCALES normals in all.
@@ -689,7 +690,7 @@ class StudentT(Effects):
         """Log weights and scales of the normals, from narrow to wide."""
         # The trapezoidal rule in y = log(x): see the module's docstring
         half, depth = self.df / 2, DEPTH / (self.df / 2)
-        step = min(FINEST, 0.8 / np.sqrt(half))
+        step = min(FINEST, 0.7 / np.sqrt(half))
         # Where half (y - e^y + 1) falls below -DEPTH: about -depth on one side, and on the other,
         # where e^y - 1 - y is at least y^2 / 2, before the end of the square root
         low, high = -depth - FAR_SCALES, np.log1p(depth + np.sqrt(2 * depth))
@@ -700,6 +701,18 @@ class StudentT(Effects):
     def log_likelihood(
         self, events: Array, total: Array, mu: Array, tau: Array, level: int = 2
     ) -> Array:
+        value = self._kernel.log_likelihood(events, total, mu, tau, level)
+        rest = np.flatnonzero(~np.isfinite(value).all(0))
+        if len(rest):
+            value[:, rest] = self._by_normals(events, total, mu[rest], tau[rest], level)
+        return value
+
+    @cached_property
+    def _kernel(self) -> StudentKernel:
+        return StudentKernel(self.df, *self._scales)
+
+    def _by_normals(self, events: Array, total: Array, mu: Array, tau: Array, level: int) -> Array:
+        """Return log L, (study, point), as the sum over the normals whose mixture effects are."""
         log_weight, scales = self._scales
         main = int((log_weight > -DEPTH).nonzero()[0][-1]) + 1
         parts = [(float(w), mu, s * tau) for w, s in zip(log_weight, scales, strict=True)]
@@ -741,6 +754,13 @@ class StudentT(Effects):
         z = (theta - mu) / tau
         norm = gammaln((self.df + 1) / 2) - gammaln(self.df / 2) - 0.5 * np.log(self.df * np.pi)
         return np.asarray(norm - np.log(tau) - (self.df + 1) / 2 * np.log1p(z * z / self.df))
+
+    def density(self, theta: Array, mu: Array, tau: Array) -> Array:
+        square = (theta - mu) / tau
+        square *= square
+        value = self._kernel.density(square)
+        value /= tau
+        return value
 
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
         return np.asarray(stdtr(self.df, (theta - mu) / tau))

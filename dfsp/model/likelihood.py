@@ -40,8 +40,8 @@ WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowes
 # Gauss's rules of the two normals: errors of log L are below 3e-9 over 1 to 100,000 patients, mu
 # from -6 to 4 and tau from a thousandth of the narrowest likelihood to 100.
 NARROW = 0.1  # tau below which one is used, in units of the narrowest likelihood
-STEEP = 0.8  # change of a log likelihood in one tau, up to which
-ABOUT_MU = hermegauss(7)
+STEEP = 2.0  # change of a log likelihood in one tau, up to which
+ABOUT_MU = hermegauss(13)
 MANY_EVENTS = 200  # events and non-events of each study from which on the other is,
 WIDE = 3.0  # tau, in units of the widest likelihood,
 STEEPER = 2.0  # and change of the log normal density in one width of a likelihood, up to which
@@ -206,7 +206,7 @@ def log_likelihood(
     tables = TABLES if len(mu) > FEW else (0.01, np.inf)
     if level == COARSE:
         # To place a grid, what is far narrower than the likelihoods may be a part of their width.
-        tau = np.maximum(tau, WIDENED * _narrowest(total))
+        tau = np.maximum(tau, WIDENED * narrowest(total))
         tables = (0.0, np.inf)
     _about_mu(events, total, mu, tau, values, rest)
     _over_counts(events, total, mu, tau, values, rest)
@@ -221,7 +221,7 @@ def log_likelihood(
     return values
 
 
-def _narrowest(total: Array) -> float:
+def narrowest(total: Array) -> float:
     """Return the least width (logit) that a likelihood of so many patients can have."""
     return float(2 * total.max(initial=1) ** -0.5)
 
@@ -230,7 +230,7 @@ def _about_mu(
     events: Array, total: Array, mu: Array, tau: Array, values: Array, rest: npt.NDArray[np.bool_]
 ) -> None:
     """Fill in `values` where tau is narrow, as means at mu + tau z; strike off `rest`."""
-    narrow = np.flatnonzero(tau < NARROW * _narrowest(total))
+    narrow = np.flatnonzero(tau < NARROW * narrowest(total))
     slope = np.abs(events[:, None] - total[:, None] * sigmoid(mu[narrow])).max(0)
     narrow = narrow[slope * tau[narrow] < STEEP]
     z, weight = ABOUT_MU

@@ -1,0 +1,183 @@
+"""The binomial likelihood under Student-t effects: their normals where narrow, else the t itself.
+
+theta = mu + tau t, where t is a mixture of normals of scales s_k and weights w_k. Integrals over
+theta share points theta = centre + core sinh(x), x equidistant, for all studies and all mu. They
+resolve a likelihood, but no kernel that is narrow beside it. So the kernel is taken apart,
+
+    f(t) = sum over s_k tau < b of w_k N(t | 0, s_k^2) + the rest,
+
+with b a part of the narrowest likelihood. The first sum is integrated over t = sqrt(df) sinh(x)
+about mu, where no likelihood bends much within it. The rest is smooth on the scale of b; with
+nothing narrow it is the t itself, which has poles at t = +-i sqrt(df).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln, stdtr, xlogy
+
+from dfsp.model.likelihood import BLOCK, FLOOR, LOG_ROOT_2PI, log_choose, narrowest, softplus
+
+Array = npt.NDArray[np.float64]
+
+# Spacings are of levels 0 to 3, the first of which serves to place a grid.
+SPLIT = 0.3  # normals narrower than this part of the narrowest likelihood are integrated about mu
+ABOUT = (1.1, 0.9, 0.8, 0.7)  # spacing about mu, in units of the narrowest normal
+SPACING = (1.0, 0.85, 0.75, 0.65)  # of the table, in units of the narrowest integrand
+POLE = (0.45, 0.4, 0.35, 0.3)  # and of the distance of the poles from the real axis
+WITHIN = 6.5  # scales of a normal beyond which it is negligible
+OCTAVES = 2.0  # log2 of the range of tau that is done at once
+END = 45.0  # a logit rate beyond this is 0 or 1 to double precision
+MOST_POINTS = 2_000  # of a table: larger studies are left to another way
+GREGORY = np.array([95 / 288, 317 / 240, 23 / 30, 793 / 720, 157 / 160])
+"""Weights of the points at an end where an integrand does not vanish."""
+
+
+@dataclass(frozen=True)
+class StudentKernel:
+    """The standard t and the normals whose mixture it is.
+
+    Attributes
+    ----------
+    df : float
+    log_weight, scale : array, shape (normal,)
+        From narrow to wide.
+    """
+
+    df: float
+    log_weight: Array
+    scale: Array
+
+    def density(self, square: Array) -> Array:
+        """Return the density of t from the squares of t, which it overwrites."""
+        norm = gammaln((self.df + 1) / 2) - gammaln(self.df / 2) - 0.5 * np.log(self.df * np.pi)
+        square *= 1 / self.df
+        square += 1
+        np.log(square, out=square)
+        square *= -(self.df + 1) / 2
+        square += norm
+        return np.exp(square, out=square)
+
+    def log_likelihood(
+        self, events: Array, total: Array, mu: Array, tau: Array, level: int
+    ) -> Array:
+        """Return log L, (study, point); -inf or NaN where it is not to be had so."""
+        sums = np.full((len(events), len(mu)), np.nan)
+        # In units of the likelihoods' maxima
+        top = xlogy(events, events / total) + xlogy(total - events, 1 - events / total)
+        width = narrowest(total)
+        narrow = SPLIT * width
+        # From here on no normal is narrow.
+        low, high = 0.0, narrow / float(self.scale[0])
+        while low < tau.max():
+            points = np.flatnonzero((tau > low) & (tau <= high))
+            if len(points):
+                of = _Counts(events, total, top, mu[points], tau[points], narrow, level)
+                sums[:, points] = self._over_table(of, width)
+                if low == 0:
+                    self._add_about_mu(sums, points, of)
+            low, high = high, high * 2**OCTAVES
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(sums) + (top + log_choose(events, total))[:, None])
+
+    def _over_table(self, of: "_Counts", width: float) -> Array:
+        """Return L of the kernel without its narrow normals."""
+        tau, split = of.tau, of.tau.min() * self.scale[0] < of.narrow
+        own = (of.events + 0.5) / (of.total + 1)
+        own = np.log(own / (1 - own))
+        kernel = np.maximum(of.narrow, self.scale[0] * tau) * SPACING[of.level]
+        if not split:
+            kernel = np.minimum(kernel, POLE[of.level] * np.sqrt(self.df) * tau)
+        spacing = (kernel.min() ** -2 + (SPACING[of.level] * width) ** -2) ** -0.5
+        centre = (own.max() + own.min()) / 2
+        # Beyond the core spacings grow, but not to more than a kernel that is there needs.
+        far = np.minimum(np.abs(of.mu - centre) + 3 * tau, END)
+        core = far / np.sqrt(np.maximum((1.1 * kernel / spacing) ** 2 - 1, 0.2))
+        core = max(2.0, own.max() - centre + 1, float(core.max()))
+        reach = np.arcsinh((END + abs(centre)) / core)
+        number = int(2 * reach * core / spacing) + 2
+        if number > MOST_POINTS:
+            return np.full((len(own), len(tau)), np.nan)
+        x, step = np.linspace(-reach, reach, number, retstep=True)
+        theta, weight = centre + core * np.sinh(x), core * step * np.cosh(x)
+        weight[: len(GREGORY)] *= GREGORY
+        weight[-len(GREGORY) :] *= GREGORY[::-1]
+        height = of.likelihood(theta) * weight
+        value = np.empty((len(own), len(tau)))
+        block = max(1, BLOCK // number)
+        for start in range(0, len(tau), block):
+            some = slice(start, start + block)
+            z = (theta[:, None] - of.mu[some]) / tau[some]
+            z *= z
+            rest = self._rest(z, tau[some], of.narrow) if split else self.density(z)
+            rest /= tau[some]
+            value[:, some] = height @ rest
+        # A study without events has a likelihood of 1 below the table, one without others above.
+        for all_there, end in ((of.events == 0, -theta[0]), (of.events == of.total, theta[-1])):
+            if all_there.any():
+                away = end - np.where(end == theta[-1], of.mu, -of.mu)
+                value[all_there] += stdtr(self.df, -away / tau)
+        return value
+
+    def _rest(self, square: Array, tau: Array, narrow: float) -> Array:
+        """Return the density at `square` = z^2, (point, tau), without normals that are narrow."""
+        near = np.nonzero(square < (WITHIN * narrow / tau) ** 2)
+        half, scaled = -0.5 * square[near], tau[near[1]]
+        narrow_ones = np.zeros(len(half))
+        for log_weight, scale in zip(self.log_weight, self.scale, strict=True):
+            if scale * tau.min() >= narrow:
+                break
+            piece = np.maximum(half / scale**2, FLOOR)
+            piece += log_weight - np.log(scale) - LOG_ROOT_2PI
+            narrow_ones += np.exp(piece) * (scale * scaled < narrow)
+        rest = self.density(square)
+        rest[near] = np.maximum(rest[near] - narrow_ones, 0)
+        return rest
+
+    def _add_about_mu(self, sums: Array, points: npt.NDArray[np.intp], of: "_Counts") -> None:
+        """Add to `sums` at `points` L of the narrow normals of the kernel."""
+        step = ABOUT[of.level] * self.scale[0] / np.sqrt(self.df)
+        normal = np.exp(self.log_weight - LOG_ROOT_2PI) / self.scale
+        octave = np.floor(np.log2(of.tau) / OCTAVES)
+        for same in (np.flatnonzero(octave == each) for each in np.unique(octave)):
+            tau, row = np.unique(of.tau[same], return_inverse=True)
+            widest = min(of.narrow / tau[0], self.scale[-1])
+            reach = np.arcsinh(WITHIN * widest / np.sqrt(self.df))
+            x = step * np.arange(-np.ceil(reach / step), np.ceil(reach / step) + 1)
+            z = np.sqrt(self.df) * np.sinh(x)
+            normals = normal[:, None] * np.exp(-0.5 * (z / self.scale[:, None]) ** 2)
+            is_narrow = self.scale * tau[:, None] < of.narrow
+            weight = (is_narrow @ normals) * (step * np.sqrt(self.df) * np.cosh(x))
+            block = max(1, BLOCK // (len(z) * len(of.events)))
+            for start in range(0, len(same), block):
+                some = same[start : start + block]
+                theta = of.mu[some, None] + of.tau[some, None] * z
+                share = weight[row[start : start + block]]
+                sums[:, points[some]] += np.einsum("spz,pz->sp", of.likelihood(theta), share)
+
+
+class _Counts(NamedTuple):
+    """Counts of studies and the points at which their likelihood is wanted.
+
+    `top` is the log of each likelihood's maximum.
+    """
+
+    events: Array
+    total: Array
+    top: Array
+    mu: Array
+    tau: Array
+    narrow: float
+    level: int
+
+    def likelihood(self, theta: Array) -> Array:
+        """Return the likelihoods in units of their maxima, (study, *theta)."""
+        events, total, top = (
+            each.reshape(-1, *[1] * theta.ndim) for each in (self.events, self.total, self.top)
+        )
+        height = events * theta
+        height -= total * softplus(theta)
+        height -= top
+        return np.exp(np.maximum(height, FLOOR, out=height), out=height)
