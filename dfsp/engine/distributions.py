@@ -29,6 +29,7 @@ most where the mass is: evenly spaced ones read such stairs wrongly."""
 ROUGH = 2  # every fourth point of a row serves to place the points of a mixture
 REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
 GOLDEN = (np.sqrt(5) - 1) / 2
+FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
 CELLS = 160  # of one factor of a product, each with its share of the mass
 FINE = 1280  # of the other factor, whose distribution function is integrated
 IN_PRODUCT = 161  # points of a product's own table
@@ -214,12 +215,13 @@ def cumulate(density: Array, spacing: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _sinc_integral(number: int, finer: int) -> Array:
-    """Return the matrix (point, fine point) that integrates values from the left."""
-    steps = np.arange((1 - number) * finer, (number - 1) * finer + 1) / finer
-    integral = 0.5 + sici(np.pi * steps)[0] / np.pi
-    from_first = (number - 1) * finer + np.arange((number - 1) * finer + 1)
-    return np.asarray(integral[from_first - finer * np.arange(number)[:, None]])
+def _sinc_integral(number: int, finer: int) -> tuple[int, npt.NDArray[np.complex128]]:
+    """Return a length and the transform of integrals of sinc functions at all distances."""
+    most = (number - 1) * finer
+    length = next(size for size in FAST_LENGTHS if size > 2 * most)
+    steps = np.arange(length)
+    steps[most + 1 :] -= length
+    return length, np.fft.rfft(0.5 + sici(np.pi * steps / finer)[0] / np.pi)
 
 
 def cumulate_vanishing(density: Array, finer: int) -> Array:
@@ -229,7 +231,11 @@ def cumulate_vanishing(density: Array, finer: int) -> Array:
     as geometrically with the spacing as that of the trapezoidal sum over all points. The integral
     is as exact between the points, and is given at `finer` places for each of their steps.
     """
-    total = density @ _sinc_integral(density.shape[-1], finer)
+    number = density.shape[-1]
+    length, transform = _sinc_integral(number, finer)
+    apart = np.zeros((*density.shape[:-1], length))
+    apart[..., : number * finer : finer] = density
+    total = np.fft.irfft(np.fft.rfft(apart) * transform, length)[..., : (number - 1) * finer + 1]
     return np.asarray(np.maximum.accumulate(np.maximum(total, 0), axis=-1))
 
 

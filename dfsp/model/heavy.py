@@ -66,7 +66,8 @@ class StudentKernel:
         """Return log L, (study, point); -inf or NaN where it is not to be had so."""
         sums = np.full((len(events), len(mu)), np.nan)
         # In units of the likelihoods' maxima
-        top = xlogy(events, events / total) + xlogy(total - events, 1 - events / total)
+        p = events / total
+        top = np.asarray(xlogy(events, p) + xlogy(total - events, 1 - p), dtype=np.float64)
         width = narrowest(total)
         narrow = SPLIT * width
         # From here on no normal is narrow.
@@ -100,7 +101,7 @@ class StudentKernel:
         number = int(2 * reach * core / spacing) + 2
         if number > MOST_POINTS:
             return np.full((len(own), len(tau)), np.nan)
-        x, step = np.linspace(-reach, reach, number, retstep=True)
+        x, step = np.linspace(-reach, reach, number), 2 * reach / (number - 1)
         theta, weight = centre + core * np.sinh(x), core * step * np.cosh(x)
         weight[: len(GREGORY)] *= GREGORY
         weight[-len(GREGORY) :] *= GREGORY[::-1]
