@@ -19,7 +19,7 @@ from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
 from dfsp.engine.distributions import NOTHING, Distribution, interpolate
-from dfsp.engine.posterior import FARTHEST, Posterior
+from dfsp.engine.posterior import Posterior
 from dfsp.engine.predictive import prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
@@ -27,6 +27,7 @@ from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, read_table, without
 from dfsp.fitting import Fit, fit
 from dfsp.model.effects import FAMILIES, NormalEffects, effects_of
+from dfsp.model.likelihood import FARTHEST_LOGIT
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
@@ -361,7 +362,7 @@ def before(model: Model) -> Before:
     for log_weight, mean, sd in effects.components(np.full(LEVELS, model.mu.mean), tau):
         z = (theta[:, None] - mean) / np.hypot(model.mu.sd, sd)
         cdf += np.exp(log_weight) * ndtr(z).mean(-1)
-    x = np.concatenate([[-FARTHEST], theta, [FARTHEST]])
+    x = np.concatenate([[-FARTHEST_LOGIT], theta, [FARTHEST_LOGIT]])
     cdf = np.concatenate([[0.0], cdf, [1.0]])
     return Before(of_tau, Distribution(x, cdf, np.nan, np.nan, True))
 

@@ -91,7 +91,8 @@ def test_nuts_agrees(both):
 def test_a_finer_lattice_changes_little(dosed, monkeypatch):
     rough = dfsp.regression.regress(*dosed)
     rates, apart = rough.rates, rough.contrasts()  # computed when asked for, so before the change
-    finer = {"STEP": 0.5, "SHARE": 1e-13, "PLACES": 50, "CELLS": 1024, "ROWS": (56, 80, 128)}
+    finer = {"LATTICE_STEP": 0.5, "SHARE": 1e-13, "PLACES": 50, "TABLE_CELLS": 1024}
+    finer |= {"ROWS": (56, 80, 128)}
     for name, value in finer.items():
         monkeypatch.setattr(f"dfsp.engine.linear.{name}", value)
     _taylor.cache_clear()

@@ -46,13 +46,13 @@ LAGRANGE = np.array(
     [[1 / np.prod([tap - other for other in range(TAPS) if other != tap])] for tap in range(TAPS)]
 )
 # Gauss-Hermite nodes over a standard normal. Its error is (b / (2 + b))^number where the rows say b
-# as much of x as tau does, 5e-11 at the most that is NARROW.
+# as much of x as tau does, 5e-11 at the most that is NARROW_CLUSTER.
 SCORES, SCORE_WEIGHTS = roots_hermitenorm(14)
 LOG_SCORES = np.log(SCORE_WEIGHTS) - LOG_ROOT_2PI
-NARROW = 0.5
-REACH = 8.4  # how many tau from mu a table covers
+NARROW_CLUSTER = 0.5
+CLUSTER_REACH = 8.4  # how many tau from mu a table covers
 ROOM = 1.2  # by how much a table reaches beyond what it is made for
-BLOCK = 400_000  # numbers held at once: 3 MB, which stay in a cache
+CLUSTERS_AT_ONCE = 400_000  # numbers held at once: 3 MB, which stay in a cache
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Clusters:
         for each in np.unique(octave):
             pairs = np.flatnonzero(octave == each)
             common = self._common(mu, tau, width, pairs, level)
-            narrow = tau[pairs] ** 2 * information[pairs] <= NARROW
+            narrow = tau[pairs] ** 2 * information[pairs] <= NARROW_CLUSTER
             if common.number > mu.shape[1] * len(SCORES) and narrow.any():
                 self._by_scores(table, mu, tau, omega, pairs[narrow], values)
                 pairs = pairs[~narrow]
@@ -191,7 +191,7 @@ class Clusters:
 
     def table(self, mu: Array, tau: Array, omega: Array, level: int) -> Table:
         """Return a table that covers these points; an earlier one, if it does."""
-        reach = (REACH * tau)[:, None]
+        reach = (CLUSTER_REACH * tau)[:, None]
         low = min(float((mu - reach).min()), float(self.own.min()))
         high = max(float((mu + reach).max()), float(self.own.max()))
         last = float(omega.max())
@@ -269,4 +269,4 @@ class Clusters:
 
 def _pieces(pairs: int, size: int) -> int:
     """Return into how many pieces pairs of so many numbers each are split."""
-    return min(pairs, max(1, pairs * size // BLOCK))
+    return min(pairs, max(1, pairs * size // CLUSTERS_AT_ONCE))

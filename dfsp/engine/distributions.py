@@ -19,21 +19,22 @@ from dfsp.model.likelihood import sigmoid
 Array = npt.NDArray[np.float64]
 
 READABLE = 1e-12  # probability beyond which a table is not read: scores lose their digits there
-POINTS = (89, 353)
+MIXTURE_POINTS = (89, 353)
 """Points of a mixture of distribution functions: of one smooth peak, and of what may pile up.
 
 Quantiles of the ten imatinib cohorts change by less than 1e-6 with twice as many. Where rows of tau
 have narrow distributions that stand apart, as under a prior of mu of sd 0.01, points are worth
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
-ROUGH = 2  # every fourth point of a row serves to place the points of a mixture
-REACH_OF_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
+EVERY_POINT = 2  # of a row, each of so many, serves to place the points of a mixture
+MIXTURE_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
 GOLDEN = (np.sqrt(5) - 1) / 2
 FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
-CELLS = 160  # of one factor of a product, each with its share of the mass
-FINE = 1280  # of the other factor, whose distribution function is integrated
+FACTOR_CELLS = 160  # of one factor of a product, each with its share of the mass
+FINE_CELLS = 1280  # of the other factor, whose distribution function is integrated
 IN_PRODUCT = 161  # points of a product's own table
-NARROW = 1e-4  # cells: 1e-16 / 1e-4^2 is what cancellation leaves, 1e-4^2 what the linear F does
+# 1e-16 / 1e-4^2 is what cancellation leaves in a narrow cell, 1e-4^2 what the linear F does.
+NARROW_CELL = 1e-4
 INCREMENT = np.array([-191, 1879, -9531, 68323, 68323, -9531, 1879, -191]) / 120960
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
@@ -242,11 +243,11 @@ def cumulate_vanishing(density: Array, finer: int) -> Array:
 @lru_cache(maxsize=8)
 def levels(points: int) -> Array:
     """Return probabilities that are equidistant in normal scores."""
-    return np.asarray(ndtr(np.linspace(-REACH_OF_SCORES, REACH_OF_SCORES, points)))
+    return np.asarray(ndtr(np.linspace(-MIXTURE_SCORES, MIXTURE_SCORES, points)))
 
 
 def mix(
-    values: Array, within: Array, row_weight: Array, points: int = POINTS[0]
+    values: Array, within: Array, row_weight: Array, points: int = MIXTURE_POINTS[0]
 ) -> tuple[Array, Array]:
     """Mix row-wise distribution functions, each tabulated at its own ascending values.
 
@@ -267,8 +268,8 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    few = values[:, ::ROUGH]
-    mass = np.diff(within[:, ::ROUGH], axis=1) * weight[:, None]
+    few = values[:, ::EVERY_POINT]
+    mass = np.diff(within[:, ::EVERY_POINT], axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
     at = few[:, :-1] + share * np.diff(few, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
@@ -326,11 +327,11 @@ def product(first: Distribution, second: Distribution) -> Distribution:
     antiderivatives: a factor that piles up near 1, whose distribution function is all but a step,
     is no step for them. Errors of the distribution function: 3e-6 for two uniform rates.
     """
-    score = np.linspace(-FACTOR_SCORE, FACTOR_SCORE, CELLS + 1)
+    score = np.linspace(-FACTOR_SCORE, FACTOR_SCORE, FACTOR_CELLS + 1)
     a = _minus_log(first.points(ndtr(score)))[::-1]
     mass = np.diff(ndtr(score))[::-1]
     mass = mass / mass.sum()
-    fine = ndtr(np.linspace(-FACTOR_SCORE, FACTOR_SCORE, FINE + 1))
+    fine = ndtr(np.linspace(-FACTOR_SCORE, FACTOR_SCORE, FINE_CELLS + 1))
     other = _Table.of(_minus_log(second.points(fine))[::-1], 1 - fine[::-1])
     s = _points_of_sum(a, mass, other.x, np.diff(1 - fine[::-1]))
     width = np.diff(a)
@@ -344,7 +345,7 @@ def product(first: Distribution, second: Distribution) -> Distribution:
     # The integral of (a - middle) F(s - a) over a cell, by parts
     odd = twice[:, :-1] - twice[:, 1:] - width / 2 * (once[:, 1:] + once[:, :-1])
     # In a cell that is narrow beside s - a the antiderivatives cancel, and F is all but linear.
-    narrow = width <= NARROW * np.abs(shifted[:, 1:] + shifted[:, :-1]) / 2
+    narrow = width <= NARROW_CELL * np.abs(shifted[:, 1:] + shifted[:, :-1]) / 2
     width = np.maximum(width, 1e-300)
     with np.errstate(over="ignore", invalid="ignore"):
         mean_value = (even + 2 * tilt * odd / width) / width
@@ -394,7 +395,7 @@ class _Table:
 
 def _points_of_sum(a: Array, mass: Array, b: Array, mass_of_b: Array) -> Array:
     """Return ascending points of the sum of two independent numbers, even in its normal scores."""
-    few = FINE // CELLS
+    few = FINE_CELLS // FACTOR_CELLS
     middles = (b[::few][1:] + b[::few][:-1]) / 2
     sums = np.add.outer((a[1:] + a[:-1]) / 2, middles).ravel()
     weight = np.multiply.outer(mass, mass_of_b.reshape(-1, few).sum(1)).ravel()

@@ -37,7 +37,7 @@ Some = npt.NDArray[np.intp] | slice
 # 3e-7 at the median.
 DROP = 28.0  # log density below its maximum at which the posterior ends; with 20 error 2e-5
 DROP_WITHOUT = 18.0  # the same with studies left out: e^-18 = 2e-8; with 9 densities err by 9e-4
-FARTHEST = 1e100  # of tau, whatever its prior
+MOST_TAU = 1e100  # of tau, whatever its prior
 # Conditional standard deviations of mu beyond which nodes are denser about its mode; with 28 the
 # error is twice as large, with 7 no smaller.
 FAR = 14.0
@@ -443,7 +443,7 @@ def held(
         The first and the last row of `u` that are inside.
     """
     # `far` is where to begin: counts in conflict with the prior can lie beyond.
-    limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
+    limit = float(np.arcsinh(min(prior.upper, MOST_TAU) / c))
     span = (0.0, min(limit, float(np.arcsinh(prior.far / c))))
     for _ in range(40):
         steps = max(LOOK, int(PER_UNIT * (span[1] - span[0])))

@@ -21,7 +21,7 @@ from numpy.polynomial import legendre
 
 from dfsp.engine.grid import (
     DROP,
-    FARTHEST,
+    MOST_TAU,
     ROWS,
     Data,
     Rows,
@@ -172,7 +172,7 @@ def _log_marginal(
 ) -> tuple[Rows, Array]:
     """Return rows that hold the posterior of tau and resolve log Z, and log Z: (group, row)."""
     c = min(unit_of_tau(surface.data, prior) for surface in surfaces)
-    limit = float(np.arcsinh(min(prior.upper, FARTHEST) / c))
+    limit = float(np.arcsinh(min(prior.upper, MOST_TAU) / c))
     end, number = min(limit, float(np.arcsinh(prior.far / c))), FIRST
     while True:
         rows = Rows.between(0.0, end, c, ROWS[number])

@@ -43,7 +43,7 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 from scipy.special import ndtri
 
-from dfsp.engine.distributions import POINTS, Distribution, cumulate, mix, moments
+from dfsp.engine.distributions import MIXTURE_POINTS, Distribution, cumulate, mix, moments
 from dfsp.engine.grid import (
     COLUMNS,
     DROP,
@@ -66,7 +66,7 @@ from dfsp.engine.grid import (
     unit_of_tau,
 )
 from dfsp.engine.posterior import PLAIN, Population
-from dfsp.model.likelihood import COARSE, LEVELS, LOG_ROOT_2PI, log_sum, sigmoid
+from dfsp.model.likelihood import COARSE, FINEST, LOG_ROOT_2PI, log_sum, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
 
@@ -77,29 +77,28 @@ MOST_COEFFICIENTS = 3  # coefficients beside the intercept that the lattice hold
 # Spacing of a cubic lattice that is as accurate, in conditional standard deviations: of a normal's
 # integral the error is 24 exp(-2 pi^2 / h^2) = 1e-12 in four dimensions. Log marginal likelihoods
 # of 36 random tables, some with no event or nothing else, err by 1e-6; with 1.0 by 1e-5.
-STEP = 0.8
+LATTICE_STEP = 0.8
 # Spacing of the lines of a difference, in standard deviations of what lies halfway: quantiles err
 # by 4e-5 with 0.5 and by 1e-3 with 0.75 where a level has no event.
 APART = 0.4
-FARTHEST = 13.0  # conditional standard deviations within which points of the lattice may count
+MOST_RADIUS = 13.0  # conditional standard deviations within which points of the lattice may count
 SHARE = 1e-9  # of the probability at one place from which on a point of the lattice counts,
 PLACES = 12  # where that is seen,
-FAINT = 12.0  # and the log density below the largest at which a place has no say
+NO_SAY = 12.0  # and the log density below the largest at which a place has no say
 # Last step to a mode, in conditional standard deviations: what Laplace's approximation says along
 # tau and along lines is smooth, as the density is, to about as much.
 AT = 1e-5
 # Of the inner rule where rows are placed: with COARSE the masses of 13 arms of `sorafenib_arms.csv`
 # are so uneven along tau that 384 rows are placed, not 28.
-ROUGH = COARSE + 1
-LEVEL = len(LEVELS) - 1  # of the inner rule: tables are few, and everything rests on them
-WIDE = 12.0  # standard deviations of a predictor that its table covers on either side at first
-CELLS = 512  # of a table
+PLACING = COARSE + 1
+PREDICTOR_SDS = 12.0  # that a predictor's table covers on either side at first
+TABLE_CELLS = 512  # of a table
 IN_TABLE = (32, 64, 128, 256)  # Chebyshev nodes from which a table is made,
 TABLE_ERROR = 1e-9  # and the size of the last coefficients with which they are enough
 IN_SEQUENCE = 4096  # of beta where it has too many dimensions, each with its mirror image
 WIDER = 1.2  # than the normal approximation, so that no weight of theirs is large
 NEGLIGIBLE = 22.0  # log mass below the largest at which a line is left out: e^-22 = 3e-10
-BLOCK = 30_000  # points of the lattice held at once, which stay in a processor's cache
+LATTICE_AT_ONCE = 30_000  # points of the lattice held at once, which stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ class LinearPosterior:
         self.mode, self.root, mass = self._modes(self.rows.tau)
         self._rough_mass = mass + self.rows.log_mass(model.spread_prior)
         centre = self.mode @ self.x.T
-        reach = WIDE * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
+        reach = PREDICTOR_SDS * np.sqrt(((self.x @ self.root) ** 2).sum(-1))
         self._tables = self._tabulated(centre - reach, centre + reach)
         self._populations: dict[tuple[float, ...], Population] = {}
 
@@ -275,7 +274,7 @@ class LinearPosterior:
             points = predictor.reshape(len(tau), -1, predictor.shape[-1])
             of_tau = np.repeat(tau, points.shape[1])
             flat = [
-                self._log_l(i, points[..., i].ravel(), of_tau, ROUGH) for i in range(len(self.x))
+                self._log_l(i, points[..., i].ravel(), of_tau, PLACING) for i in range(len(self.x))
             ]
             return np.stack(flat, axis=-1).reshape(predictor.shape)
 
@@ -355,12 +354,12 @@ class LinearPosterior:
     def _tabulated(self, low: Array, high: Array) -> "_Tables":
         """Tabulate f_r from `low` to `high`, shape (row of tau, row of the design)."""
         tau = self.rows.tau
-        pieces = np.empty((4, *low.shape, CELLS))
+        pieces = np.empty((4, *low.shape, TABLE_CELLS))
         for i in range(len(self.x)):
             for number in IN_TABLE:
                 mu = low[:, i, None] + (high - low)[:, i, None] * chebyshev_shares(number)
                 points = mu.ravel(), np.repeat(tau, number)
-                values = self._log_l(i, *points, LEVEL).reshape(mu.shape)
+                values = self._log_l(i, *points, FINEST).reshape(mu.shape)
                 if np.abs(values @ chebyshev_coefficients(number)[-2:].T).max() < TABLE_ERROR:
                     break
             pieces[:, :, i] = np.einsum("dcn,tn->dtc", _taylor(number), values)
@@ -477,7 +476,7 @@ class LinearPosterior:
         if units.shape[-1] > MOST_COEFFICIENTS + 1:
             return _sequence(units.shape[-1])
         every = _lattice(units.shape[-1])
-        main = np.flatnonzero(log_worth > log_worth.max() - FAINT)
+        main = np.flatnonzero(log_worth > log_worth.max() - NO_SAY)
         seen = main[np.unique(np.linspace(0, len(main) - 1, PLACES).astype(np.intp))]
         share = np.concatenate([
             np.exp(height - height.max(-1, keepdims=True))
@@ -499,7 +498,7 @@ class LinearPosterior:
         of_prior = np.column_stack([slope, square])
         of_z = np.column_stack([nodes.z, _products(nodes.z)]).T
         middle, along = beta @ self.x.T, self.x @ units
-        step = max(1, BLOCK // len(nodes.z))
+        step = max(1, LATTICE_AT_ONCE // len(nodes.z))
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
             height = constant[some, None] + nodes.log_weight - of_prior[some] @ of_z
@@ -585,7 +584,7 @@ class LinearPosterior:
         gap = sigmoid(centre + d / 2) - sigmoid(centre - d / 2)
         weight = np.exp(log_weight[row, place] - log_weight.max())
         weight /= weight.sum()
-        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, POINTS[1])
+        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, MIXTURE_POINTS[1])
         first_moment = (density * gap).sum(-1)
         return Distribution(
             x, cdf, *moments(weight, first_moment, (density * gap**2).sum(-1)), False
@@ -652,8 +651,8 @@ class _Tables:
     def __call__(self, rows: Index, predictor: Array) -> Array:
         """Return f_r for `predictor` (..., row of the design) at `rows` of tau (...)."""
         number = self.low.shape[1]
-        place = (predictor - self.low[rows]) * ((CELLS - 1) / (self.high - self.low))[rows]
-        first = CELLS * (number * rows[..., None] + np.arange(number))
+        place = (predictor - self.low[rows]) * ((TABLE_CELLS - 1) / (self.high - self.low))[rows]
+        first = TABLE_CELLS * (number * rows[..., None] + np.arange(number))
         return self._read(place, first)
 
     def add_to(self, height: Array, rows: Index, middle: Array, along: Array, z: Array) -> None:
@@ -662,17 +661,17 @@ class _Tables:
         Shapes: `middle` (place, row of the design), `along` (place, row of the design, other).
         """
         number = self.low.shape[1]
-        scale = (CELLS - 1) / (self.high - self.low)[rows]
+        scale = (TABLE_CELLS - 1) / (self.high - self.low)[rows]
         origin = (middle - self.low[rows]) * scale
         for i in range(number):
             place = (along[:, i] * scale[:, i, None]) @ z
             place += origin[:, i, None]
-            height += self._read(place, CELLS * (number * rows[:, None] + i))
+            height += self._read(place, TABLE_CELLS * (number * rows[:, None] + i))
 
     def _read(self, place: Array, first: Index) -> Array:
         nearest = np.rint(place)
         np.maximum(nearest, 0, out=nearest)
-        np.minimum(nearest, CELLS - 1, out=nearest)
+        np.minimum(nearest, TABLE_CELLS - 1, out=nearest)
         place -= nearest
         cell = nearest.astype(np.intp)
         cell += first
@@ -686,9 +685,9 @@ class _Tables:
 @lru_cache(maxsize=8)
 def _taylor(number: int) -> Array:
     """Return the matrix from Chebyshev values to Taylor's coefficients, (4, cell, value)."""
-    x = np.linspace(-1, 1, CELLS)
+    x = np.linspace(-1, 1, TABLE_CELLS)
     coefficients: Array = chebyshev_coefficients(number)
-    step, factor, matrices = 2 / (CELLS - 1), 1.0, []
+    step, factor, matrices = 2 / (TABLE_CELLS - 1), 1.0, []
     for degree in range(4):
         if degree:
             coefficients = np.asarray(chebyshev.chebder(coefficients), dtype=np.float64)
@@ -700,12 +699,12 @@ def _taylor(number: int) -> Array:
 @lru_cache(maxsize=8)
 def _lattice(dimensions: int) -> _Nodes:
     """Return the points of a body-centred lattice: in its unit whole numbers, or all halves."""
-    side = np.sqrt(2) * STEP
-    reach = int(FARTHEST / side) + 1
+    side = np.sqrt(2) * LATTICE_STEP
+    reach = int(MOST_RADIUS / side) + 1
     number = 2 * reach
     whole = np.indices((number,) * dimensions).reshape(dimensions, number**dimensions).T - reach
     z = side * np.concatenate([whole, whole + 0.5][: 2 if dimensions else 1])
-    z = z[(z**2).sum(-1) <= FARTHEST**2]
+    z = z[(z**2).sum(-1) <= MOST_RADIUS**2]
     volume = side**dimensions / 2 if dimensions else 1.0
     return _Nodes(z, np.full(len(z), np.log(volume)))
 

@@ -34,10 +34,10 @@ from scipy.special import ndtr, ndtri
 from dfsp.constants import MEDIAN_AND_ENDS
 from dfsp.engine.distributions import cdf_of_u, increments, invert, polynomial
 from dfsp.engine.grid import chebyshev_shares, over_prior, place_columns, refine, shares
-from dfsp.engine.posterior import FARTHEST
+from dfsp.engine.posterior import AT_ONCE
 from dfsp.errors import DfspError
 from dfsp.model.effects import logit_of_rarer
-from dfsp.model.likelihood import sigmoid
+from dfsp.model.likelihood import FARTHEST_LOGIT, sigmoid
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
@@ -45,28 +45,27 @@ Times = Array | csr_array
 
 # Errors in these comments are the largest of a rate over sixty subsets of the ten imatinib cohorts
 # under three models, in `tests/benchmarks/numerics.py`; as the constants are it is 2e-6.
-LEVEL = 1  # of the inner rule: log likelihoods to 3e-6
+SHARED_LEVEL = 1  # of the inner rule: log likelihoods to 3e-6
 DIGITS = 21.0  # exponent of the error of an interpolation in t: e^-21 = 8e-10
 MORE_MODES = 1.6  # times as many nodes where the likelihood, a mixture's, has zeros of its own
 PRIOR_SDS = 7.5  # of mu on either side of its prior's mean: 6e-14 of a normal lies beyond
 # Columns of mu for analyses of the same studies; where it can have several modes. With two thirds
 # of them the error is 1e-5.
-FINE = (241, 301)
+FINE_COLUMNS = (241, 301)
 PER_SD = 0.35  # spacing of columns for any counts, in posterior standard deviations at tau = 0
-POINTS = {"mu": 281, "mean_rate": 281, "new_study_rate": 141}
+TABLE_POINTS = {"mu": 281, "mean_rate": 281, "new_study_rate": 141}
 """Points of the tables of analyses of the same studies; with half as many the error is 5e-5."""
 MOST_VALUES = 250_000_000  # log likelihoods held, 2 GB
-BLOCK = 4_000_000  # numbers held at once by a loop over analyses, 32 MB
-AT_ONCE = 64  # counts whose likelihoods are computed at once
-EVERY = 4  # columns looked at for where any analysis has weight: each of so many
+COUNTS_AT_ONCE = 64  # counts whose likelihoods are computed at once
+EVERY_COLUMN = 4  # columns looked at for where any analysis has weight: each of so many
 LEAST = 1e-9  # of its greatest weight: what no analysis has at a node is left out
-UNDERFLOW = -100.0  # log weights below count as this: numbers that underflow are slow
+LEAST_LOG_WEIGHT = -100.0  # log weights below count as this: numbers that underflow are slow
 COARSEST = 1.8  # columns in a conditional standard deviation of mu, at least,
 IN_ROWS = 1e-4  # in rows of a posterior probability above this
 INSIDE = 16  # points of a table in the middle 98 % of a posterior, at least
 OPEN = 1e-6  # posterior probability of the last row, where tau can lie beyond, at most
-FINEST = 1300  # columns over which those of narrow rows are spread
-SCORES = 6.5  # normal scores that a table covers
+MOST_COLUMNS = 1300  # columns over which those of narrow rows are spread
+TABLE_SCORES = 6.5  # normal scores that a table covers
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ class SharedGrid:
         half = float(np.diff(np.arcsinh((np.array([low, high]) - centre) / (2 * sd)))[0]) / 2
         few = 1 + DIGITS / np.arcsinh(np.arctan2(np.pi, abs(centre)) / half)
         self._few = int(np.ceil(few * (MORE_MODES if effects.several_modes else 1)))
-        self.fine = FINE[effects.several_modes]
+        self.fine = FINE_COLUMNS[effects.several_modes]
         if patients is not None:
             mu, width = self._place(shares(101))
             least = min(prior.sd for prior in locations) ** -2
@@ -231,10 +230,10 @@ class SharedGrid:
             )
         at, _ = self._place(chebyshev_shares(self._few))
         self.log_l = np.empty((len(events), len(self.rows) * self.fine))
-        for start in range(0, len(events), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+        for start in range(0, len(events), COUNTS_AT_ONCE):
+            some = slice(start, start + COUNTS_AT_ONCE)
             found = effects.log_likelihood_of_all(
-                events[some], total[some], at, self.rows.tau, LEVEL
+                events[some], total[some], at, self.rows.tau, SHARED_LEVEL
             )
             self.log_l[some] = (found @ refine(self._few, self.fine).T).reshape(len(found), -1)
         self.log_prior = np.stack([self._log_prior(model) for model in models])
@@ -268,14 +267,14 @@ class SharedGrid:
         heaviest = self._heaviest(times, which)
         below = _Below(self, heaviest)
         log_l, log_prior = self.log_l[:, below.main], self.log_prior[:, below.main]
-        step = max(1, BLOCK // log_l.shape[1])
+        step = max(1, AT_ONCE // log_l.shape[1])
         for start in range(0, times.shape[0], step):
             block = slice(start, start + step)
             weight = np.asarray(times[block] @ log_l)
             weight += log_prior[which[block]] if len(log_prior) > 1 else log_prior
             top = weight.max(-1, keepdims=True)
             weight -= top
-            np.maximum(weight, UNDERFLOW, out=weight)
+            np.maximum(weight, LEAST_LOG_WEIGHT, out=weight)
             np.exp(weight, out=weight)
             mass = weight.sum(-1, keepdims=True)
             weight /= mass
@@ -314,7 +313,7 @@ class SharedGrid:
         """Logit of the mean rate at each node, shape (row, column)."""
         one, (mu, _) = np.ones(1), self._place(chebyshev_shares(self._few))
         of_all = self.effects.new.log_likelihood_of_all
-        log_p = of_all(one, one, -np.abs(mu), self.rows.tau, LEVEL + 1)[0]
+        log_p = of_all(one, one, -np.abs(mu), self.rows.tau, SHARED_LEVEL + 1)[0]
         return np.asarray(logit_of_rarer(mu, log_p) @ refine(self._few, self.fine).T)
 
     def _heaviest(self, times: Times, which: npt.NDArray[np.intp]) -> Array:
@@ -322,11 +321,11 @@ class SharedGrid:
 
         In units of the analysis' own greatest; from some columns, and interpolated between them.
         """
-        some = np.unique(np.append(np.arange(0, self.fine, EVERY), self.fine - 1))
+        some = np.unique(np.append(np.arange(0, self.fine, EVERY_COLUMN), self.fine - 1))
         nodes = (np.arange(len(self.rows))[:, None] * self.fine + some).ravel()
         log_l, log_prior = self.log_l[:, nodes], self.log_prior[:, nodes]
         heaviest = np.full(len(nodes), -np.inf)
-        step = max(1, BLOCK // len(nodes))
+        step = max(1, AT_ONCE // len(nodes))
         for start in range(0, times.shape[0], step):
             block = slice(start, start + step)
             weight = np.asarray(times[block] @ log_l)
@@ -358,8 +357,8 @@ class _Below:
         logit = grid.logit_mean_rates
         mean = logit.ravel()[self.main]
         z = np.linspace(-2, 2, 5)
-        new = np.clip(mu[:, None] + z * tau[:, None], -FARTHEST, FARTHEST).ravel()
-        number = dict.fromkeys(POINTS, grid.fine) if grid.any_counts else POINTS
+        new = np.clip(mu[:, None] + z * tau[:, None], -FARTHEST_LOGIT, FARTHEST_LOGIT).ravel()
+        number = dict.fromkeys(TABLE_POINTS, grid.fine) if grid.any_counts else TABLE_POINTS
         self.points = {
             "mu": _points(mu, share, number["mu"]),
             "mean_rate": _points(mean, share, number["mean_rate"]),
@@ -432,7 +431,7 @@ def _points(values: Array, weight: Array, number: int) -> Array:
     """Return points that are equidistant in normal scores of weighted values."""
     order = np.argsort(values)
     mass = np.cumsum(weight[order])
-    levels = ndtr(np.linspace(-SCORES, SCORES, number))
+    levels = ndtr(np.linspace(-TABLE_SCORES, TABLE_SCORES, number))
     x = np.interp(levels, mass / mass[-1], values[order])
     # What is equal but for its rounding is one point: no polynomial can be put through both.
     return np.asarray(x[np.append(True, np.diff(x) > 1e-9 * (x[-1] - x[0]))])
@@ -454,5 +453,5 @@ def _between(values: Array, steps: Array, x: Array) -> Array:
 @lru_cache(maxsize=8)
 def _spline(number: int) -> Array:
     """Return the matrix that interpolates the nodes of a row at finer ones."""
-    fine = np.linspace(0, number - 1, -(-FINEST // (number - 1)) * (number - 1) + 1)
+    fine = np.linspace(0, number - 1, -(-MOST_COLUMNS // (number - 1)) * (number - 1) + 1)
     return np.asarray(make_interp_spline(np.arange(number), np.eye(number), k=5)(fine))

@@ -33,7 +33,7 @@ from scipy.special import betaln
 from dfsp.checks import Check
 from dfsp.constants import QUANTILES
 from dfsp.engine.clusters import Clusters
-from dfsp.engine.distributions import POINTS, Distribution, cdf_of_u, mix
+from dfsp.engine.distributions import MIXTURE_POINTS, Distribution, cdf_of_u, mix
 from dfsp.engine.grid import (
     TOLERANCE,
     Data,
@@ -60,7 +60,7 @@ from dfsp.engine.posterior import (
     tabulate,
 )
 from dfsp.errors import DfspError
-from dfsp.model.likelihood import COARSE, log_sum, modes
+from dfsp.model.likelihood import COARSE, ENOUGH, log_sum, modes
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
@@ -69,12 +69,11 @@ Index = npt.NDArray[np.intp]
 FEW_SHARES = 12  # nodes of phi with which a grid is placed,
 ENOUGH_SHARES = 4  # at least so many of them where the posterior is
 MANY_SHARES = 64  # most nodes of phi; with so many their number is chosen,
-EVERY, SOME = 5, 16  # at every fifth row of sigma and so many points of mu
+EVERY_ROW, SOME_SHARES = 5, 16  # at every fifth row of sigma and so many points of mu
 IN_LOOK = 6  # nodes of phi at the first look of a grid
 SHARE_TOLERANCE = 1e-5  # of the last coefficients along phi; with 1e-6 rates move by 3e-7
 DROP_SHARES = 22.0  # log mass below its maximum at which the posterior of phi ends
 FINE_SHARES = 120  # nodes of phi between which the distributions of tau and omega are mixed
-INNER_LEVEL = 2  # of the likelihoods by nodes of phi
 SMOOTHED = 3e-7  # error of a density of a location that counts fully, as of `equidistant_nodes`
 CLUSTERS = 64  # located at once
 
@@ -338,7 +337,8 @@ class Nested(Posterior):
         some = mass.sum(1) > 0
         u, within = cdf_of_u(rows, mass[some])
         values = share(fine.u[some])[:, None] * (rows.c * np.sinh(u))
-        return Distribution(*mix(values, within, mass[some].sum(1), POINTS[1]), mean, sd, False)
+        table = mix(values, within, mass[some].sum(1), MIXTURE_POINTS[1])
+        return Distribution(*table, mean, sd, False)
 
     # Rates
 
@@ -466,7 +466,7 @@ class Nested(Posterior):
         tau, omega = rows.tau[main], grid.tau[main] * cosine
         reach = effects.reach * tau
         ends = np.stack([grid.low[main] - reach, grid.high[main] + reach], axis=1)
-        table = clusters.table(ends, 0 * tau, omega, INNER_LEVEL)
+        table = clusters.table(ends, 0 * tau, omega, ENOUGH)
         of_clusters = table.at(table.clusters[some], omega)
         of_rows = table.at(table.rows, omega)
         sd = (clusters.information(omega) + 1 / (tau**2 + grid.sd[main] ** 2)) ** -0.5
@@ -609,8 +609,8 @@ def _place(units: Units, model: Model, order: int) -> Placed:
 
 def _chosen(surface: NestedSurface, grid: Grid) -> Rows:
     """Return nodes of phi that hold and resolve its posterior, by a look at some rows of sigma."""
-    rows = slice(None, None, EVERY)
-    mu, width = grid.place(chebyshev_shares(SOME), rows)
+    rows = slice(None, None, EVERY_ROW)
+    mu, width = grid.place(chebyshev_shares(SOME_SHARES), rows)
     sigma = np.broadcast_to(grid.tau[rows, None], mu.shape)
     ends = surface.phi.ends
     while True:
@@ -637,7 +637,7 @@ def _evaluated(surface: NestedSurface, grid: Grid, phi: Rows) -> Placed:
     """Return the joint density at every node of a grid and of phi."""
     mu, _ = grid.place(chebyshev_shares(grid.columns))
     sigma = np.broadcast_to(grid.tau[:, None], mu.shape)
-    by_phi, single, own = surface.joint(phi, mu, sigma, INNER_LEVEL)
+    by_phi, single, own = surface.joint(phi, mu, sigma, ENOUGH)
     log_joint, log_l = summed(by_phi, single, own)
     found = Placed(replace(grid, log_joint=log_joint, log_l=log_l), phi, by_phi, own, 0.0)
     error = max(grid.error, coefficient_error(found.grid))

@@ -19,8 +19,8 @@ with z = (theta - mu) / w,
 which leaves an error of sixth order in the width.
 
 **Open ends.** A study without events can have mass where its rate is 0 to double precision. Its
-table ends at a logit of `FARTHEST` with a density that has not vanished; what lies beyond is what
-is missing from a total of one, as the density is normalised without its table.
+table ends at a logit of `FARTHEST_LOGIT` with a density that has not vanished; what lies beyond is
+what is missing from a total of one, as the density is normalised without its table.
 
 **Stretched tables.** theta = centre + core sinh(t), with t equidistant: fine where a study's
 likelihood is narrow, logarithmic in the tails. On these points sums converge geometrically
@@ -38,8 +38,8 @@ from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
 from dfsp.engine.distributions import (
+    MIXTURE_POINTS,
     NOTHING,
-    POINTS,
     Distribution,
     cumulate,
     cumulate_vanishing,
@@ -62,7 +62,14 @@ from dfsp.engine.grid import (
     shares,
 )
 from dfsp.model.effects import Effects, NormalEffects, logit_of_rarer
-from dfsp.model.likelihood import FLOOR, log_binomial, log_sum, modes, sigmoid
+from dfsp.model.likelihood import (
+    FARTHEST_LOGIT,
+    FLOOR,
+    log_binomial,
+    log_sum,
+    modes,
+    sigmoid,
+)
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
@@ -70,11 +77,10 @@ Array = npt.NDArray[np.float64]
 # Errors in these comments are the largest of a rate over the sixty random tables of
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
 # 3e-7 at the median.
-FARTHEST = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 # Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
 # in conflict with the others err by 1e-4. Where densities vanish at both ends it can be longer, and
 # distribution functions are as exact at two places of a step: with 1.5 EXNEX effects err by 2e-4.
-STEP = 0.2
+DENSITY_STEP = 0.2
 LONGER = 1.25
 FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
@@ -91,7 +97,7 @@ ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches be
 NOWHERE = np.empty(0)  # no value to compare rates with
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
-BLOCK = 4_000_000  # numbers held at once: 32 MB
+AT_ONCE = 4_000_000  # numbers held at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -243,7 +249,7 @@ class Population:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
-        points = POINTS[self.grid.stretched or heavy]
+        points = MIXTURE_POINTS[self.grid.stretched or heavy]
         return mix(values, self.conditional.within, self.row_weight, points)
 
     @cached_property
@@ -433,7 +439,7 @@ class Posterior(Population):
         (first,), (second,) = NormalEffects().moments(np.full(1, alone.mean), np.full(1, alone.sd))
         mean = (1 - alone.share) * new.mean + alone.share * first
         square = (1 - alone.share) * (new.mean**2 + new.sd**2) + alone.share * second
-        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(POINTS[1]))))
+        x = np.sort(np.append(new.x, alone.mean + alone.sd * ndtri(levels(MIXTURE_POINTS[1]))))
         of_alone = ndtr((x - alone.mean) / alone.sd)
         cdf = (1 - alone.share) * new.cdf_of_points(x) + alone.share * of_alone
         return Distribution(x, cdf, mean, float(np.sqrt(square - mean**2)), True)
@@ -589,7 +595,7 @@ def left_out(
         beyond = share[..., edge].sum(-1) > ASTRAY
         return np.asarray(beyond | ((share * error).sum(-1) > LOOSE))
 
-    step = max(1, BLOCK // len(nodes.mu))
+    step = max(1, AT_ONCE // len(nodes.mu))
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
         without = nodes.log_weight - nodes.spread(result.log_l[block])
@@ -693,7 +699,7 @@ def tabulate(
     summaries = np.empty((len(total), 2 + len(QUANTILES) + len(at)))
     low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
     last = np.empty(0), np.empty(0)
-    groups = _alike(centre, step, max(1, BLOCK // len(nodes.mu)))
+    groups = _alike(centre, step, max(1, AT_ONCE // len(nodes.mu)))
     # Where effects have heavy tails, a new study's density reaches beyond any table.
     pending = [(chosen, FINER if np.isfinite(effects.reach) else 1) for chosen in groups]
     for chosen, finer in pending:
@@ -785,7 +791,7 @@ def _ranges(
     pairs = [ends]
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
-        pairs.append(ends._replace(tau=np.full(len(ends.mu), FARTHEST)))
+        pairs.append(ends._replace(tau=np.full(len(ends.mu), FARTHEST_LOGIT)))
     if alone := effects.alone:
         pairs.append(Ends(*(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0))))
     for mu, width, sd, tolerance in pairs:
@@ -799,8 +805,8 @@ def _ranges(
         high = np.maximum(high, (mode + above).max(-1))
         spread = tolerance * np.hypot(scale, scale**2 / width**2 * sd)
         narrowest = np.minimum(narrowest, spread.min(-1))
-    low, high = np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST)
-    return low, high, np.minimum(STEP * narrowest, 0.25)
+    low, high = np.maximum(low, -FARTHEST_LOGIT), np.minimum(high, FARTHEST_LOGIT)
+    return low, high, np.minimum(DENSITY_STEP * narrowest, 0.25)
 
 
 def _rates(
@@ -837,8 +843,8 @@ def _rates(
     mass = density @ spacing
     # A study without events (or non-events) can have mass beyond the table: its rate there is 0
     # (or 1) to double precision, and the density integrates to 1 without the table.
-    low_end = (events == 0)[:, 0] & (theta[0] <= -FARTHEST)
-    high_end = (events == total)[:, 0] & (theta[-1] >= FARTHEST)
+    low_end = (events == 0)[:, 0] & (theta[0] <= -FARTHEST_LOGIT)
+    high_end = (events == total)[:, 0] & (theta[-1] >= FARTHEST_LOGIT)
     open_end = low_end | high_end
     for study in np.flatnonzero(~open_end & ~(np.abs(mass - 1) < 1e-4)):
         # Counts so far from what the others say that the sums above underflow

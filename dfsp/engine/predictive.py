@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-POINTS = 241
-REACH = 6.0
+RATE_POINTS = 241
+RATE_SCORES = 6.0
 """Normal scores that stand for a distribution: this many, and how far they go."""
 MANY = 5000
 """Patients of a study for which ten times as many scores are taken."""
@@ -32,10 +32,10 @@ def prior_of(model: Model) -> Posterior:
     return solve([], [], model)
 
 
-def rate_points(distribution: Distribution, points: int = POINTS) -> tuple[Array, Array]:
+def rate_points(distribution: Distribution, points: int = RATE_POINTS) -> tuple[Array, Array]:
     """Return logit rates and probabilities that stand for a distribution of a rate."""
     # A trapezoidal sum over normal scores, in which the distribution is nearly linear
-    score = np.linspace(-REACH, REACH, points)
+    score = np.linspace(-RATE_SCORES, RATE_SCORES, points)
     x = distribution.points(ndtr(score))
     weight = np.exp(-0.5 * score**2)
     return x, weight / weight.sum()
@@ -97,7 +97,7 @@ def replicated(rate: Distribution, n: int, events: int) -> tuple[int, int, float
 
 def _points_for(rate: Distribution, n: int) -> tuple[Array, Array]:
     # A large study tells neighbouring rates apart.
-    return rate_points(rate, POINTS if n <= MANY else 10 * POINTS)
+    return rate_points(rate, RATE_POINTS if n <= MANY else 10 * RATE_POINTS)
 
 
 def _at_most(theta: Array, weight: Array, n: int, events: Array) -> Array:

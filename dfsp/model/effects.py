@@ -50,7 +50,8 @@ from scipy.special import (
 from dfsp.errors import DfspError
 from dfsp.model.heavy import StudentKernel
 from dfsp.model.likelihood import (
-    LEVELS,
+    FARTHEST_LOGIT,
+    FINEST,
     LOG_ROOT_2PI,
     log_choose,
     log_likelihood,
@@ -82,9 +83,9 @@ FAMILIES: dict[str, type["Effects"]] = {}
 CONCENTRATION = (2.0, 1.5)
 """Location and scale of the default log-normal prior of a concentration."""
 
-# The scales of a Student-t: its normals' logarithms are at most FINEST apart, or 0.8 standard
+# The scales of a Student-t: its normals' logarithms are at most SCALE_STEP apart, or 0.8 standard
 # deviations of their distribution; the trapezoidal rule is then exact to 1e-8.
-FINEST = 0.4
+SCALE_STEP = 0.4
 # Normals of a log weight below -DEPTH, which is 2e-8 of the heaviest, are left out, but for the
 # wide ones: far from all others a study sees the tail only. They go on for FAR_SCALES in log
 # precision, which is 1,800 times as wide, and for at most MOST_SCALES normals in all.
@@ -97,11 +98,10 @@ IN_LOG_TAU = 200
 MOST_PATIENTS = 400
 LIMITS = (1.0, 2.0, 4.0, 8.0)  # of tau, each with a rule of its own for the moments of a rate
 # Standardised effects of one study at equidistant normal scores, against another's tails
-SCORE = np.linspace(-6, 6, 121)
-CELLS = 100  # of rates, where effects have no standard form: differences to a tenth of a cell
-# And of logit rates: so many to the distance asked for, up to where a rate is 0 or 1
+STUDY_SCORES = np.linspace(-6, 6, 121)
+RATE_CELLS = 100  # of rates, where effects have no standard form: differences to a tenth of a cell
+# And of logit rates: so many to the distance asked for
 IN_DISTANCE = 8
-REACH_OF_CELLS = 45.0
 # ELIR needs a logit rate whose density falls at least as fast as exp(-|x|). N(0, tau^2) averaged
 # over tau ~ HalfNormal(s) is K_0(|x| / s) / (pi s), which falls as exp(-|x| / s).
 ELIR_SD = 1.0
@@ -336,7 +336,7 @@ class Effects:
         """
         both = np.array([1.0, 2.0])
         # The finest rule: so small a study at a tau beyond 1 is the hardest for the others
-        first, second = np.exp(self.log_likelihood(both, both, mu, tau, len(LEVELS) - 1))
+        first, second = np.exp(self.log_likelihood(both, both, mu, tau, FINEST))
         return first, second
 
     def moments_of_rarer(self, mu: Array, tau: Array) -> tuple[Array, Array]:
@@ -346,7 +346,7 @@ class Effects:
         with `moments` at -|mu|.
         """
         first, second = np.empty_like(mu), np.empty_like(mu)
-        both, most = np.array([1.0, 2.0]), len(LEVELS) - 1
+        both, most = np.array([1.0, 2.0]), FINEST
         for some, events in ((mu <= 0, both), (mu > 0, np.zeros(2))):
             if some.any():
                 log_l = self.log_likelihood(events, both, mu[some], tau[some], most)
@@ -360,7 +360,7 @@ class Effects:
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
         """Return the probability that two studies' rates differ by more than `by`, (point,)."""
         # Cells of rates, each with its mass and its middle
-        edge = np.linspace(0, 1, CELLS + 1)
+        edge = np.linspace(0, 1, RATE_CELLS + 1)
         middle = (edge[1:] + edge[:-1]) / 2
         cells, above, below = (
             self.cdf(logit(np.clip(x, 0, 1)), mu[:, None], tau[:, None])
@@ -372,7 +372,7 @@ class Effects:
         """Return the probability that one study has over `times` the odds of another, (point,)."""
         # Cells of logit rates, of which a whole number is as wide as the distance asked for
         width = np.log(times) / IN_DISTANCE
-        edge = np.arange(-REACH_OF_CELLS, REACH_OF_CELLS, width)
+        edge = np.arange(-FARTHEST_LOGIT, FARTHEST_LOGIT, width)
         cdf = self.cdf(edge, mu[:, None], tau[:, None])
         # From the middle of each cell on
         below = self.cdf(edge[:-1] + width / 2 - np.log(times), mu[:, None], tau[:, None])
@@ -486,8 +486,8 @@ def logit_of_rarer(mu: Array, log_p: Array) -> Array:
 
 
 def _apart_in_scores(mu: Array, tau: Array, by: float, z: Array, tail: Any) -> Array:
-    """Return `apart` of effects mu + tau z, `z` at normal scores `SCORE`, with P(Z < z) `tail`."""
-    phi = np.exp(-0.5 * SCORE**2)
+    """Return `apart` of effects mu + tau z, z at `STUDY_SCORES`, with P(Z < z) `tail`."""
+    phi = np.exp(-0.5 * STUDY_SCORES**2)
     phi /= phi.sum()
     rate = sigmoid(mu[:, None] + tau[:, None] * z)
     with np.errstate(divide="ignore"):
@@ -562,7 +562,7 @@ class NormalEffects(Effects):
         return self.moments(-np.abs(mu), tau)
 
     def apart(self, mu: Array, tau: Array, by: float) -> Array:
-        return _apart_in_scores(mu, tau, by, SCORE, ndtr)
+        return _apart_in_scores(mu, tau, by, STUDY_SCORES, ndtr)
 
     def apart_in_odds(self, mu: Array, tau: Array, times: float) -> Array:
         return np.asarray(2 * ndtr(-np.log(times) / (np.sqrt(2) * tau)))
@@ -690,7 +690,7 @@ class StudentT(Effects):
         """Log weights and scales of the normals, from narrow to wide."""
         # The trapezoidal rule in y = log(x): see the module's docstring
         half, depth = self.df / 2, DEPTH / (self.df / 2)
-        step = min(FINEST, 0.7 / np.sqrt(half))
+        step = min(SCALE_STEP, 0.7 / np.sqrt(half))
         # Where half (y - e^y + 1) falls below -DEPTH: about -depth on one side, and on the other,
         # where e^y - 1 - y is at least y^2 / 2, before the end of the square root
         low, high = -depth - FAR_SCALES, np.log1p(depth + np.sqrt(2 * depth))
@@ -769,7 +769,7 @@ class StudentT(Effects):
         # Equidistant in arcsinh; the function itself takes a hundred times as long
         fine = np.linspace(-np.arcsinh(1e6), np.arcsinh(1e6), 6001)
         cdf = stdtr(self.df, np.sinh(fine))
-        z = stdtrit(self.df, ndtr(SCORE))
+        z = stdtrit(self.df, ndtr(STUDY_SCORES))
         return _apart_in_scores(mu, tau, by, z, lambda x: np.interp(np.arcsinh(x), fine, cdf))
 
     def draw(self, mu: Array, tau: Array, rng: np.random.Generator) -> Array:

@@ -18,18 +18,25 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln, stdtr, xlogy
 
-from dfsp.model.likelihood import BLOCK, FLOOR, LOG_ROOT_2PI, log_choose, narrowest, softplus
+from dfsp.model.likelihood import (
+    FARTHEST_LOGIT,
+    FLOOR,
+    INTEGRANDS_AT_ONCE,
+    LOG_ROOT_2PI,
+    log_choose,
+    narrowest,
+    softplus,
+)
 
 Array = npt.NDArray[np.float64]
 
 # Spacings are of levels 0 to 3, the first of which serves to place a grid.
-SPLIT = 0.3  # normals narrower than this part of the narrowest likelihood are integrated about mu
-ABOUT = (1.1, 0.9, 0.8, 0.7)  # spacing about mu, in units of the narrowest normal
-SPACING = (1.0, 0.85, 0.75, 0.65)  # of the table, in units of the narrowest integrand
-POLE = (0.45, 0.4, 0.35, 0.3)  # and of the distance of the poles from the real axis
+NARROW_NORMAL = 0.3  # b, in units of the narrowest likelihood
+STEP_ABOUT_MU = (1.1, 0.9, 0.8, 0.7)  # spacing about mu, in units of the narrowest normal
+STEP_OF_TABLE = (1.0, 0.85, 0.75, 0.65)  # of the table, in units of the narrowest integrand
+STEP_TO_POLE = (0.45, 0.4, 0.35, 0.3)  # and of the distance of the poles from the real axis
 WITHIN = 6.5  # scales of a normal beyond which it is negligible
 OCTAVES = 2.0  # log2 of the range of tau that is done at once
-END = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 MOST_POINTS = 2_000  # of a table: larger studies are left to another way
 GREGORY = np.array([95 / 288, 317 / 240, 23 / 30, 793 / 720, 157 / 160])
 """Weights of the points at an end where an integrand does not vanish."""
@@ -69,7 +76,7 @@ class StudentKernel:
         p = events / total
         top = np.asarray(xlogy(events, p) + xlogy(total - events, 1 - p), dtype=np.float64)
         width = narrowest(total)
-        narrow = SPLIT * width
+        narrow = NARROW_NORMAL * width
         # From here on no normal is narrow.
         low, high = 0.0, narrow / float(self.scale[0])
         while low < tau.max():
@@ -88,16 +95,16 @@ class StudentKernel:
         tau, split = of.tau, of.tau.min() * self.scale[0] < of.narrow
         own = (of.events + 0.5) / (of.total + 1)
         own = np.log(own / (1 - own))
-        kernel = np.maximum(of.narrow, self.scale[0] * tau) * SPACING[of.level]
+        kernel = np.maximum(of.narrow, self.scale[0] * tau) * STEP_OF_TABLE[of.level]
         if not split:
-            kernel = np.minimum(kernel, POLE[of.level] * np.sqrt(self.df) * tau)
-        spacing = (kernel.min() ** -2 + (SPACING[of.level] * width) ** -2) ** -0.5
+            kernel = np.minimum(kernel, STEP_TO_POLE[of.level] * np.sqrt(self.df) * tau)
+        spacing = (kernel.min() ** -2 + (STEP_OF_TABLE[of.level] * width) ** -2) ** -0.5
         centre = (own.max() + own.min()) / 2
         # Beyond the core spacings grow, but not to more than a kernel that is there needs.
-        far = np.minimum(np.abs(of.mu - centre) + 3 * tau, END)
+        far = np.minimum(np.abs(of.mu - centre) + 3 * tau, FARTHEST_LOGIT)
         core = far / np.sqrt(np.maximum((1.1 * kernel / spacing) ** 2 - 1, 0.2))
         core = max(2.0, own.max() - centre + 1, float(core.max()))
-        reach = np.arcsinh((END + abs(centre)) / core)
+        reach = np.arcsinh((FARTHEST_LOGIT + abs(centre)) / core)
         number = int(2 * reach * core / spacing) + 2
         if number > MOST_POINTS:
             return np.full((len(own), len(tau)), np.nan)
@@ -107,7 +114,7 @@ class StudentKernel:
         weight[-len(GREGORY) :] *= GREGORY[::-1]
         height = of.likelihood(theta) * weight
         value = np.empty((len(own), len(tau)))
-        block = max(1, BLOCK // number)
+        block = max(1, INTEGRANDS_AT_ONCE // number)
         for start in range(0, len(tau), block):
             some = slice(start, start + block)
             z = (theta[:, None] - of.mu[some]) / tau[some]
@@ -139,7 +146,7 @@ class StudentKernel:
 
     def _add_about_mu(self, sums: Array, points: npt.NDArray[np.intp], of: "_Counts") -> None:
         """Add to `sums` at `points` L of the narrow normals of the kernel."""
-        step = ABOUT[of.level] * self.scale[0] / np.sqrt(self.df)
+        step = STEP_ABOUT_MU[of.level] * self.scale[0] / np.sqrt(self.df)
         normal = np.exp(self.log_weight - LOG_ROOT_2PI) / self.scale
         octave = np.floor(np.log2(of.tau) / OCTAVES)
         for same in (np.flatnonzero(octave == each) for each in np.unique(octave)):
@@ -151,7 +158,7 @@ class StudentKernel:
             normals = normal[:, None] * np.exp(-0.5 * (z / self.scale[:, None]) ** 2)
             is_narrow = self.scale * tau[:, None] < of.narrow
             weight = (is_narrow @ normals) * (step * np.sqrt(self.df) * np.cosh(x))
-            block = max(1, BLOCK // (len(z) * len(of.events)))
+            block = max(1, INTEGRANDS_AT_ONCE // (len(z) * len(of.events)))
             for start in range(0, len(same), block):
                 some = same[start : start + block]
                 theta = of.mu[some, None] + of.tau[some, None] * z

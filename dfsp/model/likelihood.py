@@ -31,6 +31,7 @@ from scipy.special import digamma, gammaln, log_ndtr, zeta
 Array = npt.NDArray[np.float64]
 
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+FARTHEST_LOGIT = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
 FEW = 20  # points that share a table whatever their tau
 TABLES = (0.03, 0.3, np.inf)  # edges of the ranges of tau that have a table each
@@ -39,18 +40,18 @@ SPACINGS = (1.0, 1.0, 0.9, 0.75)
 WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowest likelihood
 # Gauss's rules of the two normals: errors of log L are below 3e-9 over 1 to 100,000 patients, mu
 # from -6 to 4 and tau from a thousandth of the narrowest likelihood to 100.
-NARROW = 0.1  # tau below which one is used, in units of the narrowest likelihood
-STEEP = 2.0  # change of a log likelihood in one tau, up to which
+NARROW_TAU = 0.1  # tau below which one is used, in units of the narrowest likelihood
+STEEP_LIKELIHOOD = 2.0  # change of a log likelihood in one tau, up to which
 ABOUT_MU = hermegauss(13)
 MANY_EVENTS = 200  # events and non-events of each study from which on the other is,
-WIDE = 3.0  # tau, in units of the widest likelihood,
-STEEPER = 2.0  # and change of the log normal density in one width of a likelihood, up to which
+WIDE_TAU = 3.0  # tau, in units of the widest likelihood,
+STEEP_NORMAL = 2.0  # and change of the log normal density in one width of a likelihood, up to which
 OVER_COUNTS = hermegauss(13)
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
 MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
-BLOCK = 2_000_000  # integrand values held at once, whatever the number of studies
+INTEGRANDS_AT_ONCE = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,11 @@ def _about_mu(
     events: Array, total: Array, mu: Array, tau: Array, values: Array, rest: npt.NDArray[np.bool_]
 ) -> None:
     """Fill in `values` where tau is narrow, as means at mu + tau z; strike off `rest`."""
-    narrow = np.flatnonzero(tau < NARROW * narrowest(total))
+    narrow = np.flatnonzero(tau < NARROW_TAU * narrowest(total))
     slope = np.abs(events[:, None] - total[:, None] * sigmoid(mu[narrow])).max(0)
-    narrow = narrow[slope * tau[narrow] < STEEP]
+    narrow = narrow[slope * tau[narrow] < STEEP_LIKELIHOOD]
     z, weight = ABOUT_MU
-    step = max(1, BLOCK // (len(z) * len(events)))
+    step = max(1, INTEGRANDS_AT_ONCE // (len(z) * len(events)))
     for start in range(0, len(narrow), step):
         some = narrow[start : start + step]
         theta = mu[some, None] + tau[some, None] * z
@@ -251,15 +252,15 @@ def _over_counts(
         return
     own = np.log(events / (total - events))[:, None]
     sd = (events * (1 - events / total))[:, None] ** -0.5
-    far = np.flatnonzero(rest & (tau > WIDE * sd.max()))
+    far = np.flatnonzero(rest & (tau > WIDE_TAU * sd.max()))
     tilt = (own - mu[far]) * sd / tau[far] ** 2
-    far = far[np.abs(tilt).max(0) < STEEPER]
+    far = far[np.abs(tilt).max(0) < STEEP_NORMAL]
     z, weight = OVER_COUNTS
     theta = own + sd * z
     height = events[:, None] * theta - total[:, None] * softplus(theta)
     top = height.max(-1, keepdims=True)
     mass = (np.exp(height - top + z * z / 2) * weight).T
-    step = max(1, BLOCK // theta.size)
+    step = max(1, INTEGRANDS_AT_ONCE // theta.size)
     for start in range(0, len(far), step):
         some = far[start : start + step]
         # The normal density at theta in units of that at the likelihood's own maximum
@@ -291,7 +292,7 @@ def _study_by_study(events: Array, total: Array, mu: Array, tau: Array, level: i
             studies = np.flatnonzero(chosen)
             if not len(points) or not len(studies):
                 continue
-            step = max(1, BLOCK // (len(points) * len(rule.nodes)))
+            step = max(1, INTEGRANDS_AT_ONCE // (len(points) * len(rule.nodes)))
             for start in range(0, len(studies), step):
                 block = studies[start : start + step]
                 values[np.ix_(block, points)] = method(
@@ -351,7 +352,7 @@ def _on_one_table(
     height = events[:, None] * theta - total[:, None] * softplus(theta)
     top = height.max(-1, keepdims=True)
     height = np.exp(np.maximum(height - top, FLOOR)) * weight
-    step = max(1, BLOCK // common.number)
+    step = max(1, INTEGRANDS_AT_ONCE // common.number)
     for start in range(0, len(points), step):
         block = points[start : start + step]
         z = theta[:, None] - mu[block]

@@ -22,12 +22,12 @@ from scipy.special import betaln, gammainccinv, gammaln, logit, ndtri, stdtrit
 
 from dfsp.constants import ENDS
 from dfsp.errors import DfspError
+from dfsp.model.likelihood import LOG_ROOT_2PI
 
 Array = npt.NDArray[np.float64]
 
 LOG_2 = np.log(2)
 SMALL, LARGE = 1e-9, 1e9
-LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 BEYOND = 1e300
 """Draws beyond this count as this, lest a sum or a product of them overflow."""
 

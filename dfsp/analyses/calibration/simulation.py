@@ -25,7 +25,8 @@ from scipy.special import betaincinv, chdtrc, logit, ndtr, ndtri
 from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, ENDS, SEED
 from dfsp.engine.distributions import Distribution
-from dfsp.engine.many import BLOCK, SharedGrid, distinct_counts
+from dfsp.engine.many import SharedGrid, distinct_counts
+from dfsp.engine.posterior import AT_ONCE
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import fit
@@ -565,7 +566,7 @@ def _maximum_likelihood(data: DataSets) -> Intervals:
     u = grid.rows.u
     number = times.shape[0]
     mu, variance, tau2 = (np.empty(number) for _ in range(3))
-    step = max(1, BLOCK // grid.log_l.shape[1])
+    step = max(1, AT_ONCE // grid.log_l.shape[1])
     for start in range(0, number, step):
         block = slice(start, start + step)
         height = grid.log_likelihood(times[block])

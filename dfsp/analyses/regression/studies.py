@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from dfsp.constants import QUANTILES
 from dfsp.engine.grid import Data, chebyshev_shares
-from dfsp.engine.linear import LEVEL, LinearPosterior
+from dfsp.engine.linear import LinearPosterior
 from dfsp.engine.posterior import Population, Posterior
-from dfsp.model.likelihood import log_sum
+from dfsp.model.likelihood import FINEST, log_sum
 
 Array = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def _with_studies(population: Population, events: Array, total: Array) -> Poster
     mu, _ = grid.place(chebyshev_shares(grid.columns))
     tau = np.broadcast_to(grid.tau[:, None], mu.shape)
     points = mu.ravel(), tau.ravel()
-    log_l = population.model.effects.log_likelihood(data.events, data.total, *points, LEVEL)
+    log_l = population.model.effects.log_likelihood(data.events, data.total, *points, FINEST)
     return Posterior(
         population.model,
         replace(grid, log_l=log_l.reshape(-1, *mu.shape)),
