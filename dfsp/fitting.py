@@ -1086,12 +1086,13 @@ def posterior_of(
     counts: Counts, model: Model, *, leave_out: Literal["overlapping", "alone"] = "overlapping"
 ) -> Posterior:
     """Return the exact posterior of the rows with patients."""
-    table = counts.filled().table
-    together = leave_together(table) if leave_out == "overlapping" else None
-    events, total = table["events"].to_numpy(), table["total"].to_numpy()
-    if CLUSTER not in table:
-        return solve(events, total, model, together=together)
-    return solve_nested(events, total, list(table[CLUSTER]), model, together=together)
+    counts = counts.filled()
+    together = counts.left_together if leave_out == "overlapping" else None
+    columns = counts.columns
+    both = columns["events"], columns["total"]
+    if CLUSTER not in columns:
+        return solve(*both, model, together=together)
+    return solve_nested(*both, columns[CLUSTER], model, together=together)
 
 
 def exact_fit(counts: Counts, model: Model, posterior: Posterior) -> Fit:
@@ -1130,22 +1131,19 @@ def exact_fit(counts: Counts, model: Model, posterior: Posterior) -> Fit:
 
 def _own_model(counts: Counts, model: Model) -> Model:
     """Return the model with the clusters of the counts, if they have any."""
-    return model.nested(list(counts.table[CLUSTER])) if CLUSTER in counts.table else model
+    return model.nested(counts.columns[CLUSTER]) if CLUSTER in counts.columns else model
 
 
 def _own_columns(counts: Counts) -> dict[str, Any]:
     """Return the columns of counts that a fit shows."""
-    table = counts.table
-    # Each column is taken once: a frame takes its time to hand one over.
-    return {
-        name: table[name].array for name in ("study", CLUSTER, "events", "total") if name in table
-    }
+    names = ("study", CLUSTER, "events", "total")
+    return {name: counts.columns[name] for name in names if name in counts.columns}
 
 
 def _identified(counts: Counts) -> tuple[Check, ...]:
     """Return the check of what clusters can tell, where there are any."""
-    table = counts.filled().table
-    return (identified(list(table[CLUSTER])),) if CLUSTER in table else ()
+    columns = counts.filled().columns
+    return (identified(columns[CLUSTER]),) if CLUSTER in columns else ()
 
 
 def _drawn(
@@ -1209,15 +1207,6 @@ def _of_all_rows(
         for row in np.flatnonzero(~full):
             found[row] = by_cluster.get(cluster[row], found[row])
     return found
-
-
-def leave_together(table: pd.DataFrame) -> list[list[int]]:
-    """For each study, the rows that leave with it: itself and those that share its patients."""
-    row = {study: index for index, study in enumerate(table["study"])}
-    return [
-        [index, *(row[name] for name in shared if name in row)]
-        for index, shared in enumerate(partners(table))
-    ]
 
 
 def resolved(posterior: Posterior) -> Check:

@@ -31,7 +31,6 @@ from dfsp.fitting import (
     Fit,
     check_threshold,
     exact_fit,
-    leave_together,
     posterior_of,
     resolved,
 )
@@ -462,7 +461,7 @@ def _with_one_tau(
         (table["events"].to_numpy(np.float64), table["total"].to_numpy(np.float64))
         for table in tables.values()
     ]
-    together = [leave_together(table) for table in tables.values()]
+    together = [own.filled().left_together for own in counts.values()]
     found, evidence = solve_together(groups, model, together)
     return dict(zip(tables, found, strict=True)), evidence
 

@@ -5,6 +5,7 @@ of anything near a normal is near a straight line, so that a few points hold man
 included.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from dfsp.engine.grid import Rows, legendre_integral
 from dfsp.model.likelihood import sigmoid
 
 Array = npt.NDArray[np.float64]
+ShareOf = Callable[[Array, npt.NDArray[np.bool_]], Array]
 
 READABLE = 1e-12  # probability beyond which a table is not read: scores lose their digits there
 MIXTURE_POINTS = (89, 353)
@@ -162,6 +164,25 @@ def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
     return found.reshape(*y.shape[:-1], len(at))
 
 
+def _interpolate_evenly(y: Array, share: Array) -> Array:
+    """Interpolate each row of `y`, at points of equal spacing from 0 to 1, at its own shares.
+
+    Shapes: `y` (row, point), `share` (row, place), result (row, place). A cubic goes through the
+    nearest points; beyond 0 and 1 the result means nothing.
+    """
+    number = y.shape[1]
+    place = np.minimum(np.maximum(share, 0), 1) * (number - 1)
+    start = np.minimum(np.maximum(place.astype(np.intp) - 1, 0), number - 4)
+    u = place - start
+    start += number * np.arange(len(y))[:, None]
+    left, right = u * (u - 1), (u - 2) * (u - 3)
+    value = y.take(start) * ((1 - u) * right / 6)
+    value += y.take(start + 1) * (u * right / 2)
+    value += y.take(start + 2) * (left * (3 - u) / 2)
+    value += y.take(start + 3) * (left * (u - 2) / 6)
+    return np.asarray(value)
+
+
 def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
     """Return how many values of each ascending row of `x` are below each of `at`."""
     if len(x) == 1:
@@ -247,7 +268,11 @@ def levels(points: int) -> Array:
 
 
 def mix(
-    values: Array, within: Array, row_weight: Array, points: int = MIXTURE_POINTS[0]
+    values: Array,
+    within: Array,
+    row_weight: Array,
+    points: int = MIXTURE_POINTS[0],
+    share_of: ShareOf | None = None,
 ) -> tuple[Array, Array]:
     """Mix row-wise distribution functions, each tabulated at its own ascending values.
 
@@ -257,6 +282,9 @@ def mix(
     row_weight : array, shape (row,)
     points : int
         Of the mixture's table, equidistant in its own normal scores.
+    share_of : callable, optional
+        Where a row's values are a function of equidistant shares: returns the shares of some rows
+        that have given values, (row, value).
 
     Returns
     -------
@@ -277,7 +305,11 @@ def mix(
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
     x = x[np.append(True, np.diff(x) > 0)]
     low, high = values[:, :1], values[:, -1:]
-    inside = np.minimum(np.maximum(interpolate(values, within, x), 0), 1)
+    if share_of is None:
+        inside = interpolate(values, within, x)
+    else:
+        inside = _interpolate_evenly(within, share_of(x, main))
+    inside = np.minimum(np.maximum(inside, 0), 1)
     cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
     return x, np.maximum.accumulate(cdf / weight.sum())
 

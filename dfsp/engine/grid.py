@@ -30,7 +30,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import SpreadPrior
 
 Array = npt.NDArray[np.float64]
-Some = npt.NDArray[np.intp] | slice
+Some = npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice
 
 # Errors in these comments are the largest of a rate (a probability) over the sixty random tables of
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
@@ -245,6 +245,16 @@ class Grid:
         """
         low, high, centre, sd = (each[rows] for each in (self.low, self.high, self.centre, self.sd))
         return place_columns(x, low, high, centre, sd, self.stretched)
+
+    def share_of(self, mu: Array, rows: Some = slice(None)) -> Array:
+        """Return at which shares of the ranges of `rows` `mu` is: shapes (value,), (row, value)."""
+        low, high, centre, sd = (each[rows] for each in (self.low, self.high, self.centre, self.sd))
+        if not self.stretched:
+            return np.asarray((mu - low[:, None]) / (high - low)[:, None])
+        unit = 2 * sd
+        left, right = (np.arcsinh((end - centre) / unit)[:, None] for end in (low, high))
+        t = np.arcsinh((mu - centre[:, None]) / unit[:, None])
+        return np.asarray((t - left) / (right - left))
 
     def fine(self, number: int, rows: Some = slice(None)) -> tuple[Array, Array]:
         """Return mu and log of density times dmu/dx at `number` equidistant shares of `rows`."""

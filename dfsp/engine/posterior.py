@@ -41,6 +41,7 @@ from dfsp.engine.distributions import (
     MIXTURE_POINTS,
     NOTHING,
     Distribution,
+    ShareOf,
     cumulate,
     cumulate_vanishing,
     interpolate,
@@ -245,16 +246,16 @@ class Population:
             self.grid, self.row_weight, self.log_marginal_likelihood, self.model.effects.new
         )
 
-    def _mixed(self, values: Array) -> tuple[Array, Array]:
+    def _mixed(self, values: Array, share_of: ShareOf | None = None) -> tuple[Array, Array]:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
         points = MIXTURE_POINTS[self.grid.stretched or heavy]
-        return mix(values, self.conditional.within, self.row_weight, points)
+        return mix(values, self.conditional.within, self.row_weight, points, share_of)
 
     @cached_property
     def _of_mu(self) -> tuple[Array, Array]:
-        return self._mixed(self.conditional.mu)
+        return self._mixed(self.conditional.mu, self.grid.share_of)
 
     @cached_property
     def mu(self) -> Distribution:
@@ -509,22 +510,20 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     pieces, parts = [], []
     for number in sorted(set(size.tolist())):
         rows = np.flatnonzero(size == number)
-        mu, log_weight = result.fine(number, rows)
-        spacing = result.place(shares(number), rows)[1] / (number - 1)
-        log_weight += result.log_row[rows, None] - np.log(number - 1) - log_total
-        tau = result.tau[rows, None]
-        width = np.maximum(tau, spacing / 0.9)
-        excess = 1 - (tau / width) ** 2
-        end = np.zeros(mu.shape)
-        end[:, [0, -1]] = 1
-        per_row = (each + np.zeros(mu.shape) for each in (tau, width, excess))
-        pieces.append([each.ravel() for each in (mu, *per_row, log_weight, end)])
+        mu, slope = result.place(shares(number), rows)
+        log_p = result.log_joint[rows] @ refine(result.columns, number).T
+        spacing = np.broadcast_to(slope / (number - 1), mu.shape)
+        pieces.append([each.ravel() for each in (mu, log_p, spacing)])
         parts.append((rows, number))
-    mu, tau, width, excess, log_weight, is_end = (
-        np.concatenate(piece) for piece in zip(*pieces, strict=True)
-    )
+    mu, log_weight, spacing = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    row = np.repeat(np.concatenate([rows for rows, _ in parts]), np.sort(size))
+    log_weight += np.log(spacing) + (result.log_row - log_total)[row]
     log_weight -= log_sum(log_weight)
-    is_end = is_end > 0
+    tau = result.tau[row]
+    width = np.maximum(tau, spacing / 0.9)
+    is_end = np.append(row[1:] != row[:-1], True)
+    is_end |= np.append(True, is_end[:-1])
+    excess = 1 - (tau / width) ** 2
     return Nodes(mu, tau, width, excess, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
@@ -588,19 +587,24 @@ def left_out(
     # Rows that hardly count for all studies are resolved loosely, and may count without one.
     edge |= nodes.by_row(row_weight < FAINT)
 
-    def unfit(without: Array, log_l: Array) -> npt.NDArray[np.bool_]:
-        """Whether the grid fails posteriors, of log weights `without`, that lack `log_l`."""
-        share = np.exp(without)
+    at_edge = edge.astype(np.float64)
+
+    def mass_without(log_l: Array) -> tuple[Array, Array, Array]:
+        """Return log weights that lack `log_l`, their log sum, and whether the grid fails them."""
+        without = nodes.log_weight - nodes.spread(log_l)
+        top = without.max(-1, keepdims=True)
+        share = np.exp(without - top)
+        total = share.sum(-1)
         error = nodes.by_row(column_tails(result.log_joint - log_l))
-        beyond = share[..., edge].sum(-1) > ASTRAY
-        return np.asarray(beyond | ((share * error).sum(-1) > LOOSE))
+        beyond = share @ at_edge > ASTRAY * total
+        unfit = beyond | (np.einsum("...n,...n->...", share, error) > LOOSE * total)
+        return without, np.log(total) + top[..., 0], unfit
 
     step = max(1, AT_ONCE // len(nodes.mu))
     for start in range(0, len(alone), step):
         block = slice(start, start + step)
-        without = nodes.log_weight - nodes.spread(result.log_l[block])
-        alone[block] = -log_sum(without)
-        astray[block] = unfit(without + alone[block, None], result.log_l[block])
+        _, mass, astray[block] = mass_without(result.log_l[block])
+        alone[block] = -mass
     lpd = alone[data.inverse]
     studies = list(range(len(lpd)))
     for study in studies:
@@ -608,10 +612,8 @@ def left_out(
         if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
             continue
         if 1 < len(out) < len(studies):
-            others = result.log_l[data.inverse[out]].sum(0)
-            without = nodes.log_weight - nodes.spread(others)
-            mass = log_sum(without)
-            if not unfit(without - mass, others):
+            without, mass, unfit = mass_without(result.log_l[data.inverse[out]].sum(0))
+            if not unfit:
                 own = nodes.spread(result.log_l[data.inverse[study]])
                 lpd[study] = log_sum(without + own) - mass
                 continue

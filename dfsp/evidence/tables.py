@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -179,7 +180,7 @@ class Counts:
         ['A']
         """
         table = self.table
-        if table["total"].all():
+        if self.columns["total"].all():
             return self
         return replace(self, table=table[table["total"] > 0].reset_index(drop=True))
 
@@ -221,6 +222,25 @@ class Counts:
             known = self.table[self.table[column] <= value].reset_index(drop=True)
             found[f"{value}: {', '.join(rows['study'])}"] = replace(self, table=known)
         return found
+
+    @cached_property
+    def columns(self) -> dict[str, Any]:
+        """The names, clusters and counts of studies, read once: a frame is slow to hand them over.
+
+        `study` and, where there is one, `cluster` as lists, `events` and `total` as arrays.
+        """
+        names = [name for name in ("study", "cluster") if name in self.table]
+        counts = {name: self.table[name].to_numpy() for name in ("events", "total")}
+        return {name: self.table[name].to_list() for name in names} | counts
+
+    @cached_property
+    def left_together(self) -> list[list[int]]:
+        """For each study the rows that leave with it, itself and those that share its patients."""
+        row = {study: index for index, study in enumerate(self.columns["study"])}
+        return [
+            [index, *(row[name] for name in shared if name in row)]
+            for index, shared in enumerate(partners(self.table))
+        ]
 
     def observed(self) -> Table:
         """Return the stratified estimates: each study alone.
