@@ -7,7 +7,7 @@ included.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +121,18 @@ class Distribution:
 
     def summary(self) -> Array:
         """Return mean, sd and `QUANTILES`."""
-        return np.concatenate([[self.mean, self.sd], self.quantile(QUANTILES)])
+        x = self._read
+        return np.concatenate([[self.mean, self.sd], sigmoid(x) if self.is_rate else x])
+
+    @cached_property
+    def _read(self) -> Array:
+        return self.points(np.array(QUANTILES))
+
+    def as_rate(self, mean: float, sd: float) -> "Distribution":
+        """Return the distribution of the rate whose logit this is."""
+        rate = Distribution(self.x, self.cdf, mean, sd, True)
+        rate.__dict__["_read"] = self._read  # what has been read is not read again
+        return rate
 
 
 NOTHING = Distribution(np.full(4, np.nan), np.linspace(0, 1, 4), np.nan, np.nan, False)

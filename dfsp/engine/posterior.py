@@ -96,6 +96,7 @@ FAINT = 1e-14  # probability of a row below which it counts for nothing
 LOOSE = 1e-5  # error of log densities, weighted by a posterior, from which on it is placed anew
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 NOWHERE = np.empty(0)  # no value to compare rates with
+UNSEEN = 1e-7  # probability of a row below which its mean rates may be wrong: by less than one
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 AT_ONCE = 4_000_000  # numbers held at once: 32 MB
@@ -298,7 +299,7 @@ class Population:
         if "typical_rate" not in self.model.quantities:
             return NOTHING
         rate = sigmoid(self.nodes.mu)
-        return Distribution(*self._of_mu, *moments(self.nodes.weight, rate, rate**2), True)
+        return self.mu.as_rate(*moments(self.nodes.weight, rate, rate**2))
 
     @cached_property
     def _new(self) -> tuple[Array, Array, Array]:
@@ -544,7 +545,7 @@ def _mean_rates(
     is nearly certain.
     """
     # The rates bend where mu is near 0, within 1 or tau, however smooth the posterior is.
-    main = np.flatnonzero(row_weight > LIGHT)
+    main = np.flatnonzero(row_weight > UNSEEN)
     reach = (result.high - result.low)[main] / 2
     bend = np.pi * np.maximum(result.tau[main], 1)
     wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])

@@ -1,0 +1,96 @@
+"""Pieces of the exact engine against integrals that scipy or a closed form gives."""
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+import dfsp
+from dfsp.engine.distributions import Distribution, cumulate_vanishing
+from dfsp.engine.grid import ROWS, Data, Surface, _more, place
+from dfsp.engine.posterior import solve
+from dfsp.model.likelihood import log_likelihood
+
+
+def by_quad(r, n, mu, tau):
+    """log of the integral of Binomial(r | n, theta) N(theta | mu, tau^2), about its mode."""
+
+    def height(x):
+        return r * x - n * np.logaddexp(0, x) - ((x - mu) / tau) ** 2 / 2
+
+    own = np.log((r + 0.5) / (n - r + 0.5))
+    grid = np.linspace(min(mu, own) - 8 * tau, max(mu, own) + 8 * tau, 400_001)
+    mode = grid[np.argmax(height(grid))]
+    sd = 1 / np.sqrt(n * special.expit(mode) * special.expit(-mode) + tau**-2)
+    ends = mode - 12 * sd, mode + 12 * sd
+    mass = integrate.quad(
+        lambda x: np.exp(height(x) - height(mode)), *ends, points=[mode], epsrel=1e-11, limit=200
+    )[0]
+    binomial = special.gammaln(n + 1) - special.gammaln(r + 1) - special.gammaln(n - r + 1)
+    return np.log(mass / tau / np.sqrt(2 * np.pi)) + height(mode) + binomial
+
+
+@pytest.mark.parametrize(
+    ("r", "n", "mu", "tau"),
+    [
+        (9, 25, -0.3, 0.01),  # tau is narrow, and Gauss's rule is about mu
+        (9, 25, 2.5, 0.03),
+        (0, 8, -1.0, 0.05),
+        (400, 1000, 3.0, 0.006),  # steep, so that the rule about mu is not used
+        (400, 1000, -0.9, 0.8),  # the counts are narrow, and the rule is over them
+        (30_000, 100_000, 1.5, 0.5),
+        (30_000, 100_000, -2.0, 0.03),  # steep, so that the rule over counts is not used
+        (700, 1000, 0.3, 30.0),
+    ],
+)
+@pytest.mark.parametrize("level", [2, 3])
+def test_likelihood_where_one_factor_is_narrow(r, n, mu, tau, level):
+    found = log_likelihood(np.full(1, r), np.full(1, n), np.full(1, mu), np.full(1, tau), level)
+    assert found[0, 0] == pytest.approx(by_quad(r, n, mu, tau), abs=2e-8)
+
+
+def test_sinc_integrals_are_exact_between_points():
+    """Of a normal density at points half a standard deviation apart."""
+    x, fine = np.arange(-8, 8.25, 0.5), np.arange(-8, 8.125, 0.125)
+    found = cumulate_vanishing(np.stack([stats.norm.pdf(x), stats.norm.pdf(x, 1)]) / 2, 4)
+    expected = np.stack([special.ndtr(fine), special.ndtr(fine - 1)])
+    assert found == pytest.approx(expected, abs=1e-8)
+
+
+def test_a_rate_has_the_quantiles_of_its_logit():
+    logit = Distribution(np.linspace(-3, 5, 81), special.ndtr(np.linspace(-4, 4, 81)), 1, 1, False)
+    rate = logit.as_rate(0.7, 0.2)
+    assert rate.summary()[2:] == pytest.approx(special.expit(logit.summary()[2:]), abs=1e-15)
+    assert rate.summary()[:2].tolist() == [0.7, 0.2]
+
+
+@pytest.mark.parametrize(
+    "effects", [dfsp.NormalEffects(), dfsp.Exnex()], ids=["plain", "stretched"]
+)
+def test_shares_of_a_row_are_those_of_its_points(effects):
+    data = Data.of(np.array([7.0, 15, 21, 8, 9]), np.array([14.0, 22, 31, 10, 25]))
+    grid = place(Surface(data, dfsp.Model(effects=effects)))
+    assert grid.stretched == (effects.family == "exnex")
+    share = np.linspace(0.01, 0.99, 7)
+    rows = np.arange(len(grid.tau)) % 5 == 1
+    for row, mu in zip(np.flatnonzero(rows), grid.place(share, rows)[0], strict=True):
+        one = np.arange(len(grid.tau)) == row
+        assert grid.share_of(mu, one)[0] == pytest.approx(share, abs=1e-12)
+
+
+def test_a_better_grid_is_chosen_by_the_error():
+    """Numbers of rows: none where the error will do, one more at least, more for a large error."""
+    assert _more(ROWS, 0, 1e-5, 3e-4, 0.6) == 0
+    assert _more(ROWS, 0, 4e-4, 3e-4, 0.6) == 1
+    assert _more(ROWS, 0, 0.2, 3e-4, 0.6) == 3
+    assert _more(ROWS, len(ROWS) - 1, 1.0, 3e-4, 0.6) == len(ROWS) - 1
+
+
+def test_large_studies_need_no_more_than_small_ones():
+    """Rows and columns of a grid, which its time is proportional to: see tests/benchmarks."""
+    rng = np.random.default_rng(1)
+    rate = special.expit(rng.normal(0.5, 0.7, 10))
+    sizes = [
+        solve(rng.binomial(n, rate), np.full(10, n), dfsp.Model()).grid.log_joint.size
+        for n in (10, 1_000, 100_000)
+    ]
+    assert max(sizes) <= 3 * min(sizes)
