@@ -72,6 +72,8 @@ class StudentKernel:
     ) -> Array:
         """Return log L, (study, point); -inf or NaN where it is not to be had so."""
         sums = np.full((len(events), len(mu)), np.nan)
+        if not len(events):
+            return sums
         # In units of the likelihoods' maxima
         p = events / total
         top = np.asarray(xlogy(events, p) + xlogy(total - events, 1 - p), dtype=np.float64)
