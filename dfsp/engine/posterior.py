@@ -703,8 +703,9 @@ def tabulate(
     low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
     last = np.empty(0), np.empty(0)
     groups = _alike(centre, step, max(1, AT_ONCE // len(nodes.mu)))
-    # Where effects have heavy tails, a new study's density reaches beyond any table.
-    pending = [(chosen, FINER if np.isfinite(effects.reach) else 1) for chosen in groups]
+    # Other densities can have corners, or with heavy tails reach beyond any table.
+    finer = FINER if effects.new.normal_kernel else 1
+    pending = [(chosen, finer) for chosen in groups]
     for chosen, finer in pending:
         span = float(low[chosen].min()), float(high[chosen].max())
         table = _Table.between(*span, step[chosen].min(), float(centre[chosen].mean()), finer)
@@ -873,13 +874,14 @@ def _rates(
     cut_off = pieces[:, [0, -1]].max(-1) > VANISHED
     if finer == 1:
         _end_openly(cdf, pieces, open_end & cut_off, low_end & ~is_new)
-        if (new := is_new & cut_off).any():
+        if (new := is_new & (cut_off | (not effects.new.analytic))).any():
             # A new study's rate can be 0 or 1 to double precision, each with some probability.
             # The sums hold from an inner point on.
             weight = ratio[new] / ratio[new].sum(-1, keepdims=True)
-            end = theta[INNER : INNER + 1]
-            below = weight @ effects.new.cdf(end[:, None], nodes.mu[main], nodes.width[main]).T
-            cdf[new] += below - cdf[new, INNER, None]
+            known = theta[INNER : INNER + 1] if effects.new.analytic else theta
+            below = weight @ effects.new.cdf(known[:, None], nodes.mu[main], nodes.width[main]).T
+            inner = cdf[new] - cdf[new, INNER, None]
+            cdf[new] = inner + below if effects.new.analytic else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
     quantiles = sigmoid(invert(read[None], cdf, np.array(QUANTILES)))

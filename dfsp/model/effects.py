@@ -147,6 +147,8 @@ class Effects:
     """Whether covariates can move `mu`, and whether totals and coverage are computed."""
     normal_kernel: ClassVar[bool] = False
     """Whether effects are normal given mu and tau, so that the engine can smooth with them."""
+    analytic: ClassVar[bool] = False
+    """Whether densities of effects have no corners, so that the engine can integrate them."""
     judges_exchangeability: ClassVar[bool] = False
     """Whether each study has a posterior probability of not being `alone`."""
     several_modes: ClassVar[bool] = False
@@ -511,6 +513,7 @@ class NormalEffects(Effects):
     spread_words = "standard deviation between studies"
     linear_predictor = True
     normal_kernel = True
+    analytic = True
 
     def no_sample_size(self, tau: Prior) -> str:
         if tau.tail_sd <= ELIR_SD:
@@ -677,6 +680,7 @@ class StudentT(Effects):
     """
 
     family = "student-t"
+    analytic = True
     several_modes = True
     reach = np.inf
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"df": (1, LARGE)}
@@ -887,6 +891,7 @@ class BetaBinomial(_BetaRates):
     """
 
     family = "beta-binomial"
+    analytic = True
     own_priors = (
         "give priors of the mean and the concentration, such as BetaBinomial(a=1, b=1, "
         "concentration=LogNormal(2, 1.5))"
