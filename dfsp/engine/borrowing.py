@@ -39,7 +39,9 @@ Array = npt.NDArray[np.float64]
 POINTS = 241  # of log Z
 PRIOR_POINTS = 801  # of the prior that the others are
 REACH = 9.0  # standard deviations that they cover: 1e-19 of a normal lies beyond
-SCORES = np.linspace(-7, 7, 29)  # normal scores of a narrow normal; the rule's error is 1e-34
+BORROWED_SCORES = np.linspace(
+    -7, 7, 29
+)  # normal scores of a narrow normal; the rule's error is 1e-34
 WIDE = 1.5  # spacings of the points in the sd of a normal from which on they resolve it: 1e-19
 
 
@@ -160,8 +162,12 @@ class _Group:
         z = (self.mu - mean[~narrow, None]) / sd[~narrow, None]
         of_normal = -0.5 * z**2 - np.log(sd[~narrow, None]) - LOG_ROOT_2PI
         found[~narrow] = log_sum(of_normal + self.log_mass)
-        log_weight = -0.5 * SCORES**2 - LOG_ROOT_2PI + np.log(SCORES[1] - SCORES[0])
-        at = mean[narrow, None] + sd[narrow, None] * SCORES
+        log_weight = (
+            -0.5 * BORROWED_SCORES**2
+            - LOG_ROOT_2PI
+            + np.log(BORROWED_SCORES[1] - BORROWED_SCORES[0])
+        )
+        at = mean[narrow, None] + sd[narrow, None] * BORROWED_SCORES
         found[narrow] = log_sum(curve(at) + log_weight)
         return found
 
