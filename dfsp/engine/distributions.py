@@ -28,7 +28,6 @@ Quantiles of the ten imatinib cohorts change by less than 1e-6 with twice as man
 have narrow distributions that stand apart, as under a prior of mu of sd 0.01, points are worth
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
-EVERY_POINT = 2  # of a row, each of so many, serves to place the points of a mixture
 MIXTURE_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
 GOLDEN = (np.sqrt(5) - 1) / 2
 FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
@@ -307,10 +306,9 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    few = values[:, ::EVERY_POINT]
-    mass = np.diff(within[:, ::EVERY_POINT], axis=1) * weight[:, None]
+    mass = np.diff(within, axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = few[:, :-1] + share * np.diff(few, axis=1)
+    at = values[:, :-1] + share * np.diff(values, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])

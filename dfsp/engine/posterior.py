@@ -79,10 +79,9 @@ Array = npt.NDArray[np.float64]
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
 # 3e-7 at the median.
 # Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
-# in conflict with the others err by 1e-4. Where densities vanish at both ends it can be longer, and
-# distribution functions are as exact at two places of a step: with 1.5 EXNEX effects err by 2e-4.
+# in conflict with the others err by 1e-4. Where densities vanish at both ends, distribution
+# functions are as exact at two places of a step.
 DENSITY_STEP = 0.2
-LONGER = 1.25
 FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
@@ -755,7 +754,6 @@ class _Table(NamedTuple):
         core = max(CORE, 20 * grain)
         first, last = np.arcsinh((np.array([low, high]) - centre) / core)
         # Few numbers of points, so that their matrices are known
-        grain *= 1 if finer == 1 else LONGER
         number = 8 * max(1, int(np.ceil((last - first) * core / grain / 8)))
         t = first + (last - first) * shares(number * finer + 1)
         read = centre + core * np.sinh(t)
