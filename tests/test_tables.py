@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dfsp
 from dfsp.errors import DfspError
 from dfsp.evidence.cells import MAX_COUNT
 from dfsp.evidence.tables import Counts, check_table, read_table
@@ -401,3 +402,14 @@ def test_counts_print_as_a_reader_wants_them(written):
     assert "Baker 2002" in str(counts)
     one = Counts(counts.table[:1], pd.DataFrame([["X", "why"]], columns=["study", "reason"]))
     assert str(one).endswith("dropped: X: why") and "1 study" in repr(one)
+
+
+def test_counts_that_were_fitted_can_be_taken_further(make):
+    """What a fit has read of them is none of the fields of others made from them."""
+    counts = make([("A", 3, 10), ("B", 8, 20), ("C", 5, 19), ("D", 9, 21)])
+    dfsp.fit(counts)
+    dosed = dfsp.Counts.of(counts.table.assign(dose=[400, 800, 400, 800]))
+    dfsp.fit(dosed)
+    doubled, name = dfsp.regression.log2_of(dosed, "dose", 800)
+    assert doubled.table[name].to_list() == [-1, 0, -1, 0]
+    assert doubled.columns["study"] == ["A", "B", "C", "D"]

@@ -7,7 +7,7 @@ cohorts are handled in each way that `overlaps.csv` allows (`dfsp.evidence.overl
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
-from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.load import OUTCOMES, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
 from dfsp.evidence.overlaps import Option, overlap_options
 from dfsp.evidence.tables import Counts, without
@@ -370,7 +370,7 @@ def _of_set(outcome: str, options: list[Option], rules: list[str], refuse: _Refu
     """Return the counts of every way to handle the overlaps of one set, under every rule."""
     # A cohort is counted in the same way whatever the others are: all once for each rule.
     rows = pd.concat([option.evidence.rows for option in options], ignore_index=True)
-    whole = Evidence(**vars(options[0].evidence) | {"rows": rows.drop_duplicates()})
+    whole = replace(options[0].evidence, rows=rows.drop_duplicates())
     tables: _Tables = []
     counted: dict[str, Counts] = {}
     failed: dict[str, str] = {}
@@ -418,7 +418,7 @@ def _of_option(option: Option, counts: Counts, refuse: _Refuse) -> _Tables:
     rest = without(counts, gone)
     dropped = counts.dropped[counts.dropped["study"].isin(members)].reset_index(drop=True)
     choice = {"evidence_set": counts.evidence_set, **option.handled, "not_evaluable": rule}
-    return [(choice, Counts(**vars(rest) | {"dropped": dropped}))]
+    return [(choice, replace(rest, dropped=dropped))]
 
 
 def _further(

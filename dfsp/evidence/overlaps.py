@@ -1,7 +1,7 @@
 """Cohorts that may share patients, and every way to count them that `overlaps.csv` allows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pandas as pd
@@ -91,7 +91,7 @@ def overlap_options(
         handled = {
             name: _said(labels, kept, *pair) for name, pair in zip(of_pairs, pairs, strict=True)
         }
-        found[kept] = Option(handled, of_pairs, Evidence(**vars(evidence) | {"rows": rows}))
+        found[kept] = Option(handled, of_pairs, replace(evidence, rows=rows))
     return list(found.values()), missing
 
 

@@ -1,6 +1,7 @@
 """Pictures of what cohorts report: response categories, doses, totals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -110,7 +111,7 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     """
     counts = Counts.of(counts)
     table = counts.table.dropna(subset=["dose_mg"]).reset_index(drop=True)
-    alone, unit = Counts(**vars(counts) | {"table": table}).observed(), counts.rates_in
+    alone, unit = replace(counts, table=table).observed(), counts.rates_in
     ax = ax or axes(7.0, 4.2)
     ax.spines["left"].set_visible(True)
     bands = result.rates.xs("typical rate", level="rate")

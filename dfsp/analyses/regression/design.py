@@ -5,6 +5,7 @@ that it says the same whatever the unit and whichever group is the reference.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -129,10 +130,8 @@ def design_of(
     faults = faults or list(_following(values))
     if faults:
         raise DfspError.of("covariates", "these cannot be used", faults)
-    used = Counts(**vars(counts) | {
-        "table": table,
-        "dropped": pd.concat([counts.dropped, dropped], ignore_index=True),
-    })  # fmt: skip
+    left_out = pd.concat([counts.dropped, dropped], ignore_index=True)
+    used = replace(counts, table=table, dropped=left_out)
     return used, pd.DataFrame(values, index=pd.Index(table["study"], name="study")), columns
 
 
@@ -397,7 +396,7 @@ def as_groups(counts: Counts | pd.DataFrame, column: str, unit: str = "") -> Cou
 
 
 def _with(counts: Counts, name: str, values: "pd.Series[Any] | Array") -> tuple[Counts, str]:
-    return Counts(**vars(counts) | {"table": counts.table.assign(**{name: values})}), name
+    return replace(counts, table=counts.table.assign(**{name: values})), name
 
 
 def _numbers(counts: Counts, column: str) -> "pd.Series[float]":
