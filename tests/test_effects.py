@@ -135,7 +135,17 @@ def test_beta_binomial_agrees_with_brute_force():
 
 @pytest.mark.parametrize(
     ("counts", "scale"),
-    [((EVENTS, TOTAL), 5), ((EVENTS, TOTAL), 0.5), (([0], [200]), 20), (([], []), 5)],
+    [
+        ((EVENTS, TOTAL), 5),
+        ((EVENTS, TOTAL), 0.5),
+        (([0], [200]), 20),
+        (([], []), 5),
+        # Far from what the prior expects: from the study's own rate to the mode of logit(mean)
+        # the density is all but a straight line.
+        (([3], [100_000]), 5),
+        (([3], [3_000_000]), 5),
+        (([2_999_997], [3_000_000]), 5),
+    ],
 )
 def test_half_normal_shapes_agree_with_sums_over_both(counts, scale):
     """Sums over the logarithms of alpha and beta themselves with scipy's own beta-binomial."""
@@ -156,7 +166,7 @@ def test_half_normal_shapes_agree_with_sums_over_both(counts, scale):
     assert found.studies[:, 0] == pytest.approx(shrunken, abs=1e-5)
     for q in (0.025, 0.5, 0.975):
         at = float(found.new_study_rate.quantile(q)[0])
-        if at > 1e-18:  # a rate that rounds to 0 has no place
+        if 1e-18 < at < 1:  # a rate that rounds to 0 or 1 has no place
             assert (weight * special.betainc(a, b, at)).sum() == pytest.approx(q, abs=2e-5)
 
 

@@ -41,6 +41,13 @@ MOST_TAU = 1e100  # of tau, whatever its prior
 # Conditional standard deviations of mu beyond which nodes are denser about its mode; with 28 the
 # error is twice as large, with 7 no smaller.
 FAR = 14.0
+ASIDE, ASIDE_SDS = 20.0, 10.0
+"""How far (logit; prior sds) a mode of mu may be from the studies' own rates and the prior's mean.
+"""
+SCAN = 33
+"""Points of a scan for a mode."""
+NARROWEST = 1e-9
+"""Spacing (logit) at which scans end: narrower densities are of rows far beyond any posterior."""
 LOOK = 9  # steps from row to row of the first look, at least; as accurate with 6 or 14
 PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is interpolated
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu; with 1e-4 densities err by 4e-7
@@ -482,13 +489,18 @@ def held(
     return u, span, (int(first), int(last))
 
 
+def _own_logits(data: Data) -> Array:
+    """Return the logit of each study's own rate, half an event added on either side."""
+    return np.asarray(np.log((data.events + 0.5) / (data.total - data.events + 0.5)))
+
+
 def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
     """Return mode and sd of mu given tau if empirical logits were normal: where to start."""
     data, prior = surface.data, surface.model.location_prior
     p = (data.events + 0.5) / (data.total + 1)
     weight = data.times / (1 / (data.total * p * (1 - p)) + tau[:, None] ** 2)
     precision = weight.sum(-1) + prior.sd**-2
-    mode = (weight @ np.log(p / (1 - p)) + prior.mean * prior.sd**-2) / precision
+    mode = (weight @ _own_logits(data) + prior.mean * prior.sd**-2) / precision
     return mode, precision**-0.5
 
 
@@ -498,7 +510,20 @@ def _modes(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
     Newton's steps with difference quotients one standard deviation wide, which see the shape of the
     peak and not of its very top only. All are near enough to place nodes.
     """
-    mode, sd = _normal_approximation(surface, tau)
+    prior = surface.model.location_prior
+    bound = ASIDE + ASIDE_SDS * prior.sd
+    centres = np.append(_own_logits(surface.data), prior.mean)
+    low, high = centres.min() - bound, centres.max() + bound
+    found, steady = _climb(surface, tau, *_normal_approximation(surface, tau), low, high)
+    if steady:
+        return found
+    return _climb(surface, tau, *_scan(surface, tau, low, high), low, high)[0]
+
+
+def _climb(
+    surface: Surface, tau: Array, mode: Array, sd: Array, low: float, high: float
+) -> tuple[tuple[Array, Array, Array, Array], bool]:
+    """Return what `_modes` does, from modes and scales to begin with, and whether all is steady."""
     offsets = np.array([-1.0, 0.0, 1.0])[:, None]
     for _ in range(40):
         mu = mode + offsets * sd
@@ -506,13 +531,36 @@ def _modes(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
         slope = (joint[2] - joint[0]) / 2
         curvature = np.maximum(2 * joint[1] - joint[0] - joint[2], 1e-3)
         # Steps and changes of scale are bounded, since far from the mode the density need not be
-        # concave.
+        # concave, and further out it underflows: nothing would come back from there.
         step = np.clip(slope / curvature, -4, 4)
-        mode = mode + step * sd
-        sd = sd * np.clip(curvature**-0.5, 0.2, 5)
-        if np.all(np.abs(step) < 0.8) and np.all(np.abs(curvature - 1) < 0.5):
+        mode = np.clip(mode + step * sd, low, high)
+        sd = np.minimum(sd * np.clip(curvature**-0.5, 0.2, 5), high - low)
+        steady = bool(np.all(np.abs(step) < 0.8) and np.all(np.abs(curvature - 1) < 0.5))
+        if steady:
             break
-    return mode, sd, joint[1] + slope * step / 2, log_l[:, 1]
+    return (mode, sd, joint[1] + slope * step / 2, log_l[:, 1]), steady
+
+
+def _scan(surface: Surface, tau: Array, low: float, high: float) -> tuple[Array, Array]:
+    """Return roughly mode and curvature scale of mu given tau, by ever narrower scans for the top.
+
+    A beta's density can be all but a straight line from the studies' own rates to its mode, where
+    steps by its curvature go astray.
+    """
+    start, end = np.full(len(tau), low), np.full(len(tau), high)
+    rows = np.arange(len(tau))
+    while True:
+        spacing = (end - start) / (SCAN - 1)
+        mu = start + spacing * np.arange(SCAN)[:, None]
+        joint, _ = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
+        top = np.clip(joint.argmax(0), 1, SCAN - 2)
+        mode, most = mu[top, rows], joint[top, rows]
+        curvature = 2 * most - joint[top - 1, rows] - joint[top + 1, rows]
+        narrow = (curvature > 2) & (spacing > NARROWEST)
+        if not narrow.any():
+            return mode, spacing * np.clip(curvature, 1e-2, 2) ** -0.5
+        start = np.where(narrow, mode - spacing, start)
+        end = np.where(narrow, mode + spacing, end)
 
 
 def _reach(
@@ -526,8 +574,7 @@ def _reach(
     # Where mu can have several modes, none lies beyond the studies' own rates and the prior's mean.
     least = np.zeros((2, 1))
     if surface.several_modes:
-        p = (surface.data.events + 0.5) / (surface.data.total + 1)
-        own = np.append(np.log(p / (1 - p)), surface.model.location_prior.mean)
+        own = np.append(_own_logits(surface.data), surface.model.location_prior.mean)
         least = np.maximum(np.stack([mode - own.min(), own.max() - mode]), 0)
         reach = np.maximum(reach, least)
 
