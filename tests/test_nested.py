@@ -166,7 +166,10 @@ def test_a_fit_knows_the_clusters_of_its_rows(result):
     lpd = [row["leave_one_out_lpd"] for row in said["studies"]]
     assert lpd[:5] == [None] * 5  # a cluster is left out as a whole
     assert lpd[5] == exact.leave_one_cluster_out_lpd[2]
-    assert said["elpd_leave_one_study_out"] == sum(exact.leave_one_cluster_out_lpd)
+    # Added up in another order
+    assert said["elpd_leave_one_study_out"] == pytest.approx(
+        sum(exact.leave_one_cluster_out_lpd), rel=1e-15
+    )
     assert "15 of 44 patients in 6 groups in 3 studies" in result.describe()
     assert "6 groups in 3 studies; mu ~ Normal(mean 0, sd 2), sigma ~ HalfNormal" in result.page()
     assert result.model.as_dict() == Model().as_dict()
@@ -206,7 +209,7 @@ def test_effects_other_than_normal_and_other_analyses_refuse_clusters(path, resu
             dfsp.fit(counts, Model(effects=effects))
     with pytest.raises(DfspError, match="this analysis does not model clusters"):
         dfsp.calibration.coverage(counts)
-    with pytest.raises(DfspError, match="this analysis does not model clusters"):
+    with pytest.raises(DfspError, match="a meta-regression does not model clusters"):
         dfsp.regression.regress(counts, "dose_mg")
     with pytest.raises(DfspError, match="does not model clusters"):
         dfsp.sensitivity.all_subsets(counts)

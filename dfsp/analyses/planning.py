@@ -382,9 +382,10 @@ def fit_mixture(fit: Fit, *, components: int | None = None) -> MixtureFit:
         _whole("components", components, 1, MOST_COMPONENTS)
     exact = _exact(fit).new_study_rate
     theta, point_weight = rate_points(exact)
-    # Points of their own: those of the engine's table would miss the largest difference
+    # Points of their own: those of the engine's table would miss the largest difference. Three
+    # times as many as 4,001, which missed 1.5e-4 of it.
     ends = invert(exact.x[None], exact.cdf[None], np.array([1e-6, 1 - 1e-6]))[0]
-    at = np.linspace(ends[0], ends[1], 4001)
+    at = np.linspace(ends[0], ends[1], 12_001)
     cdf, rate = exact.cdf_of_points(at), sigmoid(at)
     found: list[tuple[BetaMixture, float, Check, float]] = []
     for number in range(1, MOST_COMPONENTS + 1) if components is None else [components]:

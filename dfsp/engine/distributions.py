@@ -215,9 +215,9 @@ def polynomial(x: Array, y: Array, at: Array) -> Array:
     apart, away = x[:, None] - x, at - x
     apart[np.arange(len(x)), np.arange(len(x))] = 1
     with np.errstate(all="ignore"):
-        # The barycentric formula
+        # The barycentric formula, of what is beyond the first value: exact where all are the same
         weight = 1 / (apart.prod(1) * away)
-        value = (weight * y).sum(0) / weight.sum(0)
+        value = y[0] + (weight * (y - y[0])).sum(0) / weight.sum(0)
     known = np.isfinite(value)
     if known.all():
         return np.asarray(value)
