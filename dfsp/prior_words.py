@@ -195,7 +195,7 @@ def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
 def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
     """Say what a prior does to the interval of a new study's rate, if it does so enough."""
     power = moved["new_study_rate"]
-    if power is None or abs(power.width) <= WIDTH_LIMIT:
+    if power is None or not abs(power.width) > WIDTH_LIMIT:  # not where it is not a number
         return []
     what = "widens" if power.width > 0 else "narrows"
     return [

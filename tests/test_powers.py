@@ -155,3 +155,19 @@ def test_ten_times_as_wide_a_prior_moves_about_as_location_says():
     found, wide = (solve(*REVIEW, Model(mu=dfsp.Normal(0, sd))) for sd in (2, 20))
     moved = (wide.mu.mean - found.mu.mean) / found.mu.sd
     assert power_scaling(found)["typical_rate"]["mu"].location == pytest.approx(-moved, abs=0.1)
+
+
+def test_what_has_no_mean_or_lies_beyond_double_precision_is_not_a_number():
+    """E[1 / alpha] diverges where alpha's density is positive at 0: without any event."""
+    none, sizes = [0, 0, 0], [10, 50, 400]
+    shapes = Model(effects=dfsp.BetaBinomialShapes(5))
+    found = solve(none, sizes, shapes)
+    assert found.new_study_rate.cdf[0] > ENDS[0]  # more than that below a logit of -45
+    assert np.isnan(power_scaling(found)["new_study_rate"]["beta"]).all()
+    effects = (dfsp.BetaBinomial(), dfsp.BetaBinomial(a=1.5), shapes.effects, dfsp.NormalEffects())
+    counts = [np.array(each) for each in (none, [1, 0, 0], sizes)]
+    exists = [[each.has_mean(events, np.array(sizes)) for events in counts] for each in effects]
+    assert exists == [[False, True, False], [True, True, False], [False, True, False], [True] * 3]
+    concentrated = Model(effects=dfsp.BetaBinomial(concentration=dfsp.LogNormal(6, 0.5)))
+    power = power_scaling(solve([0], [10], concentrated))["new_study_rate"]["likelihood"]
+    assert np.isnan(power.location) and np.isfinite(power.width)

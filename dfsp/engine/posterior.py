@@ -305,6 +305,11 @@ class Population:
         return _mean_rates(self.grid, self.nodes, self.row_weight, self.model.effects.new)
 
     @property
+    def effect_has_mean(self) -> bool:
+        """Whether the logit of a new study's rate has a mean."""
+        return True
+
+    @property
     def logit_mean_rates(self) -> Array:
         """Logit of the mean rate at the points of `conditional`, shape (row, point)."""
         return self._new[2]
@@ -405,6 +410,11 @@ class Posterior(Population):
 
         parts = self.data, self.nodes, self.grid, self.row_weight
         return left_out(*parts, self.together, self.model, log_marginal)
+
+    @property
+    def effect_has_mean(self) -> bool:
+        """Whether the logit of a new study's rate has a mean."""
+        return self.model.effects.has_mean(self.events, self.total)
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:

@@ -8,7 +8,8 @@ covariance,
 
 so that a quantile q moves by -Cov(P(Q <= q | mu, tau), l) / density(q). All are integrals over the
 grid of the posterior itself: no draws, and no other fit. Rates are on the logit scale, the spread
-between studies on the logarithmic one.
+between studies on the logarithmic one. Of rows in clusters, what is raised to the power is the
+likelihood given mu, sigma and rho, before rho is integrated out.
 """
 
 from collections.abc import Mapping
@@ -38,9 +39,11 @@ class PowerScaling(NamedTuple):
     Attributes
     ----------
     location : float
-        Movement of the mean, in posterior standard deviations (95 % interval / 3.92).
+        Movement of the mean, in posterior standard deviations (95 % interval / 3.92); NaN where
+        there is no mean, or not both ends of the interval.
     width : float
-        Movement of the logarithm of the width of the 95 % interval.
+        Movement of the logarithm of the width of the 95 % interval; NaN where one of its ends is
+        a rate that is 0 or 1 to double precision.
     """
 
     location: float
@@ -160,13 +163,20 @@ class _Scaling:
     def of_new_study(self) -> list[PowerScaling]:
         """Return the movements of a new study's logit rate."""
         population, nodes = self.population, self.population.nodes
-        ends = population.new_study_rate.points(np.array(ENDS))
+        rate = population.new_study_rate
+        if (
+            rate.cdf[0] >= ENDS[0] or rate.cdf[-1] <= ENDS[1]
+        ):  # the table does not hold the interval
+            return [PowerScaling(np.nan, np.nan)] * 3
+        ends = rate.points(np.array(ENDS))
         terms = nodes.spread(population.log_terms)
         logs = self._logs(nodes.mu, nodes.tau, terms, nodes.weight) * nodes.weight
         effects = self.effects.new
         below = effects.cdf(ends[:, None], nodes.mu, nodes.width)
         density = effects.density(ends[:, None], nodes.mu, nodes.width) @ nodes.weight
         moved = logs @ effects.mean_effect(nodes.mu, nodes.tau)
+        if not population.effect_has_mean:
+            moved = np.full(len(logs), np.nan)
         return _scaled(ends, moved, -(logs @ below.T) / density)
 
     def of_spread(self) -> list[PowerScaling]:

@@ -231,6 +231,10 @@ class Effects:
         """Return the mean of an effect (logit scale)."""
         return mu
 
+    def has_mean(self, events: Array, total: Array) -> bool:
+        """Say whether a new study's effect (logit scale) has a posterior mean, given counts."""
+        return True
+
     def narrowed(self, tau: Prior) -> tuple["Effects", Prior]:
         """Return effects and a prior of tau of half the spread: a control that must fail.
 
@@ -801,6 +805,17 @@ class _BetaRates(Effects):
         a, b = self._shapes(mu, tau)
         return np.asarray(digamma(a) - digamma(b))
 
+    def _rising(self) -> tuple[float, float]:
+        """Return the powers of alpha and of beta with which their prior densities vanish at 0."""
+        raise NotImplementedError
+
+    def has_mean(self, events: Array, total: Array) -> bool:
+        # digamma(alpha) is -1 / alpha near 0, where a study with an event has a likelihood
+        # proportional to alpha, and one without tends to a constant; beta alike.
+        of_alpha, of_beta = self._rising()
+        seen, missing = int(np.sum(events > 0)), int(np.sum(events < total))
+        return bool(of_alpha + seen > 0 and of_beta + missing > 0)
+
     def reported(self, tau: Array) -> Array:
         return np.asarray(tau**-2.0)
 
@@ -923,6 +938,9 @@ class BetaBinomial(_BetaRates):
 
     prior_names = ("mean", "concentration")
 
+    def _rising(self) -> tuple[float, float]:
+        return self.a - 1, self.b - 1
+
     def log_priors(
         self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
     ) -> tuple[Array, Array]:
@@ -983,6 +1001,9 @@ class BetaBinomialShapes(_BetaRates):
     prior_names = ("alpha", "beta")
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"scale": (1e-3, 1e6)}
     scale: float = 5.0
+
+    def _rising(self) -> tuple[float, float]:
+        return 0.0, 0.0
 
     @property
     def _of_shape(self) -> HalfNormal:
