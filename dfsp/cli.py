@@ -20,10 +20,10 @@ from dfsp.fitting import Engine, check_threshold
 from dfsp.fitting import fit as fit_counts
 from dfsp.model.effects import FAMILIES, concentration_prior, effects_of
 from dfsp.model.model import Model
-from dfsp.model.priors import TAU_FAMILIES, Normal, mu_prior, tau_prior
+from dfsp.model.priors import TAU_FAMILIES, HalfNormal, Normal, mu_prior, tau_prior
 from dfsp.prior_words import criterion
 from dfsp.project import PROJECT_VARIABLE
-from dfsp.rates import UNITS
+from dfsp.rates import UNITS, Unit
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -297,8 +297,14 @@ def fit_command(
         concentration=concentration_prior(*concentration), scale=shapes_scale,
     )  # fmt: skip
     mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=_option)
+    if own.own_priors and (mu, tau) != (Normal(), HalfNormal()):
+        by = _OWN.get(effects, own.own_priors)
+        raise DfspError(f"{effects} effects have no mu and tau; their priors are set by {by}")
     model = Model(mu=mu, tau=tau, effects=own)
-    wide_enough = criterion(model, below=prior_below, above=prior_above)
+
+    def wide_enough(unit: Unit) -> tuple[Check, ...]:
+        return criterion(model, below=prior_below, above=prior_above, unit=unit)
+
     how: dict[str, Any] = {
         "study": study, "events": events, "total": total, "counts": counts, "cluster": cluster,
         "sheet": sheet, "missing": missing, "keep_totals": keep_total_rows,
@@ -324,7 +330,7 @@ def fit_command(
             borrow_scale=1.0 if borrow_scale is None else borrow_scale,
             engine=engine, draws=draws, seed=seed,
         )  # fmt: skip
-        found_by = replace(found_by, of_model=wide_enough)
+        found_by = replace(found_by, of_model=wide_enough(found_by.unit))
         if as_json:
             for each in found_by.as_dicts(above):
                 click.echo(json.dumps(each, ensure_ascii=False, allow_nan=False))
@@ -336,12 +342,12 @@ def fit_command(
     table = replace(table, unit=unit or table.unit)
     if moderators:
         _moderated(
-            table, moderators, points, coefficient_sd, wide_enough, as_json,
+            table, moderators, points, coefficient_sd, wide_enough(table.rates_in), as_json,
             model=model, engine=engine, draws=draws, seed=seed, missing=missing,
         )  # fmt: skip
         return
     result = fit_counts(table, model, engine=engine, draws=draws, seed=seed, gate="report")
-    result = replace(result, checks=(*result.checks, *wide_enough))
+    result = replace(result, checks=(*result.checks, *wide_enough(result.unit)))
     if as_json:
         found = result.as_dict(above)
         click.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2))
@@ -383,6 +389,13 @@ def _values(point: str) -> dict[str, str]:
     if not all(name.strip() and sign for name, sign, _ in pairs):
         raise DfspError(f"--at {point}: give COLUMN=VALUE, several separated by commas")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+_OWN = {
+    "beta-binomial": "--mean-a, --mean-b, --concentration-location and --concentration-scale",
+    "beta-binomial-shapes": "--shapes-scale",
+}
+"""Options of effects that have priors of their own."""
 
 
 def _option(name: str) -> str:

@@ -236,7 +236,7 @@ class Parameters(BaseModel):
     def prior_criterion(self) -> tuple[Check, ...]:
         """Whether the priors give enough to the rates that were named beforehand."""
         below, above = (rate or None for rate in (self.prior_below, self.prior_above))
-        return criterion(self.model, below=below, above=above)
+        return criterion(self.model, below=below, above=above, unit=self.rates_in)
 
     @cached_property
     def coefficient(self) -> Normal:

@@ -130,7 +130,11 @@ def expected_rates(model: Model, unit: Unit = PERCENT) -> Sentences:
 
 
 def criterion(
-    model: Model, *, below: float | None = None, above: float | None = None
+    model: Model,
+    *,
+    below: float | None = None,
+    above: float | None = None,
+    unit: Unit = PERCENT,
 ) -> tuple[Check, ...]:
     """Check what was asked of the priors before the fit.
 
@@ -140,6 +144,8 @@ def criterion(
     below, above : float, optional
         Rates, written down beforehand: that of a new study must be able to lie below the one and
         above the other, with a prior predictive probability of `LEAST` each.
+    unit : Unit
+        In which the checks say these rates.
 
     Raises
     ------
@@ -159,7 +165,7 @@ def criterion(
             continue
         if not 0 < rate < 1:
             raise DfspError(f"{rate:g}: give a rate between 0 and 1")
-        name, probability = f"{PRIOR}a new study {side} {PERCENT.rate(rate)}", None
+        name, probability = f"{PRIOR}a new study {side} {unit.rate(rate)}", None
         try:
             over = prior_of(model).new_study_rate.prob_above(rate)
             probability = over if side == "above" else 1 - over

@@ -126,10 +126,14 @@ def test_a_prior_is_said_in_rates():
     [
         ("--rate-centre 0.5 --mu-mean 0", "--mu-mean and --rate-centre say the same"),
         ("--rate-upper 0.5", "need --rate-centre"),
-        ("--rate-centre 0.5 --rate-upper 0.4", "give rates with 0 < centre < upper < 1"),
-        ("--rate-centre 0.5 --rate-lower 0.5", "give rates with 0 < lower < centre < 1"),
-        ("--rate-centre 0", "centre = 0.0: give rates with 0 < centre < 1"),
-        ("--rate-centre nan", "give rates with 0 < centre < 1"),
+        ("--rate-centre 0.5 --rate-upper 0.4", "0 < --rate-centre < --rate-upper < 1"),
+        ("--rate-centre 0.5 --rate-lower 0.5", "0 < --rate-lower < --rate-centre < 1"),
+        ("--rate-centre 0", "--rate-centre = 0.0: give rates with 0 < --rate-centre < 1"),
+        ("--rate-centre nan", "give rates with 0 < --rate-centre < 1"),
+        (
+            "--effects beta-binomial-shapes --rate-centre 0.01",
+            "have no mu and tau; their priors are set by --shapes-scale",
+        ),
         ("--rate-centre 0.2 --rate-upper 0.4 --mu-sd 1", "give one of them"),
         ("--rate-centre 0.2 --rate-upper 0.4 --rate-lower 0.1", "give one of them"),
     ],
@@ -137,6 +141,12 @@ def test_a_prior_is_said_in_rates():
 def test_rates_that_make_no_prior_are_refused(options, says):
     done = CliRunner().invoke(cli, ["fit", "-", *options.split()], input=RARE)
     assert isinstance(done.exception, dfsp.DfspError) and says in str(done.exception)
+
+
+def test_rates_that_the_priors_must_allow_are_said_in_the_unit_of_the_page():
+    """0.00005 is 50 per 1,000,000, the unit of 9 of 3,000,000."""
+    done = CliRunner().invoke(cli, ["fit", "-", "--prior-below", "0.00005"], input=RARE)
+    assert "a new study below 50.0 per 1,000,000: FAILED" in done.output
 
 
 def test_the_prior_of_rates_has_these_quantiles():

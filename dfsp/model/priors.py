@@ -272,6 +272,7 @@ class Normal(Prior):
         upper: float | None = None,
         lower: float | None = None,
         sd: float | None = None,
+        written: Callable[[str], str] = str,
     ) -> "Normal":
         """Return the prior of mu that says this of the typical rate.
 
@@ -285,6 +286,8 @@ class Normal(Prior):
             One of them: the rate that it exceeds with probability 0.025, or falls short of.
         sd : float, optional
             Instead of them, standard deviation on the logit scale; by default 2.
+        written : callable, optional
+            How messages write the name of a parameter.
 
         Raises
         ------
@@ -304,7 +307,7 @@ class Normal(Prior):
             )
         end = lower if upper is None else upper
         given = {"lower": lower, "centre": centre, "upper": upper}
-        found = {name: rate for name, rate in given.items() if rate is not None}
+        found = {written(name): rate for name, rate in given.items() if rate is not None}
         rates = list(found.values())
         if any(isinstance(rate, bool) or not isinstance(rate, (int, float)) for rate in rates) or (
             not all(a < b for a, b in pairwise([0, *rates, 1]))
@@ -651,7 +654,13 @@ def mu_prior(
         return Normal(0.0 if mu_mean is None else mu_mean, 2.0 if mu_sd is None else mu_sd)
     if mu_mean is not None:
         raise DfspError(f"{written('mu_mean')} and {centre} say the same thing; give one of them")
-    return Normal.of_rates(rate_centre, upper=rate_upper, lower=rate_lower, sd=mu_sd)
+    return Normal.of_rates(
+        rate_centre,
+        upper=rate_upper,
+        lower=rate_lower,
+        sd=mu_sd,
+        written=lambda end: written(f"rate_{end}"),
+    )
 
 
 def tau_prior(family: str, **parameters: float | None) -> Prior:
