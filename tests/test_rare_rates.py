@@ -106,7 +106,7 @@ def test_a_criterion_that_does_not_hold_fails_the_run(tmp_path):
     criterion = {"prior_below": "0.001"}
     records, _ = reported(tmp_path, {"nine": NINE}, **criterion)
     assert records["nine"]["status"] == "failed"
-    assert records["nine"]["reason"].startswith("checks failed: prior: a new study below 0.1")
+    assert records["nine"]["reason"].startswith("checks failed: prior: a new study below 1,000 per")
     given = criterion | {"rate_centre": "0.00001", "rate_upper": "0.001"}
     records, _ = reported(tmp_path, {"nine": NINE}, **given)
     assert records["nine"]["status"] == "complete", records["nine"]["reason"]
