@@ -145,11 +145,11 @@ class NewStudy(Result):
         centre = stands_for(self.rate)
         return Sentences(
             f"The true rate of a new study has {CENTRES[centre]} "
-            f"{_estimate(self.unit, self.rate, centre)}. Among {self.n} patients of such "
-            f"a study, {self.low} to {self.high} are expected to have the outcome, an observed "
-            f"proportion of {self.unit.rate(self.low / self.n)} to "
-            f"{self.unit.rate(self.high / self.n)} (at least {CI_PROB:.0%} probability): the "
-            "second interval adds the chance of sampling patients to the first."
+            f"{_estimate(self.unit, self.rate, centre)}. Among {self.n:,} patients of such "
+            f"a study, {self.low:,} to {self.high:,} are expected to have the outcome, an observed "
+            f"proportion of {self.unit.span(self.low / self.n, self.high / self.n)} "
+            f"(at least {CI_PROB:.0%} probability): the second interval adds the chance of "
+            "sampling patients to the first."
         )
 
 

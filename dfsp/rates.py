@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_DECIMALS = 15
 TINY = 1e-6
-"""Below this, a number is written with a power of ten."""
+"""How near to 0 or to the whole a number is only said to be nearer: doubles end about there."""
 LEAST = 0.5
 """What a rate is at least in the unit that is chosen for it."""
 SKEWED = 2.0
@@ -75,7 +75,9 @@ class Unit:
             return "-"
         value = self.whole * rate
         if 0 < value < TINY:
-            return f"{value:.{least}e}"
+            return f"<{TINY:.6f}"
+        if 0 < self.whole - value < TINY:
+            return f">{self.whole - TINY:,.6f}"
         gap = min(value, self.whole - value)
         own = least
         if 0 < gap < 1:
@@ -92,6 +94,8 @@ class Unit:
         --------
         >>> [PERCENT.number(rate) for rate in (0.1234, 2.8e-6, 0.99987, 0.0)]
         ['12.3', '0.00028', '99.987', '0.0']
+        >>> PERCENT.numbers(3e-20, 0.5, 1 - 1e-16)
+        ['<0.000001', '50.0', '>99.999999']
         """
         return self.numbers(rate)[0]
 

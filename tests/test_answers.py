@@ -1,5 +1,6 @@
 """What a fit and its counts say of themselves."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -47,6 +48,10 @@ def test_sentences_hold_what_the_engine_found(review_fit):
     new = review_fit.new_study(n=20).describe()
     assert "true rate" in new
     assert "Among 20 patients" in new
+    # The unit is said once.
+    many = review_fit.new_study(n=10_000).describe()
+    assert "Among 10,000 patients" in many
+    assert re.search(r"an observed proportion of [\d.]+ to [\d.]+ %", many)
     assert review_fit.agreement() == "all checks passed (exact engine)"
 
 

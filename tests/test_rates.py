@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import dfsp
 from dfsp.cli import cli
+from dfsp.engine.posterior import solve
 from dfsp.rates import PERCENT, UNITS, stands_for, unit_of
 from dfsp.runs.record import unit_of_runs
 from dfsp.runs.report import _rate
@@ -84,10 +85,22 @@ def test_neither_0_nor_1_is_shown_unless_it_is():
         for rate in [*10 ** rng.uniform(-12, 0, 200), 0.9995, 1e-300]:
             for each in (rate, 1 - rate):
                 if 0 < each < 1:
-                    assert 0 < float(unit.number(each).replace(",", "")) < unit.whole, (each, unit)
+                    said = unit.number(each).replace(",", "").lstrip("<>")
+                    assert 0 < float(said) < unit.whole, (each, unit)
         assert float(unit.number(0)) == 0
         assert float(unit.number(1).replace(",", "")) == unit.whole
     assert PERCENT.number(float("nan")) == "-"
+
+
+def test_quantiles_at_the_ends_of_double_precision_are_bounds():
+    """Of studies of 1 of 1 and 0 of 1 the logit is quite likely beyond 36, where 1 - p is 1e-16."""
+    effects = dfsp.BetaBinomialShapes(0.05)
+    for events, said in ([1], ">99.999999"), ([0], "<0.000001"):
+        rate = solve(events, [1], dfsp.Model(effects=effects)).new_study_rate.quantile(
+            [0.025, 0.975]
+        )
+        assert PERCENT.number(float(rate[events[0]])) == said
+    assert PERCENT.number(10 / 10) == "100.0"
 
 
 def test_what_rounds_up_keeps_its_digits():

@@ -39,6 +39,9 @@ NARROW_CELL = 1e-4
 INCREMENT = np.array([-191, 1879, -9531, 68323, 68323, -9531, 1879, -191]) / 120960
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
+BELOW_ONE = float(np.nextafter(1, 0))
+"""The largest rate that is not 1."""
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -63,7 +66,8 @@ class Distribution:
     def quantile(self, q: npt.ArrayLike) -> Array:
         """Return quantiles on the quantity's own scale (0 < q < 1)."""
         x = self.points(np.atleast_1d(np.asarray(q, dtype=float)))
-        return sigmoid(x) if self.is_rate else x
+        # A quantile of a continuous rate may round to 1, but is not: every observed rate of 1 is.
+        return np.minimum(sigmoid(x), BELOW_ONE) if self.is_rate else x
 
     def points(self, q: Array) -> Array:
         """Return quantiles on the scale of `x`, shape (quantile,)."""

@@ -38,6 +38,7 @@ from scipy.special import ndtr, ndtri
 
 from dfsp.constants import QUANTILES
 from dfsp.engine.distributions import (
+    BELOW_ONE,
     MIXTURE_POINTS,
     NOTHING,
     Distribution,
@@ -892,7 +893,7 @@ def _rates(
             cdf[new] = inner + below if effects.new.analytic else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
     cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
-    quantiles = sigmoid(invert(read[None], cdf, np.array(QUANTILES)))
+    quantiles = np.minimum(sigmoid(invert(read[None], cdf, np.array(QUANTILES))), BELOW_ONE)
     found = np.column_stack([mean, sd, quantiles, _above(read, cdf, at)])
     return found, cdf, cut_off & (finer > 1)
 
