@@ -41,6 +41,8 @@ Index = npt.NDArray[np.intp]
 # Steps of t and of s in a table, by level
 IN_T = (0.2, 0.12, 0.09, 0.07)
 IN_S = (0.3, 0.2, 0.15, 0.11)
+WIDE = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
+BEND = 1.2
 TAPS = 10  # points of a table that a polynomial goes through
 LAGRANGE = np.array(
     [[1 / np.prod([tap - other for other in range(TAPS) if other != tap])] for tap in range(TAPS)]
@@ -51,6 +53,7 @@ SCORES, SCORE_WEIGHTS = roots_hermitenorm(14)
 LOG_SCORES = np.log(SCORE_WEIGHTS) - LOG_ROOT_2PI
 NARROW_CLUSTER = 0.5
 CLUSTER_REACH = 8.4  # how many tau from mu a table covers
+FAR_BELOW = 5000.0  # log likelihood below a cluster's highest at which it is not integrated
 ROOM = 1.2  # by how much a table reaches beyond what it is made for
 CLUSTERS_AT_ONCE = 400_000  # numbers held at once: 3 MB, which stay in a cache
 
@@ -86,14 +89,29 @@ class Table:
         low, high = (self.centre + self.core * np.sinh(t)).tolist()
         return low, high, float(self.c * np.sinh((in_s - 1) * self.step_of_s))
 
+    def place(self, x: Array) -> Array:
+        """Return where locations `x` are among the points of t, counted from 0."""
+        t = np.arcsinh((x - self.centre) / self.core)
+        return np.asarray((t - self.first) / self.step)
+
+    def near(self, x: Array, height: Array) -> npt.NDArray[np.bool_]:
+        """Return at which `x` (point,) some of log likelihoods `height` (..., t) counts.
+
+        They are concave in x, so that a peak is next to the highest of these points.
+        """
+        last = height.shape[-1] - 1
+        counts = height > height.max(-1, keepdims=True) - FAR_BELOW
+        counts = counts.reshape(-1, last + 1).any(0)
+        left = np.clip(np.floor(self.place(x)).astype(np.intp), 0, last - 1)
+        return np.asarray((counts[1:] | counts[:-1])[left])
+
     def in_x(self, x: Array) -> Array:
         """Return the matrix that interpolates along t at locations `x` (point,): (point, t).
 
         Beyond the table, where no integrand counts, its ends stand in.
         """
-        t = np.arcsinh((x - self.centre) / self.core)
         number = self.rows.shape[2]
-        return _interpolation(np.clip((t - self.first) / self.step, 0, number - 1), number)
+        return _interpolation(np.clip(self.place(x), 0, number - 1), number)
 
     def at(self, values: Array, omega: Array) -> Array:
         """Return `values` (entry, s, t) at each omega: (omega, entry, t)."""
@@ -206,10 +224,13 @@ class Clusters:
     def _tabulated(self, low: float, high: float, last: float, level: int) -> Table:
         centre = float(self.own.max() + self.own.min()) / 2
         core = max(2.0, float(self.own.max()) - centre)
-        c = float(self.variance.min()) ** 0.5
+        c = min(float(self.variance.min()), 16 / float(self.data.total.max())) ** 0.5
+        # As dense between rates far apart, and to where a patient's likelihood bends, at 0
+        bend = float(np.hypot(core, centre))
+        step = min(IN_T[level], IN_T[level] * WIDE / core, BEND / bend)
         middle, half = (low + high) / 2, ROOM * (high - low) / 2
         ends = np.arcsinh((np.array([middle - half, middle + half]) - centre) / core)
-        t = np.linspace(ends[0], ends[1], max(TAPS, int((ends[1] - ends[0]) / IN_T[level]) + 2))
+        t = np.linspace(ends[0], ends[1], max(TAPS, int((ends[1] - ends[0]) / step) + 2))
         s_last = float(np.arcsinh(ROOM * last / c))
         s = np.linspace(0, s_last, max(TAPS, int(s_last / IN_S[level]) + 2))
         x = centre + core * np.sinh(t)
@@ -246,6 +267,9 @@ class Clusters:
         values: Array,
     ) -> None:
         x, weight = common.points()
+        if len(x) > table.rows.shape[2]:
+            near = self._near(table, x, omega[pairs])
+            x, weight = x[near], weight[near]
         matrix = table.in_x(x).T
         size = len(x) * (len(self) + mu.shape[1])
         for some in np.array_split(pairs, _pieces(len(pairs), size)):
@@ -265,6 +289,14 @@ class Clusters:
                 height[pair, cluster] + z[pair, point] + np.log(weight)
             )
             values[some] = found - np.log(tau[some])[:, None, None] - LOG_ROOT_2PI
+
+    def _near(self, table: Table, x: Array, omega: Array) -> npt.NDArray[np.bool_]:
+        """Return at which `x` (point,) some cluster's likelihood counts at some `omega` (pair,)."""
+        pieces = _pieces(len(omega), len(self) * table.rows.shape[2])
+        found = [
+            table.near(x, table.at(table.clusters, some)) for some in np.array_split(omega, pieces)
+        ]
+        return np.asarray(np.any(found, axis=0))
 
 
 def _pieces(pairs: int, size: int) -> int:

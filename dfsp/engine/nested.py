@@ -483,6 +483,7 @@ class Nested(Posterior):
             low, high = mu.min() - reach[i], mu.max() + reach[i]
             x = np.linspace(low, high, int((high - low) / wanted[i]) + 2)
             step = x[1] - x[0]
+            x = x[table.near(x, of_clusters[i])]
             density = nodes.mixed(x, effects, at_row, np.exp(ratio - top))
             matrix = table.in_x(x).T
             with np.errstate(divide="ignore"):

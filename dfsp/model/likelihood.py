@@ -51,6 +51,9 @@ CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
 MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
+# Of Newton's steps d, after which they are log(1 + |d|) long, which cannot go to and fro for ever:
+# Sun & Tran-Dinh 2019, doi:10.1007/s10107-018-1282-4
+FREE_STEPS = 30
 INTEGRANDS_AT_ONCE = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
@@ -166,12 +169,14 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     information = total * rate * (1 - rate)
     theta = information * np.log(rate / (1 - rate)) + precision * mu
     theta /= information + precision
-    for _ in range(MOST_STEPS):
+    for number in range(MOST_STEPS):
         p = sigmoid(theta)
         expected = total * p
         curvature = expected * (1 - p)
         curvature += precision
         step = (events - expected - (theta - mu) * precision) / curvature
+        if number > FREE_STEPS:
+            step = np.copysign(np.log1p(np.abs(step)), step)
         # np.clip takes several times as long
         np.minimum(step, 2, out=step)
         np.maximum(step, -2, out=step)
