@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from scipy.optimize import minimize
-from scipy.special import logit
-from scipy.stats import kstest
+from scipy.special import expit, logit
+from scipy.stats import binom, kstest, norm
 
 import dfsp
 from dfsp.cli import cli
@@ -438,3 +438,87 @@ def test_a_frame_says_itself_which_rows_belong_together():
     assert dfsp.fit(frame).summary.equals(named.summary)
     with pytest.raises(dfsp.DfspError, match="does not model clusters"):
         dfsp.sensitivity.all_subsets(frame)
+
+
+# ------------------------------------------------------- rare rates and large totals
+
+
+def by_fourier(rows, sd, sigmas, phis):
+    """Return log marginal likelihood, means of sigma and rho and rates by sums over one theta grid.
+
+    Normal effects multiply Fourier coefficients by exp(-(omega k)^2 / 2), exactly for any omega.
+    """
+    theta = np.linspace(-70, 50, 2048, endpoint=False)
+    step = theta[1] - theta[0]
+    k = 2 * np.pi * np.fft.rfftfreq(len(theta), step)
+    (sigma, in_sigma), (phi, in_phi) = sigmas, phis
+    prior = np.sqrt(2 / np.pi) / sd * np.exp(-0.5 * (sigma / sd) ** 2)
+    weight = np.outer(prior * in_sigma, np.sin(2 * phi) * in_phi).ravel()
+    tau, omega = (np.outer(sigma, f(phi)).reshape(-1, 1) for f in (np.sin, np.cos))
+    rate = expit(theta)
+    own, shifted = [], []
+    for cluster in rows:
+        f = [binom.pmf(r, n, rate) for r, n in cluster]
+        smooth = np.exp(-0.5 * (omega * k) ** 2)
+        own.append([np.fft.irfft(np.fft.rfft(each) * smooth) for each in f])
+        shifted.append([np.fft.irfft(np.fft.rfft(each * rate) * smooth) for each in f])
+    outer = np.exp(-0.5 * (tau * k) ** 2)
+
+    def likelihood(factors):
+        return np.fft.irfft(np.fft.rfft(np.prod(factors, axis=0), axis=-1) * outer)
+
+    by_cluster = [likelihood(f) for f in own]
+    mass = np.prod(by_cluster, axis=0) * norm.pdf(theta, 0, 2) * step * weight[:, None]
+    total = mass.sum()
+    by_pair = mass.sum(1).reshape(len(sigma), len(phi)) / total
+    rates = []
+    for c, f in enumerate(own):
+        others = [each for other, each in enumerate(by_cluster) if other != c]
+        rest = np.prod(others, axis=0) * norm.pdf(theta, 0, 2) * step * weight[:, None]
+        for j in range(len(f)):
+            replaced = likelihood([*f[:j], shifted[c][j], *f[j + 1 :]])
+            rates.append(np.sum(rest * replaced) / total)
+    means = by_pair.sum(1) @ sigma, by_pair.sum(0) @ np.sin(phi) ** 2
+    return np.log(total), *means, np.array(rates)
+
+
+@pytest.mark.slow
+def test_a_few_events_in_a_million_are_as_by_sums_over_a_grid():
+    rows = [[(2, 1e6), (3, 1e6)], [(4, 1e6), (5, 1e6), (40, 1e6)]]
+    # The prior's log density is -32 at 8.
+    nodes = nested_dense.gauss(0, 8, 28), nested_dense.gauss(0, np.pi / 2, 40)
+    log_total, sigma, rho, rates = by_fourier(rows, 1.0, *nodes)
+    exact = solve_nested(*flat(rows), Model(tau=HalfNormal(1.0)))
+    assert exact.log_marginal_likelihood == pytest.approx(log_total, abs=1e-5)
+    assert exact.sigma.mean == pytest.approx(sigma, abs=1e-5)
+    assert exact.rho.mean == pytest.approx(rho, abs=1e-5)
+    assert exact.studies[:, 0] == pytest.approx(rates, rel=1e-4)
+    assert exact.error < 1e-5
+
+
+@pytest.mark.parametrize("events", [[2, 3, 4, 5, 40], [10**6, 999_998, 10**6, 999_990, 999_999]])
+def test_far_from_rare_rates_the_likelihood_of_clusters_falls_on(events):
+    # Normal effects keep the likelihood of a row log-concave (Prekopa): with one mode.
+    clusters = Clusters(np.array(events, float), np.full(5, 1e6), np.array([0, 0, 1, 1, 1]))
+    phi, sigma = np.meshgrid(nested_dense.gauss(0, np.pi / 2, 6)[0], np.geomspace(0.01, 8, 10))
+    tau, omega = (sigma * f(phi) for f in (np.sin, np.cos))
+    mu = np.tile(np.linspace(-20.0, 20.0, 81), (60, 1))
+    tau, omega = tau.ravel(), omega.ravel()
+    for level in (0, 1, 2):
+        found = clusters.log_likelihood(mu, tau, omega, level)
+        best = found.argmax(-1)
+        slope = np.diff(found) * np.where(np.arange(80) < best[..., None], 1, -1)
+        assert slope.min() > 0
+
+
+def test_points_where_no_cluster_counts_make_no_difference(monkeypatch):
+    events, total = np.array([3e5, 3.1e5, 3.0, 5.0]), np.array([1e6, 1e6, 12.0, 20.0])
+    mu = np.tile(np.linspace(-9, 9, 12), (4, 1))
+    tau, omega = np.array([0.05, 1.0, 3.0, 8.0]), np.array([2e-3, 1e-3, 0.02, 1e-4])
+
+    def found():
+        return Clusters(events, total, np.array([0, 0, 1, 1])).log_likelihood(mu, tau, omega, 2)
+
+    fewer = found()
+    monkeypatch.setattr("dfsp.engine.clusters.FAR_BELOW", np.inf)
+    assert fewer == pytest.approx(found(), rel=1e-12)

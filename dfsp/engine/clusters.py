@@ -42,7 +42,10 @@ Index = npt.NDArray[np.intp]
 IN_T = (0.2, 0.12, 0.09, 0.07)
 IN_S = (0.3, 0.2, 0.15, 0.11)
 WIDE = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
+# Logit; the longest step at 0, and n omega^2 that the first steps of s resolve. With steps of 2.3, or
+# from the variance of 2 events in a million, what is interpolated is above 0 far from the rate.
 BEND = 1.2
+NOTICED = 16.0
 TAPS = 10  # points of a table that a polynomial goes through
 LAGRANGE = np.array(
     [[1 / np.prod([tap - other for other in range(TAPS) if other != tap])] for tap in range(TAPS)]
@@ -224,7 +227,7 @@ class Clusters:
     def _tabulated(self, low: float, high: float, last: float, level: int) -> Table:
         centre = float(self.own.max() + self.own.min()) / 2
         core = max(2.0, float(self.own.max()) - centre)
-        c = min(float(self.variance.min()), 16 / float(self.data.total.max())) ** 0.5
+        c = min(float(self.variance.min()), NOTICED / float(self.data.total.max())) ** 0.5
         # As dense between rates far apart, and to where a patient's likelihood bends, at 0
         bend = float(np.hypot(core, centre))
         step = min(IN_T[level], IN_T[level] * WIDE / core, BEND / bend)
