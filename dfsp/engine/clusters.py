@@ -42,8 +42,8 @@ Index = npt.NDArray[np.intp]
 IN_T = (0.2, 0.12, 0.09, 0.07)
 IN_S = (0.3, 0.2, 0.15, 0.11)
 WIDE = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
-# Logit; the longest step at 0, and n omega^2 that the first steps of s resolve. With steps of 2.3, or
-# from the variance of 2 events in a million, what is interpolated is above 0 far from the rate.
+# Logit; the longest step at 0, and n omega^2 that the first steps of s resolve: with 2.3, or
+# with c of 2 events in a million, what is interpolated is above 0 far from the rate.
 BEND = 1.2
 NOTICED = 16.0
 TAPS = 10  # points of a table that a polynomial goes through
