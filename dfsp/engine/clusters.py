@@ -41,7 +41,7 @@ Index = npt.NDArray[np.intp]
 # Steps of t and of s in a table, by level
 IN_T = (0.2, 0.12, 0.09, 0.07)
 IN_S = (0.3, 0.2, 0.15, 0.11)
-WIDE = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
+BROAD = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
 # Logit; the longest step at 0, and n omega^2 that the first steps of s resolve: with 2.3, or
 # with c of 2 events in a million, what is interpolated is above 0 far from the rate.
 BEND = 1.2
@@ -230,7 +230,7 @@ class Clusters:
         c = min(float(self.variance.min()), NOTICED / float(self.data.total.max())) ** 0.5
         # As dense between rates far apart, and to where a patient's likelihood bends, at 0
         bend = float(np.hypot(core, centre))
-        step = min(IN_T[level], IN_T[level] * WIDE / core, BEND / bend)
+        step = min(IN_T[level], IN_T[level] * BROAD / core, BEND / bend)
         middle, half = (low + high) / 2, ROOM * (high - low) / 2
         ends = np.arcsinh((np.array([middle - half, middle + half]) - centre) / core)
         t = np.linspace(ends[0], ends[1], max(TAPS, int((ends[1] - ends[0]) / step) + 2))
