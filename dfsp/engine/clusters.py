@@ -56,7 +56,10 @@ SCORES, SCORE_WEIGHTS = roots_hermitenorm(14)
 LOG_SCORES = np.log(SCORE_WEIGHTS) - LOG_ROOT_2PI
 NARROW_CLUSTER = 0.5
 CLUSTER_REACH = 8.4  # how many tau from mu a table covers
-FAR_BELOW = 5000.0  # log likelihood below a cluster's highest at which it is not integrated
+# Log likelihood below a cluster's highest at which it is not integrated. Of three tables (few
+# events in millions, ordinary, of all sizes) under two priors nothing moves by more than 1e-14
+# with 500, by 1e-10 with 50.
+FAR_BELOW = 5000.0
 ROOM = 1.2  # by how much a table reaches beyond what it is made for
 CLUSTERS_AT_ONCE = 400_000  # numbers held at once: 3 MB, which stay in a cache
 

@@ -30,7 +30,9 @@ from dfsp.model.likelihood import (
 
 Array = npt.NDArray[np.float64]
 
-# Spacings are of levels 0 to 3, the first of which serves to place a grid.
+# Spacings are of levels 0 to 3, the first of which serves to place a grid. Rates and log marginal
+# likelihoods of six tables, from 0 of 20 to 3 of 100,000 and 900 of 1,000, under 2 and 4 degrees of
+# freedom are within 4e-10 of those of half these spacings and of WITHIN 8.
 NARROW_NORMAL = 0.3  # b, in units of the narrowest likelihood
 STEP_ABOUT_MU = (1.1, 0.9, 0.8, 0.7)  # spacing about mu, in units of the narrowest normal
 STEP_OF_TABLE = (1.0, 0.85, 0.75, 0.65)  # of the table, in units of the narrowest integrand
