@@ -39,7 +39,7 @@ LINES, CHARACTERS = 30, 4000
 _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
 _SAVED = 2.0
-"""Seconds after which a notebook is saved while its cells run."""
+"""Seconds after which a notebook is saved while a cell runs."""
 
 
 class KernelFailed(Exception):
@@ -186,27 +186,11 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, run_session: Session, **options: Any
     ) -> Any:
         client = _Client(nb_man, session=run_session, kernel_name=kernel_name, log=logger)
-        nb_man.save = _now_and_then(nb_man.save)
+        nb_man.save = client.saving(nb_man.save)
         try:
             return client.execute()
         finally:
             del nb_man.save  # what follows writes it whole
-
-
-def _now_and_then(save: Callable[..., None]) -> Callable[..., None]:
-    """Let a notebook be saved once in some seconds.
-
-    Papermill saves it twice a cell, which took a twentieth of a run of many quick cells.
-    """
-    last = monotonic()
-
-    def saving(**options: Any) -> None:
-        nonlocal last
-        if monotonic() - last >= _SAVED:
-            save(**options)
-            last = monotonic()
-
-    return saving
 
 
 papermill_engines.register("dfsp", Engine)
@@ -220,6 +204,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         super().__init__(nb_man, kernel_manager_class=manager_of(session), **options)
         self.session = session
         self.cell: int | None = None
+        self.unsaved = False  # whether a cell of code has ended since the notebook was saved
         self.end: float | None = None  # when the cells have to be done
 
     @classmethod
@@ -261,7 +246,27 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
         self.cell = cell_index
-        return super().execute_cell(cell, cell_index, **kwargs)
+        try:
+            return super().execute_cell(cell, cell_index, **kwargs)
+        finally:
+            self.unsaved = cell.cell_type == "code"
+
+    def saving(self, save: Callable[..., None]) -> Callable[..., None]:
+        """Let a notebook be saved after each cell of code, and once in some seconds.
+
+        Papermill saves it twice a cell, of text too, which took a twentieth of a run of many quick
+        cells.
+        """
+        last = monotonic()
+
+        def save_news(**options: Any) -> None:
+            nonlocal last
+            if self.unsaved or monotonic() - last >= _SAVED:
+                self.unsaved = False
+                save(**options)
+                last = monotonic()
+
+        return save_news
 
     def ask(self) -> None:
         """Ask the kernel what `inside` answers."""
