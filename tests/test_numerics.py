@@ -94,3 +94,13 @@ def test_large_studies_need_no_more_than_small_ones():
         for n in (10, 1_000, 100_000)
     ]
     assert max(sizes) <= 3 * min(sizes)
+
+
+def test_a_new_study_has_its_table_where_a_known_one_needs_another():
+    """0 of 1 needs a table without finer points, a new study does not."""
+    model = dfsp.Model(dfsp.Normal(0, 1), dfsp.LogNormal(-0.5625, 0.59375))
+    rate = solve([0.0], [1.0], model).new_study_rate
+    # By symmetry the prior's median is 0.5, and none of 1 had the event.
+    assert 0 < rate.quantile(0.025) < rate.quantile(0.5) < 0.5 < rate.quantile(0.975) < 1
+    rest = solve([1.0], [1.0], model).new_study_rate
+    assert rest.quantile(0.5) == pytest.approx(1 - rate.quantile(0.5), abs=1e-6)

@@ -725,7 +725,7 @@ def tabulate(
         )
         if cut_off.any():
             pending.append((chosen[cut_off], 1))
-        elif len(total) - 1 in chosen:
+        if len(total) - 1 in chosen[~cut_off]:
             last = table.read, cdf[list(chosen).index(len(total) - 1)]
     return summaries, last
 
