@@ -38,7 +38,7 @@ from dfsp.fitting import fit as fit_one
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, expected_rates
-from dfsp.rates import INTERVAL, Unit, stands_for, unit_of
+from dfsp.rates import INTERVAL, Unit, stands_for
 from dfsp.text import Result, Sentences, Table, chance, table_of
 
 Array = npt.NDArray[np.float64]
@@ -198,7 +198,7 @@ class FitBy(Result):
         if len(units) == 1:
             return units.popitem()[1]
         every = pd.concat([counts.table[["events", "total"]] for counts in self.counts.values()])
-        return unit_of(every["events"].sum() / every["total"].sum())
+        return Counts(every).rates_in
 
     @property
     def log_marginal_likelihood(self) -> float:

@@ -68,11 +68,12 @@ def estimand(counts: Counts) -> Table:
     total = int(table["total"].sum())
     outcome = OUTCOMES.get(counts.outcome)
     event = f" ({' or '.join(outcome.events)})" if outcome and outcome.measure == "response" else ""
+    dose = _counted(table, "dose_mg")
     enrolled = table.get("enrolled", pd.Series([None]))
     of = "" if enrolled.isna().any() else f" of {int(enrolled.sum())} enrolled"
     stated = {
         "population": f"{_counted(table, 'setting')}, in {counts.groups}",
-        "treatment": f"start dose (mg): {_counted(table, 'dose_mg')}",
+        "treatment": dose if dose == NOT_STATED else f"start dose (mg): {dose}",
         "outcome": f"{counts.label}{event}",
         "confirmation": _counted(table, CONFIRMED),
         "time": _counted(table, ASSESSED),
@@ -81,8 +82,6 @@ def estimand(counts: Counts) -> Table:
         "summary measure": "the share of patients with the outcome: its median and mean over "
         f"studies, and that of a new study; {INTERVAL}",
     }
-    if stated["treatment"].endswith(NOT_STATED):
-        stated["treatment"] = NOT_STATED
     return _told(stated, "attribute", "stated")
 
 

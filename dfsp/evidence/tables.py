@@ -332,14 +332,14 @@ class Counts:
         return f"Counts({', '.join([*choices, f'{len(self.dropped)} dropped'])})"
 
     def __str__(self) -> str:
-        return "\n".join([repr(self), repr(self._columns()), *self._remarks()])
+        return "\n".join([repr(self), repr(self._shown()), *self._remarks()])
 
     def _repr_html_(self) -> str:
         remarks = "".join(f"\n<li>{html.escape(each)}</li>" for each in self._remarks())
         rest = f"\n<ul>{remarks}\n</ul>" if remarks else ""
-        return f"<p>{html.escape(repr(self))}</p>\n{self._columns()._repr_html_()}{rest}"
+        return f"<p>{html.escape(repr(self))}</p>\n{self._shown()._repr_html_()}{rest}"
 
-    def _columns(self) -> Table:
+    def _shown(self) -> Table:
         """Return the columns that are shown, as far as anything stands in them."""
         others = ["dose_mg", "setting", SHARES]
         filled = [name for name in others if name in self.table and self.table[name].any()]
