@@ -304,19 +304,21 @@ def fit(
         said = "; ".join(left_out["reason"].unique())
         name = outcome if isinstance(outcome, str) else outcome.label
         raise DfspError(f"no combination of choices can count {name}: {said}")
-    known = _analyses([_pairs(counts) for _, counts in tables], [model for _, model in models])
+    pairs_of = [_pairs(counts) for _, counts in tables]
+    known = _analyses(pairs_of, [model for _, model in models])
     choices = list(dict.fromkeys(name for choice, _ in [*tables, *models] for name in choice))
-    rows = [
-        {
-            **labels, **of_counts_,
+    numbers = [*_NUMBERS, "tau_median"]
+    rows = []
+    for (of_counts_, counts), pairs_ in zip(tables, pairs_of, strict=True):
+        size = {
             "studies": len(counts.table),
             "events": int(counts.table["events"].sum()),
             "total": int(counts.table["total"].sum()),
             "dropped": "; ".join(counts.dropped["study"]),
-            **dict(zip([*_NUMBERS, "tau_median"], known[_pairs(counts), model], strict=True)),
         }
-        for of_counts_, counts in tables for labels, model in models
-    ]  # fmt: skip
+        for labels, model in models:
+            found = dict(zip(numbers, known[pairs_, model], strict=True))
+            rows.append({**labels, **of_counts_, **size, **found})
     table = pd.DataFrame(rows, columns=[*choices, *_SIZES, *_NUMBERS, "tau_median"])
     table[choices] = table[choices].fillna(DOES_NOT_ARISE)
     said_in = unit_named(unit or tables[0][1].unit)
