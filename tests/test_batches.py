@@ -27,6 +27,7 @@ from dfsp.runs.batch import (
 )
 from dfsp.runs.plan import read_plan
 from dfsp.runs.publish import LOCK, hold, recover, working
+from dfsp.runs.record import read_record
 from dfsp.runs.report import write_report
 from dfsp.runs.run import execute, plan_run, run_notebook
 from dfsp.schemas import schema
@@ -236,6 +237,16 @@ replace_text(pathlib.Path({str(tmp_path / "a.txt")!r}), "x" * 5000)
     )
     assert "OSError" in done.stderr
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_a_reason_that_is_no_text_is_told_all_the_same(tmp_path):
+    """Halves of characters, as undecodable bytes become in Python, have no place in UTF-8."""
+    path = notebook(tmp_path / "a.ipynb", "s: str = ''", "s = chr(0xd800)")
+    run = execute(plan_run(path, {}), tmp_path / "runs")
+    assert run.record["status"] == "complete"
+    assert read_record(run.folder)["effective_parameters"] == {"s": "?"}
+    write_results(tmp_path / "runs", [(plan_run(path, {"s": "b"}), chr(0xDCFF))])
+    assert [row["reason"] for row in results(tmp_path / "runs")] == ["", "?"]
 
 
 # ---------------------------------------------------------------- taking up again

@@ -75,7 +75,7 @@ class Parameter:
         DfspError
             It is none; the message says what to give.
         """
-        if not _is_finite(value):
+        if not _can_be_kept(value):
             raise self._refusal(value)
         if value is None:
             if self.stated and self.kind and not self.optional:
@@ -100,13 +100,15 @@ class Parameter:
             value = _FROM_TEXT.get(self.kind, _guessed)(text)
         except (ValueError, SyntaxError, OverflowError):
             raise self._refusal(text) from None
-        if not _is_finite(value):
+        if not _can_be_kept(value):
             raise self._refusal(text)
         return value
 
     def _refusal(self, value: Any, hint: str = "") -> DfspError:
         kind = _WORDS.get(self.kind, "value that is finite")
         says = f"{self.name} = {value!r}: give a {kind}"
+        if isinstance(value, str) and not _can_be_kept(value):
+            hint = "part of it is no character in UTF-8"
         if isinstance(value, bool):
             hint = hint or "YAML reads yes, no, on and off as true and false"
         if not self.stated and self.kind:
@@ -229,14 +231,16 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether JSON has a value: neither it nor what it holds is infinite or no number."""
+def _can_be_kept(value: Any) -> bool:
+    """Whether JSON has a value: neither it nor what it holds is infinite, no number or no text."""
     if isinstance(value, float):
         return math.isfinite(value)
+    if isinstance(value, str):  # a command line's bytes that are not UTF-8, or "\\ud800" in YAML
+        return value.encode("utf-8", "replace").decode("utf-8") == value
     if isinstance(value, dict):
-        return all(_is_finite(each) for each in value.values())
+        return all(_can_be_kept(each) for pair in value.items() for each in pair)
     if isinstance(value, list):
-        return all(_is_finite(each) for each in value)
+        return all(_can_be_kept(each) for each in value)
     return True
 
 

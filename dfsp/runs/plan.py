@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from dfsp.runs.models import Entry
 
 Values = dict[str, Any]
+
+MOST_RUNS = 1_000_000
+"""Runs of an entry: as many take a gigabyte to list, and weeks to do."""
 
 
 def read_plan(
@@ -266,14 +270,20 @@ def _matrix(entry: "Entry", faults: _Faults) -> _Matrix:
     include = [read.row(row) for row in entry.include or []]
     # Without an axis there is no combination that could be extended.
     empty = bool(include) and not axes
-    whole = [] if empty else [dict(zip(axes, row, strict=True)) for row in product(*axes.values())]
+    whole = [
+        held | dict(zip(axes, row, strict=True))
+        for row in ([] if empty else product(*axes.values()))
+    ]
     kept = whole
     for row in exclude:
+        left = [each for each in kept if not _has(each, row)]
         if unknown := [name for name in row if name not in (entry.parameters or {})]:
             faults.add(f"exclude: {', '.join(unknown)} is not under `parameters`")
-        elif read.good and not any(_has(held | each, row) for each in whole):
-            faults.add(f"exclude: no run has {_said(row)}; remove or correct this row")
-        kept = [each for each in kept if not _has(held | each, row)]
+        elif read.good and len(left) == len(kept):
+            gone = any(_has(each, row) for each in whole)
+            says = "the rows before it have removed every run with" if gone else "no run has"
+            faults.add(f"exclude: {says} {_said(row)}; remove or correct this row")
+        kept = left
     if whole and not kept and not include:
         faults.add("`exclude` leaves no run")
     # Where values are faulty it is not known what a rule does; the others are checked all the same.
@@ -315,17 +325,20 @@ class _Reader:
                 self._fault(f"{name}: the list is empty; give at least one value")
             elif found := [row[name] for row in (self.row({name: each}) for each in value) if row]:
                 axes[name] = self._once(name, found)
+        if (number := prod(map(len, axes.values()))) > MOST_RUNS:
+            self._fault(f"the lists make {number:,} runs; shorten them to at most {MOST_RUNS:,}")
+            axes = {}
         return held, axes
 
     def _once(self, name: str, values: Sequence[Any]) -> list[Any]:
-        different: list[Any] = []
+        different: dict[Any, Any] = {}
         for value in values:
-            if not any(_equal(value, each) for each in different):
-                different.append(value)
-        for value in different:
-            if (times := sum(_equal(value, each) for each in values)) > 1:
+            different.setdefault(_key(value), value)
+        for key, times in Counter(map(_key, values)).items():
+            if times > 1:
+                value = different[key]
                 self._fault(f"{name}: the value {value!r} is given {times} times; give it once")
-        return different
+        return list(different.values())
 
     def row(self, given: Mapping[str, Any]) -> Values:
         """Return the values of a row that can be read."""
@@ -351,18 +364,20 @@ class _Reader:
 def _included(
     rows: Sequence[Values], include: Sequence[Values], held: Values, faults: _Faults
 ) -> list[Values]:
-    """Extend the combinations that a row of `include` does not contradict, or else add a run."""
-    original = [held | row for row in rows]
-    runs = [dict(row) for row in original]
+    """Extend the combinations that a row of `include` does not contradict, or else add a run.
+
+    In `rows` stands what holds in every run, too.
+    """
+    runs = [dict(row) for row in rows]
     sources: list[dict[str, int]] = [{} for _ in rows]  # by run, which rule has given a value
     for rule, more in enumerate(include):
         fits = [
             number
-            for number, row in enumerate(original)
+            for number, row in enumerate(rows)
             if _has(row, {name: value for name, value in more.items() if name in row})
         ]
         for number in fits:
-            added = {name: value for name, value in more.items() if name not in original[number]}
+            added = {name: value for name, value in more.items() if name not in rows[number]}
             runs[number] |= added
             sources[number] |= dict.fromkeys(added, rule)
         if not fits:
@@ -376,9 +391,13 @@ def _included(
 
 
 def _has(row: Values, values: Values) -> bool:
-    return all(name in row and _equal(row[name], value) for name, value in values.items())
+    return all(name in row and _key(row[name]) == _key(value) for name, value in values.items())
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are equal; for Python, True is 1 too."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+def _key(value: Any) -> Any:
+    """Return what is the same, and has the same hash, for equal values; for Python, True is 1."""
+    if isinstance(value, list):
+        return "list", *map(_key, value)
+    if isinstance(value, dict):
+        return "dict", frozenset((name, _key(each)) for name, each in value.items())
+    return isinstance(value, bool), value

@@ -141,8 +141,11 @@ def discard(folder: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file of text so that it is never there by half; see `replace_bytes`."""
-    replace_bytes(path, text.encode("utf-8"))
+    """Write a file of text so that it is never there by half; see `replace_bytes`.
+
+    What is no character, such as half of one in a cell's last words, is written as a question mark.
+    """
+    replace_bytes(path, text.encode("utf-8", "replace"))
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
