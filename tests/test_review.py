@@ -222,6 +222,42 @@ def test_a_reason_is_one_change_of_the_review(claims):
     assert f"({shift:+.1f} points alone)" in reason
 
 
+@pytest.fixture
+def with_a_new_cohort(tmp_path):
+    """A copy of the evidence with a cohort that the review does not have: 2 of 20 patients."""
+    folder = shutil.copytree(dfsp.DATA, tmp_path / "data")
+    new = "new,primary,{},all,{},{},printed,navarrete2019,\n"
+    for name, text in {
+        "cohorts": "new,cohort,New 2022,2022,,advanced,400,,20,,,,,,,,navarrete2019\n",
+        "counts": new.format("response", "CR", 1) + new.format("response", "PR", 1)
+        + new.format("response", "SD", 1) + new.format("response", "PD", 17)
+        + new.format("severe_adverse_event", "event", 5)
+        + new.format("severe_adverse_event", "no event", 15),
+        "evidence_sets": "reconciled,response,new,primary,\nreconciled_by_dose,response,new,primary,\n"
+        "reconciled,severe_adverse_event,new,primary,\n",
+    }.items():  # fmt: skip
+        with (folder / f"{name}.csv").open("a", encoding="utf-8") as file:
+            file.write(text)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_new_cohort_is_a_change_and_other_measures_than_response_have_no_reasons(
+    with_a_new_cohort,
+):
+    found = dfsp.review.compare_claims(dfsp.load_evidence("review", folder=with_a_new_cohort))
+    for claim in ("clinical benefit (%)", "response at 400 mg (%)"):
+        ours = found.table.loc[claim].iloc[1]
+        # Its rates are by far the lowest.
+        events = 3 if claim.startswith("clinical") else 2
+        assert ours["reason"].startswith(f"New 2022 ({events} of 20) is not in the review (-")
+    severe = found.table.loc["severe adverse event (%)"].iloc[1]
+    # The review has a total over unknown cohorts alone, so there is nothing to have changed.
+    assert (severe["events"], severe["total"], severe["reason"]) == (9, 36, "")
+    assert severe["mean_low"] < severe["mean"] < severe["mean_high"]
+    assert str(found.describe())
+
+
 def test_what_has_no_counts_says_so(claims):
     text = Claims(claims).describe()
     assert claims.loc[("any adverse event (%)", "review"), "note"] == "no per-cohort data"

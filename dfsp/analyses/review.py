@@ -342,8 +342,8 @@ def compare_claims(published: Evidence | None = None) -> Claims:
         fit_categories(each.evidence).rates().loc["mean rate", "mean"] for each in changes[SETS[1]]
     ]
     rows: list[list[Any]] = []
-    before = 0.0
     for claim in claims:
+        before: float | None = None  # the mean of the review's set, if it has one
         for name in (SETS[0], claim.ours):
             evidence = sets[name]
             key = claim.quantity, name, claim.category, printed[claim.quantity]
@@ -372,7 +372,7 @@ def compare_claims(published: Evidence | None = None) -> Claims:
                 note = _not_split(counts, "is left out")
                 note = _other_doses(evidence, claims) if claim.at_a_dose else note
             reason = ""
-            if name != SETS[0]:
+            if before is not None and OUTCOMES[claim.outcome].measure == "response":
                 means = (
                     [100 * rates[claim.category] for rates in changed]
                     if claim.category
@@ -463,17 +463,20 @@ def _changes(own: Evidence, ours: Evidence) -> list[_Change]:
     for label in its:
         if label in cells:
             replaced = [label] if cells[label] != its[label] else []
+            if not replaced:
+                continue
         else:
             shared = partners.get(label, {})
             replaced = [each for each in cells if shared.get(each) == "same patients"]
-        if not replaced:
-            continue
         covered |= set(replaced)
         rest = rows[~rows["label"].isin(replaced)]
         new = pd.concat([rest, others[others["label"] == label]], ignore_index=True)
-        says = _own_report(label, [cells[each] for each in replaced], its[label])
+        if replaced:
+            says = _own_report(label, [cells[each] for each in replaced], its[label])
+        else:
+            says = _not_in(label, its[label], "the review")
         found.append(_Change(replace(own, rows=new), says))
-    for label in cells.keys() - its.keys() - covered:
+    for label in [each for each in cells if each not in its and each not in covered]:
         twice = [each for each, judged in partners.get(label, {}).items()
                  if each in its and judged != "possible"]  # fmt: skip
         rest = rows[rows["label"] != label]
@@ -495,13 +498,22 @@ def _own_report(
     return says
 
 
+def _not_in(label: str, cells: dict[str, int], where: str) -> Callable[[tuple[str, ...]], str]:
+    def says(events: tuple[str, ...]) -> str:
+        k, n = _events(cells, events)
+        return f"{label} ({k} of {n}) is not in {where}"
+
+    return says
+
+
 def _left_out(
     label: str, cells: dict[str, int], twice: list[str]
 ) -> Callable[[tuple[str, ...]], str]:
+    if not twice:
+        return _not_in(label, cells, "the set")
+
     def says(events: tuple[str, ...]) -> str:
         k, n = _events(cells, events)
-        if not twice:
-            return f"{label} ({k} of {n}) is not in the set"
         return (
             f"{label} ({k} of {n}) is counted once: its patients are very likely among those of "
             f"{', '.join(twice)}"
