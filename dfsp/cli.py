@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
@@ -615,7 +616,8 @@ class _Bar:
             line = f"{progress.total} runs, {progress.skipped} of them complete and unchanged"
         else:
             line = f"{outcome.name} {outcome.status} in {outcome.seconds:.1f} s"
-            line += f": {outcome.reason}" if bad else ""
+            # The record has it all.
+            line += f": {shorten(outcome.reason or '', 300, placeholder=' …')}" if bad else ""
         if not self.live:
             click.echo(f"{progress}: {line}" if outcome else line, err=True)
             return

@@ -285,6 +285,15 @@ def test_no_scheduler_at_the_address_and_options_that_exclude_each_other(
     monkeypatch.setattr(cluster, "ANSWER", 1.0)
     with pytest.raises(DfspError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         run_batch(read_plan(small), tmp_path / "there", scheduler="tcp://127.0.0.1:1")
+    # What is no address, or asks for keys that are not there, leaves nothing that would hang.
+    for address, says in (
+        ("here", "missing port number"),
+        ("http://127.0.0.1:80", "unknown address scheme 'http'"),
+        ("tls://127.0.0.1:1", "check your TLS configuration"),
+    ):
+        with pytest.raises(DfspError, match=says):
+            run_batch(read_plan(small), tmp_path / "there", scheduler=address)
+    assert not list(distributed.Client._instances)
     words = ["--scheduler", "tcp://127.0.0.1:1", "--jobs", "2"]
     done = call("batch", small, *words)
     assert done.returncode == 2 and "give one" in done.stderr

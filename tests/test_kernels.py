@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import nbformat
 import pytest
-from small import notebook
+from small import notebook, plan, results
 
 from dfsp.errors import DfspError
 from dfsp.runs import inside, kernels
@@ -273,6 +273,30 @@ def test_a_kernel_that_died_says_by_which_signal_in_which_cell_and_its_last_word
         assert run.record["log"] == "last words"
         assert (run.folder / "kernel.log").read_text("utf-8").endswith("last words")
         assert run.record["kernel"]["python"] == sys.executable  # it had answered before
+
+
+@pytest.mark.slow
+def test_a_reason_is_plain_text_and_nothing_else_is_logged(tmp_path):
+    """A cell's message may be made for a terminal; a line of the batch is one line all the same."""
+    red = notebook(
+        tmp_path / "red.ipynb",
+        None,
+        "raise ValueError('\\x1b[1;31mred\\x1b[0m\\x00\\nand' + 999 * ' more')",
+    )
+    dies = notebook(tmp_path / "dies.ipynb", None, "import os\nos._exit(3)")
+    silent = notebook(tmp_path / "silent.ipynb", None, "raise KeyboardInterrupt")
+    entries = [{"notebook": str(path)} for path in (red, dies, silent)]
+    where = tmp_path / "runs"
+    words = ["batch", plan(tmp_path / "plan.yaml", *entries), "--folder", where, "--jobs", "1"]
+    done = subprocess.run([*DFSP, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    first, *lines = done.stderr.splitlines()
+    assert first.startswith("3 runs") and len(lines) == 3, done.stderr
+    assert all(len(line) < 400 and line.isprintable() for line in lines)
+    reasons = {row["notebook"]: row["reason"] for row in results(where)}
+    assert reasons["red.ipynb"] == "ValueError: red\nand" + 999 * " more"
+    assert reasons["silent.ipynb"] == "KeyboardInterrupt"
+    assert "ended with status 3 in code cell 1" in reasons["dies.ipynb"]
 
 
 def test_memory_is_to_blame_only_where_linux_says_so(tmp_path):

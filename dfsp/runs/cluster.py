@@ -51,7 +51,6 @@ def outcomes(
         The cluster cannot do the runs, or cannot go on; runs that are complete are kept.
     """
     try:
-        from distributed import Client
         from distributed.comm.core import CommClosedError
     except ImportError:
         raise DfspError(
@@ -60,8 +59,8 @@ def outcomes(
     with _quiet():
         try:
             with warnings.catch_warnings(action="ignore"):  # versions that differ are told by us
-                client = Client(address, timeout=ANSWER, set_as_default=False)
-        except (OSError, ValueError) as error:
+                client = _client(address)
+        except OSError as error:
             raise DfspError(f"no Dask scheduler answers at {address}: {error}") from None
         try:
             with client:
@@ -71,6 +70,30 @@ def outcomes(
                 f"the Dask scheduler at {address} was lost; runs that are complete are kept: "
                 "start it again and give the same command"
             ) from None
+
+
+def _client(address: str) -> Any:
+    """Return a client of the scheduler at an address.
+
+    Raises
+    ------
+    OSError
+        There is none, or the address is none.
+    """
+    from distributed import Client
+
+    class Closing(Client):
+        async def _ensure_connected(self, timeout: Any = None) -> None:
+            try:
+                await super()._ensure_connected(timeout)  # type: ignore[no-untyped-call]
+            except OSError:
+                raise
+            except Exception as error:  # of these a client does not close itself, and hangs at exit
+                raise OSError(str(error)) from None
+
+    return Closing(  # type: ignore[no-untyped-call]
+        address, timeout=ANSWER, set_as_default=False
+    )
 
 
 @contextmanager

@@ -6,7 +6,9 @@ before the first cell who it is and after the last what its parameters are.
 """
 
 import json
+import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +38,7 @@ PRIVATE = ".kernel"
 INLINE = "module://matplotlib_inline.backend_inline"
 LINES, CHARACTERS = 30, 4000
 """How much of the end of a log is kept."""
+_FOR_TERMINALS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
 _SAVED = 2.0
@@ -194,6 +197,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
 
 
 papermill_engines.register("dfsp", Engine)
+# What it logs is on standard error where nobody has asked for logs; a run's reason says the same.
+logger.addHandler(logging.NullHandler())
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
@@ -357,11 +362,15 @@ def log_end(path: Path) -> str:
 
 
 def reason_of(error: Exception, timeout: float | None = None) -> str:
-    """Say why a run has failed."""
+    """Say why a run has failed, without colours and what else is meant for terminals."""
+    return _FOR_TERMINALS.sub("", _reason_of(error, timeout)).strip()
+
+
+def _reason_of(error: Exception, timeout: float | None) -> str:
     from papermill import PapermillExecutionError
 
     if isinstance(error, PapermillExecutionError):
-        return f"{error.ename}: {error.evalue}"
+        return f"{error.ename}: {error.evalue}".removesuffix(": ")
     if isinstance(error, (KernelFailed, DfspError)):
         return str(error)
     if isinstance(error, CellTimeoutError):
