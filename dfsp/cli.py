@@ -25,6 +25,7 @@ from dfsp.model.priors import TAU_FAMILIES, HalfNormal, Normal, mu_prior, tau_pr
 from dfsp.prior_words import criterion
 from dfsp.project import PROJECT_VARIABLE
 from dfsp.rates import UNITS, Unit
+from dfsp.text import as_option
 
 if TYPE_CHECKING:
     from dfsp.runs.batch import Outcome, Progress
@@ -297,7 +298,7 @@ def fit_command(
         df=effects_df, exchangeable=exchangeable, mean=alone_mean, sd=alone_sd, a=mean_a, b=mean_b,
         concentration=concentration_prior(*concentration), scale=shapes_scale,
     )  # fmt: skip
-    mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=_option)
+    mu = mu_prior(mu_mean, mu_sd, rate_centre, rate_upper, rate_lower, written=as_option)
     if own.own_priors and (mu, tau) != (Normal(), HalfNormal()):
         by = _OWN.get(effects, own.own_priors)
         raise DfspError(f"{effects} effects have no mu and tau; their priors are set by {by}")
@@ -397,11 +398,6 @@ _OWN = {
     "beta-binomial-shapes": "--shapes-scale",
 }
 """Options of effects that have priors of their own."""
-
-
-def _option(name: str) -> str:
-    """Return how the command line writes an option."""
-    return f"--{name.replace('_', '-')}"
 
 
 def _tell(tables: Iterable[Counts]) -> None:

@@ -14,6 +14,7 @@ from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, MEDIAN_AND_ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
+from dfsp.engine.distributions import LEAST_RATE
 from dfsp.engine.nested import Nested, identified, solve_nested, with_share
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.engine.powers import Powers, power_scaling
@@ -21,9 +22,15 @@ from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.model.effects import Effects
 from dfsp.model.model import Model
-from dfsp.prior_words import PRIOR, decisive_priors, expected_rates, table_of_powers
+from dfsp.prior_words import (
+    PRIOR,
+    decisive_priors,
+    expected_rates,
+    plain_powers,
+    table_of_powers,
+)
 from dfsp.rates import INTERVAL, Unit, stands_for
-from dfsp.text import Result, Sentences, Table, chance, in_unit, table_of
+from dfsp.text import Result, Sentences, Table, as_option, chance, in_unit, table_of
 from dfsp.yardsticks import POINTS_APART, TIMES_APART, is_ordinary, patients_for
 
 if TYPE_CHECKING:
@@ -344,8 +351,13 @@ class Fit(Result):
             )
         return table_of_powers(self.prior_sensitivity)
 
-    def prior_warning(self) -> Sentences:
+    def prior_warning(self, *, written: Callable[[str], str] = str) -> Sentences:
         """Say which prior decides, which way, and what to do; `""` if none does.
+
+        Parameters
+        ----------
+        written : callable, optional
+            How the name of a parameter is written.
 
         Examples
         --------
@@ -356,7 +368,9 @@ class Fit(Result):
         """
         if self.prior_sensitivity is None:
             return Sentences()
-        return decisive_priors({"": self.prior_sensitivity}, self.model.effects.prior_names)
+        return decisive_priors(
+            {"": self.prior_sensitivity}, self.model.effects.prior_names, written
+        )
 
     def _repr_markdown_(self) -> str:
         return self.answer()._repr_markdown_()
@@ -378,10 +392,10 @@ class Fit(Result):
         rests = f"It rests on {self.model}; {self.agreement().rstrip('.')}."
         return Sentences("\n".join(filter(None, [self.describe(), *self._cautions(), rests])))
 
-    def _cautions(self) -> list[Sentences]:
+    def _cautions(self, written: Callable[[str], str] = str) -> list[Sentences]:
         """Return what is to be known beside the headline, each empty where there is nothing."""
         piles = self.piles() if self.posterior is not None else Sentences()
-        return [piles, self.prior_warning()]
+        return [piles, self.prior_warning(written=written)]
 
     def agreement(self) -> Sentences:
         """Say in one line whether the checks hold; no digit of a sampler is in it.
@@ -774,7 +788,7 @@ class Fit(Result):
         found = None if above is None else self.above(above)
         lines = [f"{self.counts.groups}; {self.model}; {self.engine} engine"]
         lines += [*filter(None, [expected_rates(self.model, self.unit)]), ""]
-        lines += [repr(self._summary_in_unit()), "", repr(self._studies_in_unit(found)), ""]
+        lines += [repr(self.summary_in_unit()), "", repr(self.studies_in_unit(found)), ""]
         if self.prior_sensitivity is not None:
             moved = self.prior_table().rename(index=self._names).rename_axis(index=None)
             lines += ["when a prior or the likelihood is raised to a power:", repr(moved), ""]
@@ -782,22 +796,45 @@ class Fit(Result):
             lines.append(f"log marginal likelihood {self.posterior.log_marginal_likelihood:.4f}")
         lines += [str(check) for check in self.checks if _is_told(check)]
         said = found.describe() if found else ""
-        lines += filter(None, [self.describe(), said, *self._cautions()])
+        lines += filter(None, [self.describe(), said, *self._cautions(as_option)])
         return "\n".join(lines)
 
-    def _summary_in_unit(self) -> Table:
-        """Return what a page shows of the quantities, rates as they are said."""
+    def summary_in_unit(self) -> Table:
+        """Return what a page shows of `summary`: rates as texts in the unit of the counts.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> rare = pd.DataFrame({"study": list("AB"), "events": [3, 8], "total": [9000, 20_000]})
+        >>> dfsp.fit(rare).summary_in_unit().loc["typical rate", "q50"]
+        '38.8'
+        """
         names = self._names
         rows = self.summary.reindex(list(names)).dropna(how="all")[PAGE]
         of_rate = [str(name).endswith("_rate") for name in rows.index]
-        said = in_unit(rows[of_rate], self.unit, [name for name in PAGE if name != "sd"])
-        said["sd"] = [self.unit.number(sd) for sd in rows.loc[of_rate, "sd"]]
+        said = in_unit(rows[of_rate], self.unit, PAGE)
         shown = rows.astype(object).rename_axis(columns=str(said.columns.name))
         shown.loc[of_rate] = said
         return table_of(shown.rename(index=names).rename_axis(index=None))
 
-    def _studies_in_unit(self, above: Above | None) -> Table:
-        """Return what a page shows of the studies, rates as they are said."""
+    def studies_in_unit(self, above: Above | None = None) -> Table:
+        """Return what a page shows of `studies`: rates as texts in the unit of the counts.
+
+        Parameters
+        ----------
+        above : Above, optional
+            From `Fit.above`; a column more.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> rare = pd.DataFrame({"study": list("AB"), "events": [3, 8], "total": [9000, 20_000]})
+        >>> dfsp.fit(rare).studies_in_unit()[["observed", "mean"]]
+        rates per 100,000 observed  mean
+        study
+        A                     33.3  38.3
+        B                     40.0  41.5
+        """
         studies = self.studies.set_index("study")
         studies["observed"] = studies["events"] / studies["total"]
         rates = ["observed", "mean", "q2.5", "q97.5"]
@@ -950,7 +987,10 @@ class Fit(Result):
             "log_marginal_likelihood": evidence,
             "elpd_leave_one_study_out": self._elpd(),
             **{
-                name: _numbers(dict(zip(STATISTICS, row.tolist(), strict=True)))
+                name: _numbers(
+                    dict(zip(STATISTICS, row.tolist(), strict=True)),
+                    LEAST_RATE if name == "new_study_rate" else -math.inf,
+                )
                 for name, row in self.numbers.items()
             },
             "studies": [
@@ -959,27 +999,15 @@ class Fit(Result):
                     **{name: row[name] for name in (CLUSTER,) if name in row},
                     "events": row["events"],
                     "total": row["total"],
-                    "rate": _numbers(row),
+                    "rate": _numbers(row, LEAST_RATE),
                     "leave_one_out_lpd": _plain(row["leave_one_out_lpd"]),
                     **{name: row[name] for name in (EXCHANGEABLE, "above") if name in row},
                 }
                 for row in studies
             ],
             **({"above": {"rate": found.rate, **found.population}} if found else {}),
-            "prior_sensitivity": self._powers(),
+            "prior_sensitivity": plain_powers(self.prior_sensitivity),
             "checks": [check.as_dict() for check in self.checks],
-        }
-
-    def _powers(self) -> dict[str, Any] | None:
-        """Return the prior sensitivity as plain data."""
-        if self.prior_sensitivity is None:
-            return None
-        return {
-            quantity: {
-                name: power and {key: _plain(value) for key, value in power._asdict().items()}
-                for name, power in by_prior.items()
-            }
-            for quantity, by_prior in self.prior_sensitivity.items()
         }
 
 
@@ -1241,8 +1269,9 @@ def _estimate(unit: Unit, row: "pd.Series[float]", centre: str) -> str:
     return unit.estimate(row[centre], row["q2.5"], row["q97.5"], INTERVAL)
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: _plain(row[name]) for name in STATISTICS}
+def _numbers(row: Mapping[str, Any], least: float = -math.inf) -> dict[str, float | None]:
+    """Return statistics as plain data, None for what does not exist or is only known as a bound."""
+    return {name: _plain(row[name]) if row[name] > least else None for name in STATISTICS}
 
 
 def _plain(value: float) -> float | None:

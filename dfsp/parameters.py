@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from dfsp.analyses.regression.design import design_of
+from dfsp.analyses.totals import ANY, reported
 from dfsp.checks import Check
 from dfsp.constants import DRAWS, SEED
 from dfsp.engine.nuts import MIN_DRAWS
@@ -220,11 +221,17 @@ class Parameters(BaseModel):
 
     @property
     def rates_in(self) -> Unit:
-        """The unit in which rates are said: that of the counts, where they are of one outcome."""
+        """The unit in which rates are said: that of the counts, where they are of one outcome.
+
+        Else that of adverse events of any kind, where a notebook is about them.
+        """
         if self.unit:
             return unit_named(self.unit)
-        one = self.table or "outcome" in self.model_fields_set
-        return self.counts.rates_in if one else PERCENT
+        if self.table or "outcome" in self.model_fields_set:
+            return self.counts.rates_in
+        if "totals_set" in self.model_fields_set:
+            return reported(self.totals, ANY).rates_in
+        return PERCENT
 
     @property
     def priors(self) -> Sentences:

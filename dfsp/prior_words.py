@@ -1,6 +1,8 @@
 """What the priors did to a result, as a table and as the sentence that names one that decides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,20 +27,20 @@ LEAST = 0.05
 PRIOR = "prior: "
 """Beginning of the names of checks of the priors."""
 ADVICE = {
-    "mu": "choose a centre and an upper end from knowledge other than these counts "
-    "(--rate-centre, --rate-upper), or widen with --mu-sd, and report both",
+    "mu": "choose a centre and {an_end} end from knowledge other than these counts "
+    "({rate_centre}, {rate_end}), or widen with {mu_sd}, and report both",
     **dict.fromkeys(
         ("tau", "sigma"),
-        "choose a scale from knowledge other than these counts, or change it with --tau-scale, "
+        "choose a scale from knowledge other than these counts, or change it with {tau_scale}, "
         "and report both",
     ),
     **dict.fromkeys(
         ("alpha", "beta"),
-        "choose the scale of alpha and beta from knowledge other than these counts, or change it "
-        "with --shapes-scale, and report both",
+        "choose another scale of alpha and beta from knowledge other than these counts, and "
+        "report both",
     ),
 }
-"""What to do about a prior that decides."""
+"""What to do about a prior that decides, with the names of parameters."""
 
 
 def table_of_powers(powers: Powers) -> Table:
@@ -68,13 +70,29 @@ def table_of_powers(powers: Powers) -> Table:
     return table_of(frame, digits=3)
 
 
+def plain_powers(powers: Powers | None) -> dict[str, Any] | None:
+    """Return how each quantity moves as plain data, None for what is not a number."""
+    if powers is None:
+        return None
+    return {
+        quantity: {
+            name: power
+            and {key: None if isnan(value) else value for key, value in power._asdict().items()}
+            for name, power in by_density.items()
+        }
+        for quantity, by_density in powers.items()
+    }
+
+
 def table_of_several(powers: Mapping[str, Powers], what: str) -> Table:
     """Return the tables of several results, indexed by `what` they are of and by `quantity`."""
     frames = {name: table_of_powers(each) for name, each in powers.items()}
     return table_of(pd.concat(frames, names=[what]), digits=3)
 
 
-def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sentences:
+def decisive_priors(
+    powers: Mapping[str, Powers], priors: Sequence[str], written: Callable[[str], str] = str
+) -> Sentences:
     """Say which prior decides, which way, and what to do; `""` if none does.
 
     Parameters
@@ -83,6 +101,8 @@ def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sent
         By what each is of; `""` for the only one.
     priors : sequence of str
         Names of the priors, which are the same for all.
+    written : callable, optional
+        How the name of a parameter is written.
 
     Examples
     --------
@@ -101,12 +121,19 @@ def decisive_priors(powers: Mapping[str, Powers], priors: Sequence[str]) -> Sent
             if parts := [*_pulls(moved), *_stretches(moved)]:
                 does.append(f"{f'for {name} ' if name else ''}it {' and '.join(parts)}")
         if does:
-            advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
             pulls = [part for part in does if "pulls" in part]
-            if pulls and all("down" in part for part in pulls):  # as of near-certain outcomes
-                advice = advice.replace("an upper", "a lower").replace("-upper", "-lower")
+            down = bool(pulls) and all("down" in part for part in pulls)  # from near certainty
+            advice = _advice(prior, "lower" if down else "upper", written)
             said.append(f"The prior of {prior} decides: {', '.join(does)}; {advice}.")
     return Sentences(" ".join(said))
+
+
+def _advice(prior: str, end: str, written: Callable[[str], str]) -> str:
+    """Say what to do about a prior; `end` is the end of its interval that needs knowledge."""
+    advice = ADVICE.get(prior, "choose it from knowledge other than these counts")
+    names = {name: written(name) for name in ("rate_centre", "mu_sd", "tau_scale")}
+    article = "an" if end == "upper" else "a"
+    return advice.format(an_end=f"{article} {end}", rate_end=written(f"rate_{end}"), **names)
 
 
 def expected_rates(model: Model, unit: Unit = PERCENT) -> Sentences:

@@ -108,6 +108,27 @@ class Table(pd.DataFrame):
         html = self._texts().to_html(index=self._named_rows, border=0, max_rows=MOST_ROWS)
         return re.sub(r"\n\s+", "\n", re.sub(r"\n\s*(?=<t[hd]|</tr)", "", html))
 
+    def in_unit(self, unit: Unit, *columns: str) -> "Table":
+        """Return the table to be shown, with its rates as texts in a unit, which its corner names.
+
+        Parameters
+        ----------
+        unit : Unit
+        *columns : str
+            Those of rates, by default all. What stands in them in a row stands together, as an
+            interval and its middle do; `sd` stands alone.
+
+        Examples
+        --------
+        >>> from dfsp.rates import UNITS
+        >>> rates = table_of({"n": [5], "low": [1.2e-4], "high": [2.23e-3]}, index=["Adams"])
+        >>> rates.in_unit(UNITS["per-1000"], "low", "high")
+        rates per 1,000  n   low  high
+        Adams            5  0.12  2.23
+        """
+        said = in_unit(self, unit, columns or [*map(str, self.columns)])
+        return table_of(said, digits=self.digits, formats=self.formats, rates=self.rates)
+
     @property
     def _named_rows(self) -> bool:
         """Whether the rows have names; their numbers are not shown."""
@@ -176,7 +197,8 @@ def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataF
     frame : pandas.DataFrame
     unit : Unit
     columns : sequence of str
-        What stands in them in a row stands together, as an interval and its middle do.
+        What stands in them in a row stands together, as an interval and its middle do; `sd` stands
+        alone.
 
     Examples
     --------
@@ -185,9 +207,12 @@ def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataF
     rates in %  n   low  high
     0           5  10.0  25.0
     """
-    texts = [unit.numbers(*row) for row in frame[[*columns]].to_numpy(float)]
-    said = pd.DataFrame(texts, index=frame.index, columns=[*columns], dtype=object)
-    whole = pd.DataFrame(frame).assign(**{name: said[name] for name in columns})
+    together = [name for name in columns if name != "sd"]
+    texts = [unit.numbers(*row) for row in frame[together].to_numpy(float)]
+    said = dict(zip(together, zip(*texts, strict=True), strict=True)) if texts else {}
+    if "sd" in columns:
+        said["sd"] = tuple(map(unit.number, frame["sd"]))
+    whole = pd.DataFrame(frame).assign(**said)
     return whole.rename_axis(columns=f"rates {'in ' * (unit == PERCENT)}{unit.sign}")
 
 
@@ -217,6 +242,17 @@ class Result:
 
     def _repr_markdown_(self) -> str:
         return self.describe()._repr_markdown_()
+
+
+def as_option(name: str) -> str:
+    """Return how the command line writes the name of a parameter.
+
+    Examples
+    --------
+    >>> as_option("mu_sd")
+    '--mu-sd'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 def chance(probability: float, digits: int = 3) -> str:

@@ -84,8 +84,18 @@ def test_densities_integrate_to_one(review_fit):
 
 
 def test_densities_are_drawn_on_points_that_resolve_them(make):
-    """The typical rate is nearly normal: its peak is 1 / (sqrt(2 pi) sd), 430 a point and more."""
-    fit = dfsp.fit(make([(f"S{i}", 220 + i, 1_000_000) for i in range(20)]))
+    """The typical rate is nearly normal: its peak is 1 / (sqrt(2 pi) sd), 430 a point and more.
+
+    So is its logit, which is drawn where the prior lies elsewhere.
+    """
+    counts = make([(f"S{i}", 220 + i, 1_000_000) for i in range(20)])
+    far = dfsp.fit(counts)
+    ax = dfsp.plots.prior(far)
+    expected = 1 / np.sqrt(2 * np.pi) / far.summary.loc["mu", "sd"]
+    assert expected > 25 and "by decades" in ax.get_xlabel()
+    assert ax.get_lines()[2].get_ydata().max() == pytest.approx(expected, rel=0.05)
+    assert ax.get_xlim()[0] < 22 < 90_000 < ax.get_xlim()[1]  # per 100,000: of both densities
+    fit = dfsp.fit(counts, dfsp.Model(dfsp.Normal.of_rates(0.00024, upper=0.0005)))
     ax = dfsp.plots.prior(fit, unit="percent")
     _, new, typical = ax.get_lines()
     expected = 1 / np.sqrt(2 * np.pi) / (100 * fit.summary.loc["typical_rate", "sd"])

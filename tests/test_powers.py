@@ -168,6 +168,10 @@ def test_what_has_no_mean_or_lies_beyond_double_precision_is_not_a_number():
     counts = [np.array(each) for each in (none, [1, 0, 0], sizes)]
     exists = [[each.has_mean(events, np.array(sizes)) for events in counts] for each in effects]
     assert exists == [[False, True, False], [True, True, False], [False, True, False], [True] * 3]
+    half = dfsp.BetaBinomial(2, 2, dfsp.HalfNormal(5))  # positive where both shapes are 0
+    apart, mixed = (np.array(each) for each in ([0, 10], [0, 5]))
+    assert [half.has_mean(each, np.array([10, 10])) for each in (apart, mixed)] == [False, True]
+    assert dfsp.BetaBinomial(2, 2).has_mean(apart, np.array([10, 10]))
     concentrated = Model(effects=dfsp.BetaBinomial(concentration=dfsp.LogNormal(6, 0.5)))
     power = power_scaling(solve([0], [10], concentrated))["new_study_rate"]["likelihood"]
     assert np.isnan(power.location) and np.isfinite(power.width)

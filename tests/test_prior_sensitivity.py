@@ -13,6 +13,7 @@ from dfsp.evidence.tables import Counts
 from dfsp.prior_words import LOCATION_LIMIT, criterion
 from dfsp.project import project_folder
 from dfsp.schemas import schema
+from dfsp.text import as_option
 
 RARE = "study,events,total\nA,2,1000000\nB,3,1000000\nC,4,1000000\n"
 NONE = "study,events,total\nA,0,200\n"
@@ -68,7 +69,8 @@ def test_rows_in_clusters_say_what_their_priors_did():
     assert "sigma location" in fit.page()
     # Three rows say little of sigma: its prior ends what a new study's rate can be.
     assert "The prior of sigma decides: it narrows the interval" in fit.page()
-    assert "change it with --tau-scale" in fit.prior_warning()
+    assert "change it with --tau-scale, and" in fit.page()
+    assert "change it with tau_scale, and" in fit.prior_warning()
 
 
 def test_a_prior_that_decides_is_named_with_its_way_and_what_to_do():
@@ -232,7 +234,21 @@ def test_a_rate_that_is_pulled_down_needs_a_lower_end():
         {"study": list("ABC"), "events": [9999, 10000, 19998], "total": [10000, 10000, 20000]}
     )
     says = dfsp.fit(table).prior_warning()
-    assert "down" in says and "a centre and a lower end" in says and "--rate-lower" in says
+    assert "down" in says and "a centre and a lower end" in says
+    assert "(rate_centre, rate_lower), or widen with mu_sd, and" in says
+
+
+def test_the_advice_names_parameters_and_on_the_command_line_options():
+    """The same sentence but for the spelling: people type what they read."""
+    found = dfsp.fit(table(events=[2, 3, 4], total=[1_000_000] * 3))
+    said, page = found.prior_warning(), found.page()
+    assert "(rate_centre, rate_upper), or widen with mu_sd, and report both" in said
+    spelt = {name: as_option(name) for name in ("rate_centre", "rate_upper", "mu_sd", "tau_scale")}
+    for name, option in spelt.items():
+        said = said.replace(name, option)
+    assert said in page and "(--rate-centre, --rate-upper), or widen with --mu-sd" in page
+    assert not any(name in page for name in spelt)
+    assert found.answer().count("--") == 0
 
 
 def test_a_criterion_with_its_rates_the_wrong_way_round_is_refused():

@@ -63,6 +63,24 @@ def test_the_page_says_whether_the_prior_decides(text, decides):
     assert ("decides" in page) == decides
 
 
+@pytest.mark.parametrize("flipped", [False, True])
+def test_what_is_only_known_as_a_bound_is_null_and_no_rate_is_1(flipped):
+    """Of half-normal shapes and no event, a sixth of new studies lie below a logit of -45."""
+    text = "study,events,total\n" + "".join(
+        f"{name},{n if flipped else 0},{n}\n" for name, n in zip("ABC", (10, 50, 400), strict=True)
+    )
+    options = "--effects", "beta-binomial-shapes"
+    found = fitted(text, *options)
+    page = CliRunner().invoke(cli, ["fit", "-", *options], input=text).output
+    for row in (found["new_study_rate"], found["studies"][0]["rate"]):
+        if flipped:
+            assert 0.999 < row["q97.5"] < 1
+        else:
+            assert row["q2.5"] is None and 0 < row["q25"] < 1e-10
+    said = "between 66.0 and >99.999999 %" if flipped else "between <0.000001 and 340 per 1,000"
+    assert said in page
+
+
 def reported(folder, tables, **parameters):
     """Run the main notebook on each table; return the records and the index of the report."""
     records = {}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dfsp.evidence.tables import read_table
 from dfsp.evidence.total_rows import LARGE, called_total, sums
 
 TOTALS = """Total|TOTAL|Total:|*Total*|Totals|Overall|Pooled|Pooled estimate|Sum|Subtotal|Sub-total
@@ -37,8 +38,13 @@ def test_names_of_studies(name):
         ([(20, 55), (7, 15), (4, 22), (9, 18)], {0: [1, 2, 3]}),
         ([(7, 15), (20, 55), (4, 22), (9, 18)], {1: [0, 2, 3]}),
         ([(7, 15), (4, 22), (11, 37)], {2: [0, 1]}),
-        # Nobody had the event: the totals alone tell, and only of the whole table.
-        ([(0, 10), (0, 20), (0, 30)], {2: [0, 1]}),
+        # Nobody had the event, or all had: patients alone tell, of the whole table, and of few
+        # rows they do not.
+        ([(0, 10), (0, 20), (0, 31), (0, 8), (0, 69)], {4: [0, 1, 2, 3]}),
+        ([(69, 69), (10, 10), (20, 20), (31, 31), (8, 8)], {0: [1, 2, 3, 4]}),
+        ([(0, 10), (0, 20), (0, 31), (0, 61)], {}),
+        ([(0, 30), (0, 50), (0, 20)], {}),
+        ([(30, 30), (50, 50), (20, 20)], {}),
         ([(0, 10), (0, 20), (0, 30), (1, 9)], {}),
         # Sums of blocks below and above them, and of all blocks.
         (
@@ -75,3 +81,15 @@ def test_a_row_called_a_total_belongs_to_no_sum():
     events, total = [7, 4, 11, 9, 20], [15, 22, 40, 18, 55]
     assert sums(events, total) == {}
     assert sums(events, total, named=[2]) == {4: [0, 1, 3]}
+
+
+@pytest.mark.parametrize("events", [("0", "0", "0"), ("30", "50", "20")])
+def test_of_few_rows_that_only_patients_would_tell_from_a_total_that_is_said(tmp_path, events):
+    """0 of 50 is 0 of 30 and 0 of 20: as well a study as a total, so it is one, with a word."""
+    file = tmp_path / "none.csv"
+    rows = zip("ABC", events, ("30", "50", "20"), strict=True)
+    file.write_text("study,events,total\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    (note,) = read_table(file).notes
+    assert note.startswith("row 3 (study 'B') has as many patients as all others together")
+    assert f"{events[1]} of 50 do not tell" in note
+    assert read_table(file, keep_totals=True).notes == ()

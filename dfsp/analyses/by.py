@@ -4,7 +4,7 @@ What a table shows of each group is computed from its posterior; everything else
 waits until it is asked for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, get_args
@@ -39,7 +39,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, expected_rates
 from dfsp.rates import INTERVAL, Unit, stands_for
-from dfsp.text import Result, Sentences, Table, chance, table_of
+from dfsp.text import Result, Sentences, Table, as_option, chance, table_of
 
 Array = npt.NDArray[np.float64]
 
@@ -239,14 +239,21 @@ class FitBy(Result):
             runs = f"is {least} ({low})"
         return Sentences(f"{self._groups}: the {NAMES[centre]} {runs}.{self._of_all()}")
 
-    def prior_warning(self) -> Sentences:
-        """Say which prior decides in which tables, which way, and what to do; `""` for none."""
+    def prior_warning(self, *, written: Callable[[str], str] = str) -> Sentences:
+        """Say which prior decides in which tables, which way, and what to do; `""` for none.
+
+        Parameters
+        ----------
+        written : callable, optional
+            How the name of a parameter is written.
+        """
         alone = {group: each for group, each in self.posteriors.items() if not each.model.told}
         if not alone:
             return Sentences("")
         # Rows that belong together have a prior of sigma.
         (names, *_) = (each.model.effects.prior_names for each in alone.values())
-        return decisive_priors({group: power_scaling(each) for group, each in alone.items()}, names)
+        powers = {group: power_scaling(each) for group, each in alone.items()}
+        return decisive_priors(powers, names, written)
 
     @property
     def _groups(self) -> str:
@@ -314,7 +321,8 @@ class FitBy(Result):
             lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
         for group, checks in self.checks.items():
             lines += [f"{group}: {check}" for check in checks if check.passed is not True]
-        return "\n".join([*lines, *filter(None, [self.describe(), self.prior_warning()])])
+        warning = self.prior_warning(written=as_option)
+        return "\n".join([*lines, *filter(None, [self.describe(), warning])])
 
     def as_dicts(self, above: float | None = None) -> Iterator[dict[str, Any]]:
         """Return an object of schema `dfsp.fit/1` for each group, with `by` in it."""

@@ -28,7 +28,7 @@ from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import HalfNormal
 from dfsp.prior_words import decisive_priors, table_of_several
-from dfsp.rates import unit_of
+from dfsp.rates import PERCENT, Unit, unit_named
 from dfsp.seeds import generator
 from dfsp.text import Result, Sentences, Table, table_of
 
@@ -122,6 +122,8 @@ class Categories(Result):
     not_evaluable, evidence_set : str
     files : dict of str to str
         SHA-256 of each file read.
+    unit : Unit
+        In which rates are said.
 
     Examples
     --------
@@ -142,6 +144,7 @@ class Categories(Result):
     not_evaluable: str
     evidence_set: str
     files: dict[str, str] = field(default_factory=dict)
+    unit: Unit = PERCENT
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -164,10 +167,9 @@ class Categories(Result):
     def describe(self) -> Sentences:
         """Return the headline: the mean rates, which sum to one."""
         means = self.rates().loc["mean rate"]
-        unit = unit_of(float(means["mean"].max()))
         rows = zip(means["mean"], means["q2.5"], means["q97.5"], strict=True)
         parts = [
-            f"{NAMES[category]} {unit.estimate(*row)}"
+            f"{NAMES[category]} {self.unit.estimate(*row)}"
             for category, row in zip(self.categories, rows, strict=True)
         ]
         whom = "evaluable patients" if self.not_evaluable == "excluded" else "all patients"
@@ -392,6 +394,7 @@ def fit(
     not_evaluable: str = "no event",
     order: str = "response first",
     model: Model | None = None,
+    unit: str = "percent",
 ) -> Categories:
     """Answer the nested questions with the exact engine.
 
@@ -406,6 +409,8 @@ def fit(
     order : {"response first", "progression first"}
     model : Model, optional
         Priors and effects of every question.
+    unit : str
+        Name of the unit in which rates are said; one of the categories is never rare.
 
     Returns
     -------
@@ -436,6 +441,7 @@ def fit(
             f"not_evaluable {not_evaluable!r} cannot be used for categories: a patient who could "
             f"not be evaluated is in none of them; use one of {', '.join(CATEGORIES)}"
         )
+    said_in = unit_named(unit)
     if order not in ORDERS:
         raise DfspError(f"order {order!r} is not known; use one of {', '.join(ORDERS)}")
     rows = evidence.rows[evidence.rows["measure"] == "response"]
@@ -455,7 +461,7 @@ def fit(
     informs = table_of(frame)
     return Categories(
         questions, informs, posteriors, studies, cells_of_cohorts(rows), model, not_evaluable,
-        evidence.name, dict(evidence.files),
+        evidence.name, dict(evidence.files), said_in,
     )  # fmt: skip
 
 
@@ -577,6 +583,8 @@ class Orders(Result):
         cohorts that inform both; `all` in the first one, of all cohorts.
     left_out : list of str
         Cohorts that do not inform both.
+    unit : Unit
+        In which differences are said.
 
     Examples
     --------
@@ -591,10 +599,11 @@ class Orders(Result):
     order: str
     table: Table
     left_out: list[str]
+    unit: Unit = PERCENT
 
     def describe(self) -> Sentences:
         """Say how far another order moves a mean rate, on identical cohorts."""
-        unit = unit_of(float(self.table["all"].max()))
+        unit = self.unit
         shift = self.table["other"] - self.table["own"]
         most = str(shift.abs().idxmax())
         text = (
@@ -665,7 +674,7 @@ def compare_orders(
     fits = {"other": answered(same, order), "own": answered(same, own), "all": result}
     means = {name: each.rates().loc["mean rate", "mean"] for name, each in fits.items()}
     gone = [study for study in result.cells if study not in both[0] & both[1]]
-    return Orders(order, table_of(means, rates=True), gone)
+    return Orders(order, table_of(means, rates=True), gone, result.unit)
 
 
 def _order_of(result: Categories) -> str:

@@ -55,6 +55,7 @@ MOST_COMPONENTS = 4  # beta components tried
 CLOSE = 0.005  # difference of distribution functions that needs no further component,
 CLOSE_SD = 0.02  # and relative difference of standard deviations: a tail of little weight is seen
 UNLIKE = 0.05  # relative difference of two sample sizes that is said
+FAR_APART = 2.0  # ratio of two definitions of a sample size whose reason is said
 EXCEEDED = 0.95  # probability that a new study's rate exceeds that which nobody named
 SUCCESS = 0.975  # posterior probability that a planned trial must exceed
 OUTERMOST = 1e-8  # weight of nodes that are left out to see how far the outermost ones matter
@@ -568,18 +569,33 @@ class SampleSizes(Result):
         ]
         frame = pd.DataFrame(rows, columns=["definition", "patients", "error", "says"])
         sizes = frame.astype({"patients": float, "error": float})
-        return table_of(sizes, formats={"patients": ".1f", "error": ".1e"})
+        return table_of(sizes, formats={"patients": ",.1f", "error": ".1e"})
 
     def describe(self) -> Sentences:
         """Say what the evidence is worth for the rate of a new study."""
         worth = "no number of patients (ELIR)"
         if self.exact.value is not None:
-            error = self.exact.error
-            worth = f"{_patients(self.exact.value)} (ELIR) with a numerical error of {error:.0e}"
+            error = f"{self.exact.error or 0:.1g}"
+            if "e+" in error:
+                error = f"{float(error):,.0f}"
+            worth = f"{_patients(self.exact.value)} (ELIR) with a numerical error of {error}"
         return Sentences(
             f"For the rate of a new study the evidence is worth {worth}, and "
             f"{_patients(self.moment)} by moments."
             + (f" By ELIR the mixture is worth {self.unlike}." if self.unlike else "")
+            + (f" {self._apart()}" if self._apart() else "")
+        )
+
+    def _apart(self) -> str:
+        """Say why the two definitions are far apart; `""` where they are not, or one is missing."""
+        ratio = (self.exact.value or self.moment) / self.moment
+        times = max(ratio, 1 / ratio)
+        if times <= FAR_APART:
+            return ""
+        return (
+            f"The two are {times:,.{1 if times < 10 else 0}f} times apart, since the rate's "
+            "distribution is not like a beta distribution: its tails rule the moments, and its "
+            "peak rules ELIR."
         )
 
 
@@ -1045,7 +1061,7 @@ def plan(fit: Fit, prior: "BetaMixture | MixtureFit", *, n: int | Sequence[int],
 
 
 def _patients(number: float) -> str:
-    return f"{number:.1f} patients" if number < 1e6 else f"{number:.2e} patients"
+    return f"{number:,.{1 if number < 1000 else 0}f} patients"
 
 
 def _short(value: float) -> str:

@@ -27,7 +27,7 @@ from dfsp.model.likelihood import log_likelihood
 from dfsp.model.model import Model
 from dfsp.prior_words import decisive_priors, table_of_several
 from dfsp.project import data_folder
-from dfsp.rates import Unit, stands_for, unit_of
+from dfsp.rates import Unit, stands_for, unit_named, unit_of
 from dfsp.text import Result, Sentences, Table, chance, table_of
 from dfsp.yardsticks import is_ordinary, patients_for
 
@@ -77,6 +77,11 @@ class Total:
     events: int
     total: int
     sizes: npt.NDArray[np.int64]
+
+    @property
+    def rates_in(self) -> Unit:
+        """The unit of its rate; of one event, where there was none."""
+        return unit_of(max(self.events, 1) / self.total)
 
     @property
     def subsets(self) -> int:
@@ -219,6 +224,8 @@ class Scenarios(Result):
         were counted is unknown, and every set whose sizes add up to the total is equally likely.
     sets : Population
         The posterior of the last of them.
+    unit : Unit
+        In which rates are said.
     studies : tuple of str
         Where the counts are known by study, those; there is one hierarchical reading then,
         `studies as they are`, beside complete pooling.
@@ -238,17 +245,13 @@ class Scenarios(Result):
     patients: int
     table: Table
     sets: Population
+    unit: Unit
     studies: tuple[str, ...] = ()
 
     @cached_property
     def prior_sensitivity(self) -> Powers:
         """How the last reading moves when a prior, or the likelihood, is raised to a power."""
         return power_scaling(self.sets)
-
-    @property
-    def unit(self) -> Unit:
-        """In which rates are said."""
-        return unit_of(self.total.events / self.total.total)
 
     def describe(self) -> Sentences:
         """Say what is and what is not known of the total."""
@@ -275,7 +278,11 @@ class Scenarios(Result):
 
 
 def scenarios(
-    of: Total | Counts | pd.DataFrame, model: Model | None = None, *, patients: int | None = None
+    of: Total | Counts | pd.DataFrame,
+    model: Model | None = None,
+    *,
+    patients: int | None = None,
+    unit: str = "",
 ) -> Scenarios:
     """Put the readings of a total, or of counts by study, side by side.
 
@@ -287,6 +294,8 @@ def scenarios(
         Priors of the hierarchical readings; normal effects.
     patients : int, optional
         Newly treated; by default as `Fit.new_study` has it.
+    unit : str
+        Name of the unit in which rates are said; empty: by the size of the rate of all patients.
 
     Returns
     -------
@@ -352,7 +361,8 @@ def scenarios(
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
     table = table_of(frame.set_index(["scenario", "rate"]), digits=3, rates=True)
-    return Scenarios(total, patients, table, reading, studies)
+    said_in = unit_named(unit) if unit else total.rates_in
+    return Scenarios(total, patients, table, reading, said_in, studies)
 
 
 def prior_table(*of: Scenarios) -> Table:
@@ -542,6 +552,8 @@ class Nested(Result):
         From `both_known`: the cohorts that report both.
     rates : Table or None
         From `severe_in_any`; None where no cohort reports both.
+    unit : Unit, optional
+        In which they are said; by default by their size.
 
     Examples
     --------
@@ -553,13 +565,14 @@ class Nested(Result):
     evidence: Evidence
     known: pd.DataFrame
     rates: Table | None
+    unit: Unit | None = None
 
     def describe(self) -> Sentences:
         """Say how frequent severe events are among those with any, or why that cannot be said."""
         if self.rates is None:
             return Sentences(self._nothing())
         mean = self.rates.loc["mean rate"]
-        unit = unit_of(float(mean["mean"].max()))
+        unit = self.unit or unit_of(float(mean["mean"].max()))
         given, severe = (
             unit.estimate(*mean.loc[event, ["mean", "q2.5", "q97.5"]])
             for event in ("severe given any", "severe")
@@ -587,7 +600,7 @@ class Nested(Result):
         )
 
 
-def nested(evidence: Evidence, model: Model | None = None) -> Nested:
+def nested(evidence: Evidence, model: Model | None = None, *, unit: str = "") -> Nested:
     """Model severe adverse events among those of any kind, where cohorts report both.
 
     Parameters
@@ -595,6 +608,8 @@ def nested(evidence: Evidence, model: Model | None = None) -> Nested:
     evidence : Evidence
     model : Model, optional
         Of each of the two questions: any event, and severe given any.
+    unit : str
+        Name of the unit in which rates are said; empty: by their size.
 
     Returns
     -------
@@ -613,7 +628,8 @@ def nested(evidence: Evidence, model: Model | None = None) -> Nested:
     ((0, 4), True)
     """
     known = both_known(evidence)
-    return Nested(evidence, known, None if known.empty else severe_in_any(known, model))
+    rates = None if known.empty else severe_in_any(known, model)
+    return Nested(evidence, known, rates, unit_named(unit) if unit else None)
 
 
 def later_series() -> Table:

@@ -15,7 +15,7 @@ from scipy.special import ndtr, ndtri, sici
 
 from dfsp.constants import QUANTILES
 from dfsp.engine.grid import Rows, legendre_integral
-from dfsp.model.likelihood import sigmoid
+from dfsp.model.likelihood import FARTHEST_LOGIT, sigmoid
 
 Array = npt.NDArray[np.float64]
 ShareOf = Callable[[Array, npt.NDArray[np.bool_]], Array]
@@ -41,6 +41,8 @@ FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyo
 
 BELOW_ONE = float(np.nextafter(1, 0))
 """The largest rate that is not 1."""
+LEAST_RATE = float(sigmoid(np.array(-FARTHEST_LOGIT)))
+"""Where tables of a study's rate end: a quantile of this size is there or lower."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Distribution:
     def summary(self) -> Array:
         """Return mean, sd and `QUANTILES`."""
         x = self._read
-        return np.concatenate([[self.mean, self.sd], sigmoid(x) if self.is_rate else x])
+        read = np.minimum(sigmoid(x), BELOW_ONE) if self.is_rate else x
+        return np.concatenate([[self.mean, self.sd], read])
 
     @cached_property
     def _read(self) -> Array:

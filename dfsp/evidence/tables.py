@@ -33,7 +33,7 @@ from dfsp.evidence.cells import (
 )
 from dfsp.evidence.files import plain, read_sheet
 from dfsp.evidence.once import once
-from dfsp.evidence.total_rows import called_total, sums
+from dfsp.evidence.total_rows import called_total, perhaps_sum, sums
 from dfsp.rates import Unit, unit_named, unit_of
 from dfsp.text import Table, show_frames, table_of
 
@@ -949,6 +949,7 @@ def _tables(
         *columns.notes,
         *same,
         *(f"{v!r} has no patients" for v, n in patients.items() if not n),
+        *chain.from_iterable(_perhaps_totals(of, numbers, asked) for of in groups.values()),
     ]
     often = Counter(kept.values())
     linked: dict[str, list[str]] = {}
@@ -1062,6 +1063,22 @@ def _total_faults(
         )
         faults.setdefault(order[i], []).append(f"{events[i]} of {total[i]} is the sum of {told}")
     return faults
+
+
+def _perhaps_totals(
+    rows: Mapping[int, str], numbers: Mapping[int, tuple[int, int]], asked: _Asked
+) -> list[str]:
+    """Say of which row nothing tells whether it is a study or adds up the others."""
+    filled = [row for row in rows if numbers[row][1]]
+    place = perhaps_sum(*zip(*(numbers[row] for row in filled), strict=True)) if filled else None
+    if asked.keep_totals or place is None:
+        return []
+    events, total = numbers[filled[place]]
+    return [
+        f"row {filled[place]} (study {rows[filled[place]]!r}) has as many patients as all others "
+        f"together, and {events} of {total} do not tell whether it is their total; it is taken for "
+        "a study"
+    ]
 
 
 def _some(rows: list[int]) -> str:

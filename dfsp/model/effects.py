@@ -941,6 +941,13 @@ class BetaBinomial(_BetaRates):
     def _rising(self) -> tuple[float, float]:
         return self.a - 1, self.b - 1
 
+    def has_mean(self, events: Array, total: Array) -> bool:
+        # Both shapes are 0 where the concentration is. A study of both outcomes has a likelihood
+        # proportional to it there, any other tends to a constant.
+        both = bool(((events > 0) & (events < total)).any())
+        positive_at_0 = np.exp(self.concentration.logpdf(0.0)) > 0
+        return bool(both or not positive_at_0) and super().has_mean(events, total)
+
     def log_priors(
         self, of_mu: Normal, of_tau: Prior, mu: Array, tau: Array
     ) -> tuple[Array, Array]:

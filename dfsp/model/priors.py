@@ -183,7 +183,7 @@ class Prior:
         """Log density at `x` (logit scale), normalised; minus infinity outside the support."""
         x = np.asarray(x, dtype=np.float64)
         inside = (x >= self.lower) & (x <= self.upper)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.where(inside, self._log_density(x), -np.inf)
 
     def ppf(self, q: npt.ArrayLike) -> Array:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from dfsp.analyses.calibration.simulation import ENGINES, METHODS, Calibration, Coverage
 from dfsp.constants import CI_PROB, SEED
 from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE
-from dfsp.rates import PERCENT
+from dfsp.rates import PERCENT, unit_named
 from dfsp.seeds import generator
 
 LABELS = {
@@ -82,7 +82,7 @@ def pit(calibration: Calibration) -> Axes:
     return first
 
 
-def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
+def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "percent") -> Axes:
     """Draw coverage and width of each method over tau, a column for each true typical rate.
 
     Parameters
@@ -90,6 +90,8 @@ def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
     found : Coverage
         From `dfsp.calibration.coverage`.
     quantity : {"typical_rate", "mean_rate", "new_study_rate"}
+    unit : str
+        Name of the unit in which the true rates are said.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate") -> Axes:
             ax.set_ylim(0, 1.02)
             ax.tick_params(labelsize=FONT)
             sns.despine(ax=ax)
-        column[0].set_title(f"typical rate {PERCENT.chosen(rate)}", fontsize=FONT + 1)
+        column[0].set_title(f"typical rate {unit_named(unit).chosen(rate)}", fontsize=FONT + 1)
         column[1].set_xlabel("true tau (logit)", fontsize=FONT)
     axes[0, 0].set_ylabel("coverage", fontsize=FONT)
     axes[1, 0].set_ylabel("mean width", fontsize=FONT)

@@ -17,7 +17,7 @@ from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
 from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, scale, shortened
-from dfsp.rates import limits
+from dfsp.rates import PERCENT, Unit, limits
 
 CATEGORY_COLOURS = {
     "CR": "#08306b",
@@ -238,7 +238,7 @@ def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
         for widths, offset, height in ((shares[study], -0.2, 0.32), (own, 0.18, 0.38)):
             left = 0.0
             for category in used:
-                width = 100 * widths.get(category, 0.0)
+                width = result.unit.whole * widths.get(category, 0.0)
                 if not width > 0:
                     continue
                 ax.barh(
@@ -247,12 +247,17 @@ def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
                 )  # fmt: skip
                 left += width
         label = "model" if study == "new study" else "observed, model"
-        ax.text(101.5, y, label, va="center", fontsize=FONT - 1, color=DARK)
-    _label_bars(ax, studies, used, "Rate of each category (%)")
+        ax.text(
+            1.015 * result.unit.whole, y, label, va="center", fontsize=FONT - 1, color=DARK
+        )  # fmt: skip
+    across = f"Rate of each category ({result.unit.sign})"
+    _label_bars(ax, studies, used, across, result.unit)
     return ax
 
 
-def _label_bars(ax: Axes, names: Sequence[str], used: Sequence[str], across: str) -> None:
+def _label_bars(
+    ax: Axes, names: Sequence[str], used: Sequence[str], across: str, unit: Unit = PERCENT
+) -> None:
     """Name the bars of categories, one a study, and the categories above them."""
     handles = [
         Patch(facecolor=CATEGORY_COLOURS.get(c, GREY), edgecolor=DARK, hatch=_hatch(c), label=c)
@@ -260,7 +265,7 @@ def _label_bars(ax: Axes, names: Sequence[str], used: Sequence[str], across: str
     ]
     labels = [shortened(name) for name in names]
     ax.set_yticks(range(len(names)), labels, fontsize=FONT, parse_math=False)
-    ax.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
+    ax.set(xlim=(0, unit.whole), ylim=(len(names) - 0.4, -0.6))
     ax.set_xlabel(across, fontsize=FONT)
     ax.legend(
         handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(0, 1.0),

@@ -52,6 +52,8 @@ LIGHTS = {
     "": (" ", "#dddddd"),
 }
 """Sign and colour of each answer to an item; the last of one that is not assessed."""
+AT_AN_END = 0.02
+"""Share of an axis of densities within which of an end of it a middle tells nothing."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -271,7 +273,8 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        x is the rate in the unit, y its density.
+        x is the rate in the unit, y its density. If the middle of one of them lies beyond what
+        else is drawn, or at its end, x goes by decades, and y is the density of the logit rate.
 
     Raises
     ------
@@ -297,19 +300,27 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     else:
         own = unit_named(unit) if unit else unit_of(float(before.quantile(0.5)[0]))
     reach = limits([drawn_ends(each) for each in after or [before]])
-    x, density = _density(before, reach, own)
+    drawn = [before, *after]
+    edge = AT_AN_END * (reach[1] - reach[0])
+    middles = [float(each.quantile(0.5)[0]) for each in drawn]
+    far = not all(reach[0] + edge <= middle <= reach[1] - edge for middle in middles)
+    if far:
+        ends = np.concatenate([each.quantile([0.005, 0.995]) for each in drawn])
+        reach = (max(ends.min(), RAREST), min(ends.max(), 1 - RAREST))
+    (decades if far else scale)(ax, own, reach)
+    x, density = _density(before, reach, own, far)
     ax.plot(x, density, color=GREY, lw=1.8, ls="--", label="New study, prior")
     if after:
-        x, density = _density(after[0], reach, own)
+        x, density = _density(after[0], reach, own, far)
         ax.fill_between(x, density, color=ORANGE, alpha=0.25, lw=0)
         ax.plot(x, density, color=ORANGE, lw=1.8, label="New study, given the evidence")
-        x, density = _density(after[1], reach, own)
+        x, density = _density(after[1], reach, own, far)
         name = model.effects.centre.replace("_", " ").capitalize()
         ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=f"{name}, given the evidence")
-    scale(ax, own, reach)
     ax.set_ylim(0, None)
-    ax.set_xlabel(f"True rate ({own.sign})", fontsize=FONT)
-    ax.set_ylabel(f"Density{' per point' * (own == PERCENT)}", fontsize=FONT)
+    ax.set_xlabel(f"True rate ({own.sign}{', by decades' * far})", fontsize=FONT)
+    of_what = " of the logit" if far else " per point" * (own == PERCENT)
+    ax.set_ylabel(f"Density{of_what}", fontsize=FONT)
     legend(ax)
     return ax
 
@@ -575,11 +586,11 @@ def _lights(ax: Axes, at: float, table: pd.DataFrame, places: Sequence[float]) -
 
 
 def _density(
-    distribution: Distribution, reach: tuple[float, float], unit: Unit
+    distribution: Distribution, reach: tuple[float, float], unit: Unit, far: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rates and their density, both in a unit, at points that resolve the distribution."""
+    """Return rates in a unit and their density, or that of the logits, where it is resolved."""
     own = distribution.quantile(LEVELS)
-    inside = own[(own > reach[0]) & (own < reach[1])]
-    edges = unit.whole * np.unique([reach[0], *inside, reach[1]])
-    below = distribution.cdf_at(edges / unit.whole)
-    return (edges[1:] + edges[:-1]) / 2, np.diff(below) / np.diff(edges)
+    edges = np.unique([reach[0], *own[(own > reach[0]) & (own < reach[1])], reach[1]])
+    at = logit(edges) if far else unit.whole * edges
+    middle, density = (at[1:] + at[:-1]) / 2, np.diff(distribution.cdf_at(edges)) / np.diff(at)
+    return unit.whole * expit(middle) if far else middle, density

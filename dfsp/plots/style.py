@@ -27,6 +27,8 @@ _HOW: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 2}},
 }
 """What each format is told."""
+MOST_TICKS = 8
+"""Ticks of decades beside which one half has no room."""
 TAIL = 4.0
 """Times the upper quartile, as far as which a density is drawn at most."""
 # The look of seaborn's style "ticks" without its import, which takes a second.
@@ -135,6 +137,8 @@ def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
     rare = 10.0 ** -np.arange(1, 16)
     ticks = np.array([*rare[::-1], 0.5, *(1 - rare)])
     ticks = ticks[(ticks >= reach[0]) & (ticks <= reach[1])]
+    if len(ticks) > MOST_TICKS:
+        ticks = ticks[ticks != 0.5]  # nearer to its neighbours than these are to theirs
     ax.set_xticks(unit.whole * ticks, [unit.number(tick) for tick in ticks])
     ax.set_xlim(*(unit.whole * end for end in reach))
 

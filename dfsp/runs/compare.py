@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfsp.checks import VERDICTS
+from dfsp.engine.distributions import LEAST_RATE
 from dfsp.errors import DfspError
 from dfsp.fitting import MEDIANS, NAMES, RATES, centre_of
 from dfsp.rates import INTERVAL, Unit
@@ -178,6 +179,7 @@ def _of_numbers(
     name: str, unit: Unit, old: Mapping[str, float], new: Mapping[str, float]
 ) -> Iterator[str]:
     """Say how far an estimate moved, against the interval that it had."""
+    old, new = ({key: row[key] or LEAST_RATE for key in row} for row in (old, new))
     centre = "q50" if "q50" in (centre_of(name, old), centre_of(name, new)) else "mean"
     width = old["q97.5"] - old["q2.5"]
     shift, wider = new[centre] - old[centre], new["q97.5"] - new["q2.5"] - width

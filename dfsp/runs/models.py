@@ -50,7 +50,7 @@ class Plan(_Model):
 
 
 class Statistics(_Model):
-    """Of one quantity; null where it does not exist."""
+    """Of one quantity; null where it does not exist, or is known only as a bound (dfsp.fit/1)."""
 
     mean: float | None
     sd: float | None

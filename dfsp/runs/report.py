@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from dfsp.checks import VERDICTS
+from dfsp.engine.distributions import LEAST_RATE
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
 from dfsp.fitting import NAMES, RATES, centre_of
@@ -486,20 +487,20 @@ def _rate(record: Mapping[str, Any], quantity: str, unit: Unit) -> str:
     found = record["numbers"].get(quantity)
     if not found or found["mean"] is None:
         return "–"
-    row = (found[name] for name in (centre_of(quantity, found), "q2.5", "q97.5"))
-    return unit.estimate(*row)
+    known = {name: value or LEAST_RATE for name, value in found.items()}
+    return unit.estimate(known[centre_of(quantity, known)], known["q2.5"], known["q97.5"])
 
 
 def _drawn(numbers: Mapping[str, Any], axis: tuple[float, float]) -> str:
     """Return where the intervals of a run lie on an axis, as values of a style; "" without them."""
     typical, mean, new = (numbers[name] for name in RATES)
     thick = typical or mean
-    if not thick or not new or thick["q50"] is None or new["q2.5"] is None:
+    if not thick or not new or thick["q50"] is None or new["mean"] is None:
         return ""
     low, high = axis
     places = {
-        "from": new["q2.5"], "low": thick["q2.5"], "at": thick["q50"], "high": thick["q97.5"],
-        "to": new["q97.5"],
+        "from": new["q2.5"] or 0.0, "low": thick["q2.5"], "at": thick["q50"],
+        "high": thick["q97.5"], "to": new["q97.5"],
     }  # fmt: skip
     return "; ".join(f"--{k}: {100 * (v - low) / (high - low):.1f}%" for k, v in places.items())
 

@@ -7,7 +7,7 @@ standard deviation and groups do not depend on which is the reference
 `MOST_COEFFICIENTS` are integrated exactly (`dfsp.engine.linear`), more are sampled with NUTS.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -34,7 +34,13 @@ from dfsp.engine.distributions import Distribution
 from dfsp.engine.grid import chebyshev_shares
 from dfsp.engine.linear import MOST_COEFFICIENTS, LinearPosterior
 from dfsp.engine.posterior import Population, solve
-from dfsp.engine.powers import PowerScaling, power_of_location, power_scaling
+from dfsp.engine.powers import (
+    LIKELIHOOD,
+    Powers,
+    PowerScaling,
+    power_of_location,
+    power_scaling,
+)
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, Missing
@@ -411,20 +417,41 @@ class Regression(Result):
         about = [*(["of two groups"] if groups else []), *(f"of {each}" for each in counted)]
         return f"coefficients ~ {self.coefficient} for a difference {' or '.join(about)}"
 
-    def prior_warning(self) -> Sentences:
+    def prior_warning(self, *, written: Callable[[str], str] = str) -> Sentences:
         """Say which priors decide: of mu and tau for the average study, of coefficients.
 
         `""` if none does, or if it is not known.
-        """
-        return Sentences(" ".join(filter(None, [self._of_average(), self._of_coefficients()])))
 
-    def _of_average(self) -> Sentences:
-        """Say which prior decides the rates of the average study, at which mu is the predictor."""
+        Parameters
+        ----------
+        written : callable, optional
+            How the name of a parameter is written.
+        """
+        said = self._of_average(written), self._of_coefficients()
+        return Sentences(" ".join(filter(None, said)))
+
+    @cached_property
+    def prior_sensitivity(self) -> Powers | None:
+        """How the average study's quantities move when the prior of mu or of tau is raised.
+
+        As `dfsp.Fit.prior_sensitivity`, without the likelihood, which is known here with the
+        coefficients integrated out; how these move stands in `coefficients`. None if sampled.
+        """
         drawn = self.posterior
         if isinstance(drawn, Draws) or not drawn.posterior.is_exact:
-            return Sentences()
+            return None
         powers = power_scaling(drawn.population(_at(self._average)))
-        return decisive_priors({"the average study": powers}, self.model.effects.prior_names)
+        return {
+            quantity: {name: each for name, each in moved.items() if name != LIKELIHOOD}
+            for quantity, moved in powers.items()
+        }
+
+    def _of_average(self, written: Callable[[str], str]) -> Sentences:
+        """Say which prior decides the rates of the average study, at which mu is the predictor."""
+        if self.prior_sensitivity is None:
+            return Sentences()
+        powers = {"the average study": self.prior_sensitivity}
+        return decisive_priors(powers, self.model.effects.prior_names, written)
 
     def _of_coefficients(self) -> Sentences:
         pulled = {
@@ -444,8 +471,14 @@ class Regression(Result):
             "deviation from knowledge other than these counts, and report more than one."
         )
 
-    def describe(self) -> Sentences:
-        """Say what each coefficient is, and which of them the data do not inform."""
+    def describe(self, *, written: Callable[[str], str] = str) -> Sentences:
+        """Say what each coefficient is, and which of them the data do not inform.
+
+        Parameters
+        ----------
+        written : callable, optional
+            How the name of a parameter is written.
+        """
         said = []
         for name in map(str, self.design):
             row = self.coefficients.T[name]
@@ -471,7 +504,7 @@ class Regression(Result):
         ]
         left_out = f" ({len(dropped)} left out: {'; '.join(gone)})" if gone else ""
         first = f"{len(self.design)} cohorts{left_out}; {self.prior}. {'; '.join(said)}."
-        warned = filter(None, [self.prior_warning(), self.few()])
+        warned = filter(None, [self.prior_warning(written=written), self.few()])
         return Sentences(" ".join([first, *warned, *self._told_apart()]))
 
     def identification(self) -> Sentences:

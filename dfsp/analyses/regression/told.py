@@ -7,7 +7,9 @@ import pandas as pd
 
 from dfsp.analyses.regression.fitting import KINDS, Draws, Prediction, Regression
 from dfsp.constants import STATISTICS
-from dfsp.text import Sentences, in_unit, table_of
+from dfsp.fitting import NAMES
+from dfsp.prior_words import plain_powers, table_of_powers
+from dfsp.text import Sentences, as_option, in_unit, table_of
 
 MOST_LEVELS = 12
 """Rows of the design whose rates a page shows; of more, the average study and what is asked for."""
@@ -35,10 +37,14 @@ def page(result: Regression, predictions: Sequence[Prediction] = ()) -> str:
         repr(table_of(in_unit(studies[kept], result.counts.rates_in, kept[2:]))),
         "",
     ]
+    if result.prior_sensitivity is not None:
+        moved = table_of_powers(result.prior_sensitivity).rename(index=NAMES)
+        lines.append(f"when a prior is raised to a power ({AVERAGE}):")
+        lines += [repr(moved.rename_axis(index=None)), ""]
     if result.log_marginal_likelihood is not None:
         lines.append(f"log marginal likelihood {result.log_marginal_likelihood:.4f}")
     lines += [str(check) for check in result.checks if check.passed is not True]
-    lines += [result.describe(), *(each.describe() for each in predictions)]
+    lines += [result.describe(written=as_option), *(each.describe() for each in predictions)]
     return "\n".join(repr(line) if isinstance(line, Sentences) else line for line in lines)
 
 
@@ -85,9 +91,10 @@ def as_dict(result: Regression, predictions: Sequence[Prediction] = ()) -> dict[
             "counted_in": result.standard.units,
             "coefficients": _coefficients(result),
             "predictions": [_prediction(each) for each in predictions],
-            "notes": [note for note in (result.prior_warning(), result.few()) if note],
+            "notes": [*filter(None, [result.prior_warning(written=as_option), result.few()])],
         },
         "studies": studies,
+        "prior_sensitivity": plain_powers(result.prior_sensitivity),
         "checks": [check.as_dict() for check in result.checks],
     }
 
