@@ -40,6 +40,11 @@ STEP_TO_POLE = (0.45, 0.4, 0.35, 0.3)  # and of the distance of the poles from t
 WITHIN = 6.5  # scales of a normal beyond which it is negligible
 OCTAVES = 2.0  # log2 of the range of tau that is done at once
 MOST_POINTS = 2_000  # of a table: larger studies are left to another way
+SEEN = 60.0
+"""Below its maximum (log) a likelihood is resolved so far; what lies deeper may be summed wrongly,
+and is no more than exp(-60) of the maximum."""
+TOLD = 38.0
+"""So far an integral of it is told: to a relative exp(38 - 60) = 3e-10."""
 GREGORY = np.array([95 / 288, 317 / 240, 23 / 30, 793 / 720, 157 / 160])
 """Weights of the points at an end where an integrand does not vanish."""
 
@@ -79,7 +84,7 @@ class StudentKernel:
         # In units of the likelihoods' maxima
         p = events / total
         top = np.asarray(xlogy(events, p) + xlogy(total - events, 1 - p), dtype=np.float64)
-        width = narrowest(total)
+        width = _narrowest(events, total)
         narrow = NARROW_NORMAL * width
         # From here on no normal is narrow.
         low, high = 0.0, narrow / float(self.scale[0])
@@ -91,6 +96,8 @@ class StudentKernel:
                 if low == 0:
                     self._add_about_mu(sums, points, of)
             low, high = high, high * 2**OCTAVES
+        if width > narrowest(total):
+            sums[sums < np.exp(-TOLD)] = np.nan
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(sums) + (top + log_choose(events, total))[:, None])
 
@@ -168,6 +175,17 @@ class StudentKernel:
                 theta = of.mu[some, None] + of.tau[some, None] * z
                 share = weight[row[start : start + block]]
                 sums[:, points[some]] += np.einsum("spz,pz->sp", of.likelihood(theta), share)
+
+
+def _narrowest(events: Array, total: Array) -> float:
+    """Return the least width (logit) of a likelihood where it is within `SEEN` of its maximum.
+
+    Its curvature is n p (1 - p), and of the rarer outcome r, whose likelihood is at most that of a
+    Poisson number, n p is r + sqrt(2 r h) + h or less at a height of -h.
+    """
+    rarer = np.minimum(events, total - events)
+    curvature = np.minimum(total / 4, rarer + np.sqrt(2 * SEEN * rarer) + SEEN)
+    return float(curvature.max(initial=0.25) ** -0.5)
 
 
 class _Counts(NamedTuple):
