@@ -39,7 +39,7 @@ STEP_OF_TABLE = (1.0, 0.85, 0.75, 0.65)  # of the table, in units of the narrowe
 STEP_TO_POLE = (0.45, 0.4, 0.35, 0.3)  # and of the distance of the poles from the real axis
 WITHIN = 6.5  # scales of a normal beyond which it is negligible
 OCTAVES = 2.0  # log2 of the range of tau that is done at once
-MOST_POINTS = 2_000  # of a table: larger studies are left to another way
+MOST_POINTS = 8_000  # of a table: larger studies are left to another way, which takes as long then
 SEEN = 60.0
 """Below its maximum (log) a likelihood is resolved so far; what lies deeper may be summed wrongly,
 and is no more than exp(-60) of the maximum."""
