@@ -442,3 +442,26 @@ def test_moments_of_a_rate_by_quadrature(tau):
                 -12, 12, points=[-mu / tau] if tau > 0.5 else None, epsabs=1e-12, limit=200,
             )  # fmt: skip
             assert moment[0] == pytest.approx(value, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("events", "total"),
+    [
+        ([0, 40, 600], [200_000, 1_000_000, 3_000_000]),
+        ([999_998, 4_999], [1_000_000, 5_000]),
+        ([100, 900, 40], [1_000, 1_000, 5_000]),
+    ],
+)
+def test_large_studies_of_student_t_effects_have_the_quick_way(events, total):
+    """Against the sum over normals, study by study, which holds 3e-8; rare events are few points."""
+    events, total = np.array(events, float), np.array(total, float)
+    rng = np.random.default_rng(1)
+    tau = np.exp(rng.uniform(-6, 1, 30))
+    mu = rng.normal(np.log(events.sum() / (total - events).sum()), 1, 30)
+    effects = dfsp.StudentT(4)
+    quick = effects._kernel.log_likelihood(events, total, mu, tau, 2)
+    slow = effects._by_normals(events, total, mu, tau, 3)
+    told = np.isfinite(quick)
+    assert told.all(0).mean() > 0.5  # in the tail of a narrow study it does not tell
+    assert np.abs(quick - slow)[told].max() < 5e-8
+    assert (slow[~told] < slow.max(1).min()).all()

@@ -65,7 +65,8 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     least = critical_events(prior, n, p0)
     unit = fit.unit
     # Where the chance of success begins and ends to rise
-    rise = betaincinv(least, n - least + 1, [UNSEEN, 1 - UNSEEN]) if 0 < least <= n else []
+    ends = [UNSEEN, 1 - UNSEEN] if 0 < least <= n else []
+    rise = betaincinv(least, n - least + 1, ends)
     reach = limits([*rise, p0])
     rates = np.linspace(*reach, 201)[1:-1]
     table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
