@@ -102,7 +102,7 @@ class Parameters(BaseModel):
     not_evaluable: Annotated[str, AfterValidator(OneOf([*get_args(NotEvaluable), ""]))] = "no event"
     """What a patient who could not be evaluated counts as; empty with a table."""
     unit: Annotated[str, AfterValidator(OneOf([*UNITS, ""]))] = ""
-    """Unit of rates in sentences and figures; empty: by the size of the rates."""
+    """Unit of rates in sentences, tables and figures; empty: by the size of the rates."""
     drop: str | list[str] | tuple[str, ...] = ()
     """Studies left out; in one text, a vertical bar stands between them."""
     moderators: str | list[str] | tuple[str, ...] = "dose_mg"

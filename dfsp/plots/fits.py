@@ -33,6 +33,7 @@ from dfsp.plots.style import (
     shortened,
 )
 from dfsp.rates import PERCENT, Unit, limits, unit_named, unit_of
+from dfsp.yardsticks import ORDINARY
 
 MOST_NAMED = 60
 """Studies that a forest plot names."""
@@ -53,7 +54,7 @@ LIGHTS = {
 }
 """Sign and colour of each answer to an item; the last of one that is not assessed."""
 AT_AN_END = 0.02
-"""Share of an axis of densities within which of an end of it a middle tells nothing."""
+"""Share of an axis of rates within which of an end of it a middle tells nothing."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -184,8 +185,8 @@ def _reach(
 ) -> tuple[tuple[float, float], bool]:
     """Return the limits of a forest plot, and whether it is one by decades.
 
-    The limits are those of all rows, but not far beyond the studies. Where a prior takes the middle
-    of a summary further than that, decades show both, and the limits hold all but 0 and 1.
+    The limits are those of all rows, but not far beyond the studies. Where the middle of a summary
+    lies further off, or at an end, decades show both, and the limits hold all but 0 and 1.
     """
     own = [fit.studies[["q2.5", "q97.5"]].to_numpy()]
     if stratified:
@@ -193,12 +194,18 @@ def _reach(
         own.append(fit.counts.observed()[names].to_numpy())
     ends, summaries = np.concatenate([each.ravel() for each in own]), np.ravel(population)
     low, high = limits(ends, summaries)
-    if all(low <= middle <= high for middle, _, _ in population):
+    if all(_shows((low, high), middle) for middle, _, _ in population):
         return (low, high), False
     every = np.append(ends, summaries)
     inner = logit(every[(every > RAREST) & (every < 1 - RAREST)])
     low, high = expit([inner.min() - BESIDE, inner.max() + BESIDE])
     return (float(low), float(high)), True
+
+
+def _shows(reach: tuple[float, float], middle: float) -> bool:
+    """Whether an axis has room on both sides of a middle."""
+    edge = AT_AN_END * (reach[1] - reach[0])
+    return reach[0] + edge <= middle <= reach[1] - edge
 
 
 def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
@@ -273,8 +280,8 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        x is the rate in the unit, y its density. If the middle of one of them lies beyond what
-        else is drawn, or at its end, x goes by decades, and y is the density of the logit rate.
+        x is the rate in the unit, y its density. If a middle lies at the end of that axis, or half
+        of the rates at both of its ends, x goes by decades and y is the density of the logit rate.
 
     Raises
     ------
@@ -300,12 +307,11 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     else:
         own = unit_named(unit) if unit else unit_of(float(before.quantile(0.5)[0]))
     reach = limits([drawn_ends(each) for each in after or [before]])
-    drawn = [before, *after]
-    edge = AT_AN_END * (reach[1] - reach[0])
-    middles = [float(each.quantile(0.5)[0]) for each in drawn]
-    far = not all(reach[0] + edge <= middle <= reach[1] - edge for middle in middles)
+    quartiles = [each.quantile([0.25, 0.5, 0.75]).tolist() for each in after or [before]]
+    far = not all(_shows(reach, middle) for _, middle, _ in quartiles)
+    far |= any(low < ORDINARY[0] and high > ORDINARY[1] for low, _, high in quartiles)
     if far:
-        ends = np.concatenate([each.quantile([0.005, 0.995]) for each in drawn])
+        ends = np.concatenate([each.quantile([0.005, 0.995]) for each in (before, *after)])
         reach = (max(ends.min(), RAREST), min(ends.max(), 1 - RAREST))
     (decades if far else scale)(ax, own, reach)
     x, density = _density(before, reach, own, far)
