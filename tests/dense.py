@@ -6,12 +6,15 @@ range given by the caller; tau by the nodes and weights that the caller gives.
 
 import numpy as np
 from scipy import interpolate, stats
-from scipy.special import expit
+from scipy.special import expit, gammaln, log_expit
 
 
-def binomial(events, total, theta):
-    """Probability of the counts at logit rates, by scipy.stats."""
-    return stats.binom.pmf(events, total, expit(theta))
+def binomials(events, total, theta):
+    """Yield the probability of each study's counts at logit rates."""
+    log_p, log_q = log_expit(theta), log_expit(-theta)
+    for r, n in zip(events, total, strict=True):
+        choose = gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
+        yield np.exp(choose + r * log_p + (n - r) * log_q)
 
 
 def posterior(events, total, *, mu, tau, tau_density, prior_sd=2.0, z_points=801, z_reach=9.5):
@@ -32,8 +35,7 @@ def posterior(events, total, *, mu, tau, tau_density, prior_sd=2.0, z_points=801
         theta = mu[:, None] + scale * z
         p = expit(theta)
         first[t] = p @ phi
-        for i, (r, n) in enumerate(zip(events, total, strict=True)):
-            values = binomial(r, n, theta)
+        for i, values in enumerate(binomials(events, total, theta)):
             likelihood[i, t] = values @ phi
             with np.errstate(invalid="ignore", divide="ignore"):
                 rates[i, t] = np.nan_to_num(((values * p) @ phi) / likelihood[i, t])
@@ -75,8 +77,8 @@ def new_study_cdf(events, total, rate, **options):
     for t, scale in enumerate(tau):
         theta = mu[:, None] + scale * z
         weight[t] = stats.norm.pdf(mu, 0, 2) * options["tau_density"][t]
-        for r, n in zip(events, total, strict=True):
-            weight[t] *= binomial(r, n, theta) @ phi
+        for values in binomials(events, total, theta):
+            weight[t] *= values @ phi
     cut = np.log(rate / (1 - rate))
     below = stats.norm.cdf((cut - mu) / tau[:, None])
     return np.sum(weight * below) / weight.sum()

@@ -5,10 +5,12 @@ z; mu by another; sigma and phi, tau = sigma sin(phi) and omega = sigma cos(phi)
 nodes.
 """
 
+from math import comb
+
 import numpy as np
 from numpy.polynomial import legendre
 from scipy import interpolate, stats
-from scipy.special import expit, gammaln
+from scipy.special import expit
 
 
 def gauss(low, high, number):
@@ -17,12 +19,12 @@ def gauss(low, high, number):
     return low + half * (nodes + 1), half * weights
 
 
-def normal_sum(spacing, reach=8.0):
+def normal_sum(spacing, reach=7.0):
     z = np.arange(-reach, reach + spacing / 2, spacing)
     return z, stats.norm.pdf(z) * spacing
 
 
-def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.25, 0.3), prior_sd=2.0):
+def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.35, 0.4), prior_sd=2.0):
     """Return a dict of reference values.
 
     `rows` holds for each cluster its (events, total); `mu` is an equidistant grid; `sigma` are nodes
@@ -38,17 +40,19 @@ def posterior(rows, *, mu, sigma, prior, phis=22, spacings=(0.25, 0.3), prior_sd
     new_rows = np.empty_like(joint)  # rate of one more row of each cluster
     prior_mu = stats.norm.pdf(mu, 0, prior_sd) * (mu[1] - mu[0])
     first = np.empty((len(sigmas), len(mu)))
+    most = max(n for cluster in rows for _, n in cluster)
     for i, scale in enumerate(sigmas):
         for k, angle in enumerate(phi):
             x = mu[:, None] + scale * np.sin(angle) * outer
             theta = x[..., None] + scale * np.cos(angle) * inner
-            log_p, log_q = -np.logaddexp(0, -theta), -np.logaddexp(0, theta)
-            p = np.exp(log_p)
+            p, q = expit(theta), expit(-theta)
+            powers = [(np.ones_like(p), np.ones_like(p))]
+            for _ in range(most):
+                powers.append((powers[-1][0] * p, powers[-1][1] * q))
             for c, cluster in enumerate(rows):
                 own = []
                 for r, n in cluster:
-                    choose = gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
-                    f = np.exp(choose + r * log_p + (n - r) * log_q)
+                    f = comb(n, r) * powers[r][0] * powers[n - r][1]
                     own.append((f @ inner_weight, (f * p) @ inner_weight))
                 product = np.prod([f for f, _ in own], axis=0)
                 joint[c, i, k] = product @ outer_weight
