@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from dense import binomials
 from scipy import stats
 from scipy.special import expit
 
@@ -255,9 +256,10 @@ def dense(prior, upper):
     of_z, of_mu = stats.norm.pdf(z) * 0.1, stats.norm.pdf(mu, 0, 2) * (mu[1] - mu[0])
     evidence, typical, first = np.empty((3, len(SUBGROUPS), len(tau)))
     for k, each in enumerate(tau):
-        rate = expit(mu[:, None] + each * z)
+        theta = mu[:, None] + each * z
+        rate = expit(theta)
         for g, (events, total) in enumerate(SUBGROUPS.values()):
-            values = [stats.binom.pmf(r, n, rate) for r, n in zip(events, total, strict=True)]
+            values = list(binomials(events, total, theta))
             product = np.prod([value @ of_z for value in values], axis=0)
             evidence[g, k] = product @ of_mu
             typical[g, k] = (product * expit(mu)) @ of_mu / evidence[g, k]
@@ -398,8 +400,8 @@ def plain_sums(share):
     z_of, tau_of = np.zeros((2, len(SUBGROUPS), len(mu)))
     for g, (events, total) in enumerate(SUBGROUPS.values()):
         for each, weight in zip(tau, of_tau, strict=True):
-            rate = expit(mu[:, None] + each * z)
-            parts = [stats.binom.pmf(r, n, rate) @ of_z for r, n in zip(events, total, strict=True)]
+            theta = mu[:, None] + each * z
+            parts = [value @ of_z for value in binomials(events, total, theta)]
             z_of[g] += weight * np.prod(parts, axis=0)
             tau_of[g] += each * weight * np.prod(parts, axis=0)
     asked = np.stack([z_of, z_of * expit(mu), tau_of])

@@ -176,7 +176,9 @@ def test_quantiles_of_a_study_against_brute_force():
     """One study, tau fixed: theta ~ N(0, 2^2 + tau^2), so its posterior is one-dimensional."""
     p = solve([3], [10], Model(tau=Fixed(1.5)))
     theta = np.linspace(-15, 12, 200_001)
-    density = stats.binom.pmf(3, 10, special.expit(theta)) * stats.norm.pdf(theta, 0, np.hypot(2, 1.5))
+    density = stats.binom.pmf(3, 10, special.expit(theta)) * stats.norm.pdf(
+        theta, 0, np.hypot(2, 1.5)
+    )
     cdf = np.cumsum(density) - density / 2
     cdf /= density.sum()
     expected = 1 / (1 + np.exp(-np.interp([0.025, 0.25, 0.5, 0.75, 0.975], cdf, theta)))
