@@ -11,17 +11,17 @@ from dfsp.engine.predictive import prior_of
 
 def brute_force(events, total, model, mu, tau):
     """Means of mu and tau, and moments of a new study's rate, on a dense grid; theta by sums."""
-    z = np.linspace(-9, 9, 721)
+    z = np.linspace(-9, 9, 241)
     phi = np.exp(-0.5 * z * z)
     phi /= phi.sum()
     log_p = stats.norm.logpdf(mu, model.mu.mean, model.mu.sd)[:, None] + model.tau.logpdf(tau)
     first, second = np.empty_like(log_p), np.empty_like(log_p)
     for j, sd in enumerate(tau):
         theta = mu[:, None] + sd * z
-        p = 1 / (1 + np.exp(-theta))
+        p, log_q = 1 / (1 + np.exp(-theta)), -np.logaddexp(0, theta)
         first[:, j], second[:, j] = p @ phi, p**2 @ phi
         for r, n in zip(events, total, strict=True):
-            height = r * theta - n * np.logaddexp(0, theta)
+            height = r * theta + n * log_q
             top = height.max(-1, keepdims=True)
             log_p[:, j] += np.log(np.exp(height - top) @ phi) + top[:, 0]
     weight = np.exp(log_p - log_p.max())

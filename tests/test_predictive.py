@@ -13,17 +13,22 @@ from dfsp.engine.predictive import (
 )
 
 
-def test_draws_agree_with_the_exact_posterior(review_fit):
-    """Means of 40,000 independent draws lie within four standard errors."""
-    tree = review_fit.draws(40_000)["posterior"]
+@pytest.fixture(scope="module")
+def drawn(review_fit):
+    """40,000 independent draws."""
+    return review_fit.draws(40_000)["posterior"]
+
+
+def test_draws_agree_with_the_exact_posterior(review_fit, drawn):
+    """Means of the draws lie within four standard errors."""
     for name in ("mu", "tau", "typical_rate", "new_study_rate"):
         exact = review_fit.summary.loc[name]
-        values = tree[name].to_numpy().ravel()
+        values = drawn[name].to_numpy().ravel()
         assert abs(values.mean() - exact["mean"]) < 4 * exact["sd"] / 200, name
         for q in (0.025, 0.975):
             below = np.mean(values < exact[f"q{100 * q:g}"])
             assert abs(below - q) < 4 * np.sqrt(q * (1 - q) / 40_000), (name, q)
-    rates = tree["rate"].to_numpy().reshape(40_000, -1)
+    rates = drawn["rate"].to_numpy().reshape(40_000, -1)
     studies = review_fit.exact.studies
     error = np.abs(rates.mean(0) - studies[:, 0]) / (studies[:, 1] / 200)
     assert error.max() < 4.5
@@ -93,10 +98,10 @@ def test_a_number_of_patients_that_cannot_be_used(review_fit, n):
         review_fit.new_study(n)
 
 
-def test_predictive_check_by_simulation(review_fit, rng):
+def test_predictive_check_by_simulation(review_fit, drawn, rng):
     """mid-p of each study beside 40,000 replicates (four standard errors are 0.01) with a new effect each."""
     table = review_fit.predictive_check()
-    rate = review_fit.draws(40_000)["posterior"]["new_study_rate"].to_numpy().ravel()
+    rate = drawn["new_study_rate"].to_numpy().ravel()
     for row in table.itertuples():
         replicates = rng.binomial(row.total, rate)
         mid_p = np.mean(replicates > row.events) + np.mean(replicates == row.events) / 2
@@ -104,9 +109,8 @@ def test_predictive_check_by_simulation(review_fit, rng):
         assert 0 <= row.low <= row.high <= row.total
 
 
-def test_two_new_studies_differ_by_simulation(review_fit, rng):
-    tree = review_fit.draws(40_000)["posterior"]
-    mu, tau = (tree[name].to_numpy().ravel() for name in ("mu", "tau"))
+def test_two_new_studies_differ_by_simulation(review_fit, drawn, rng):
+    mu, tau = (drawn[name].to_numpy().ravel() for name in ("mu", "tau"))
     first, second = (1 / (1 + np.exp(-rng.normal(mu, tau))) for _ in range(2))
     expected = np.mean(np.abs(first - second) > 0.2)
     assert review_fit.heterogeneity(0.2).probability == pytest.approx(expected, abs=0.01)
