@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -562,7 +563,8 @@ def new_command(folder: Path) -> None:
     from dfsp.project import new_folder
 
     made = new_folder(folder)
-    click.echo(f"see {_relative(made)}/README.md; then dfsp batch {_relative(made)}/plan.yaml")
+    folder = _relative(made)
+    click.echo(f"see {folder}/README.md; then dfsp batch {quote(str(folder / 'plan.yaml'))}")
 
 
 @cli.command("compare")

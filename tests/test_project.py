@@ -89,6 +89,11 @@ def test_installed_alone_a_notebook_runs_on_a_table_here_and_evidence_needs_a_pr
     assert "--project" in done.stderr
     done = run("run", "02_response.ipynb", "--project", ROOT, "-p", "outcome", "cure")
     assert done.returncode == 2 and "'cure' is not known" in done.stderr, done.stderr
+    done = run("new", "my data")
+    assert done.stdout == "see my data/README.md; then dfsp batch 'my data/plan.yaml'\n"
+    done = run("batch", "my data/plan.yaml")
+    assert done.returncode == 2
+    assert f"{place} has none: go to the folder of a project with notebooks, or" in done.stderr
     done = run("run", "07_none.ipynb", "--project", ROOT)
     assert done.returncode == 2 and "those of the project are 01_evidence.ipynb" in done.stderr
     # Runs land here and not beside the package.

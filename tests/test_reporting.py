@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
 from dfsp.runs.compare import state_of
-from dfsp.runs.report import _index, cleaned, mathml, page, write_report
+from dfsp.runs.report import _exporter, _index, cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
@@ -315,6 +315,13 @@ def test_one_run_is_not_one_runs(runs, tmp_path):
     assert [a["name"] for tag, a in Elements(text).found if tag == "select"] == [
         "status", "notebook"
     ]  # fmt: skip
+
+
+def test_an_environment_without_the_templates_of_nbconvert(monkeypatch):
+    """As one made beside another one, whose packages it has and whose files it has not."""
+    monkeypatch.setattr("nbconvert.exporters.templateexporter.jupyter_path", lambda *_: [])
+    with pytest.raises(DfspError, match=r"No template sub-directory(.*); install nbconvert in"):
+        _exporter.__wrapped__()
 
 
 def test_a_folder_without_runs(tmp_path):

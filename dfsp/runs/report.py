@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -353,13 +354,20 @@ def _exporter() -> Any:
     from jinja2 import pass_context
 
     Exporter.markdown2html = pass_context(Exporter.markdown2html)  # type: ignore[method-assign]
-    exporter = Exporter(  # type: ignore[no-untyped-call]
-        extra_template_basedirs=[str(TEMPLATES)],
-        template_name="notebook",
-        # Each that is enabled has the whole notebook validated anew.
-        default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
-        filters={"clean_html": lambda html: scrolling(cleaned(html))},
-    )
+    try:
+        exporter = Exporter(  # type: ignore[no-untyped-call]
+            extra_template_basedirs=[str(TEMPLATES)],
+            template_name="notebook",
+            # Each that is enabled has the whole notebook validated anew.
+            default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
+            filters={"clean_html": lambda html: scrolling(cleaned(html))},
+        )
+    except ValueError as error:  # as in an environment that has its packages from another one
+        says = str(error).splitlines()[0]
+        raise DfspError(
+            f"the templates of nbconvert are not in {sys.prefix}/share/jupyter ({says}); install "
+            "nbconvert in this environment: pip install --force-reinstall --no-deps nbconvert"
+        ) from None
     tags = TagRemovePreprocessor(
         enabled=True,
         remove_cell_tags={"remove-cell"},

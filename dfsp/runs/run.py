@@ -99,7 +99,12 @@ def find_notebook(notebook: str | Path) -> Path:
         if path.is_file() and path.suffix == ".ipynb":
             return path.resolve()
     known = ", ".join(sorted(path.name for path in (project / "notebooks").glob("*.ipynb")))
-    says = f"those of the project are {known}" if known else f"the project {project} has none"
+    says = (
+        f"those of the project are {known}"
+        if known
+        else f"{project} has none: go to the folder of a project with notebooks, or name it with "
+        f"--project or the variable {PROJECT_VARIABLE}"
+    )
     raise DfspError(f"{notebook}: no such notebook; {says}")
 
 
