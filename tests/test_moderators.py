@@ -118,6 +118,27 @@ def test_infection_by_status_is_told_with_its_prior():
     assert "9 studies for 1 coefficient: the Cochrane Handbook (chapter 10) advises" in page
 
 
+def test_the_priors_of_the_average_study_are_told_beside_that_of_coefficients():
+    """The prior of mu to the power a is the one of sd 2 / sqrt(a): a central difference of refits.
+
+    The likelihood is known with the coefficients integrated out, and is not among them.
+    """
+    table, h = str(TABLES / "infection_by_status.csv"), 0.05
+    result = found(table, "--moderator", "status")
+    moved = result["prior_sensitivity"]["typical_rate"]
+    assert set(moved) == {"mu", "tau"}
+    near, far = (
+        found(table, "--moderator", "status", f"--mu-sd={2 * np.exp(sign * h / 2):.12g}")["mu"]
+        for sign in (-1, 1)  # powers e^h and e^-h
+    )
+    sd = (result["mu"]["q97.5"] - result["mu"]["q2.5"]) / 3.92
+    location = (near["mean"] - far["mean"]) / (2 * h) / sd
+    assert moved["mu"]["location"] == pytest.approx(location, abs=2e-3)
+    page = said(table, "--moderator", "status")
+    row = page.split("when a prior is raised to a power (average study):")[1].splitlines()[2]
+    assert row.split()[:3] == ["typical", "rate", f"{moved['mu']['location']:.3f}"]
+
+
 ARMS = (
     "study,events,total,dose,setting,arm,same\n"
     "A,3,20,100,early,a,1\nB,7,24,200,late,b,1\nC,9,18,400,early,c,1\n"

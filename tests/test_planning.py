@@ -382,3 +382,41 @@ def test_what_cannot_be_used_is_named(call, match):
 def test_the_number_of_components_is_checked(spondylitis):
     with pytest.raises(dfsp.DfspError, match="components = 5: give a whole number, 1 to 4"):
         dfsp.planning.fit_mixture(spondylitis, components=5)
+
+
+CERTAIN = [("A", 9985, 10_000), ("B", 4991, 5000), ("C", 19_960, 20_000)]
+
+
+def test_of_a_near_certain_rate_the_picture_is_of_what_may_be_seen(make):
+    """Of 5,000 patients the last 40 numbers, and true rates where success becomes certain."""
+    fit = dfsp.fit(make(CERTAIN))
+    vague = dfsp.planning.BetaMixture([1], [1], [1])
+    ax = dfsp.plots.plan(fit, vague, n=5000, p0=0.993)
+    critical = dfsp.planning.critical_events(vague, 5000, 0.993)
+    low, high = ax.get_xlim()
+    assert critical - 100 < low < critical < high == 5001
+    first, second = ax.patches
+    assert first.get_data().edges[-1] == second.get_data().edges[0] == critical - 0.5
+    probability = fit.new_study(5000).events
+    drawn = np.concatenate([each.get_data().values for each in (first, second)])
+    assert f"(others: probability {1 - drawn.sum():.2f})" in ax.get_xlabel()
+    assert drawn == pytest.approx(probability[-len(drawn) :])
+    right = ax.get_figure().axes[1]
+    assert 99 < right.get_xlim()[0] < 99.3 and right.get_xlim()[1] == 100
+    success = right.get_lines()[0].get_ydata()
+    assert success[0] < 0.01 and success[-1] > 0.99
+
+
+def test_two_sizes_that_are_far_apart_are_said_to_be(make):
+    """Where the tails of a rate are not a beta distribution's, which ELIR hardly sees."""
+    fit = dfsp.fit(make(CERTAIN))
+    sizes = dfsp.planning.sample_sizes(fit, dfsp.planning.BetaMixture([1], [2], [2]))
+    ratio = sizes.exact.value / sizes.moment
+    assert ratio > 100
+    text = sizes.describe()
+    assert f"The two are {ratio:,.0f} times apart, since the rate's distribution" in text
+    assert f"worth {sizes.exact.value:,.0f} patients (ELIR)" in text
+    ordinary = replace(sizes, moment=sizes.exact.value / 1.9)
+    assert "apart" not in ordinary.describe()
+    large = replace(sizes, exact=replace(sizes.exact, error=3123.4))
+    assert "with a numerical error of 3,000, and" in large.describe()

@@ -10,6 +10,7 @@ import pytest
 from nbconvert.filters import markdown2html_mistune
 
 import dfsp
+from dfsp.rates import PERCENT, UNITS
 from dfsp.text import LINE, MOST_ROWS, Sentences, chance, table_of
 
 
@@ -158,3 +159,17 @@ def test_the_face_fits_on_one_screen():
     assert len(dfsp.__all__) <= 45
     assert all(hasattr(dfsp, name) for name in dfsp.__all__)
     assert not [name for name in dfsp.__all__ if name.startswith("describe")]
+
+
+def test_a_table_is_shown_in_a_unit_and_keeps_its_numbers():
+    """An interval has the decimals that half its width needs; `sd` is no part of it."""
+    table = table_of(
+        {"n": [5, 7], "mean": [2.2e-4, 0.01], "sd": [3e-6, 0.2], "q97.5": [2.3e-4, np.nan]},
+        index=["a", "b"], rates=True,
+    )  # fmt: skip
+    shown = table.in_unit(UNITS["per-100000"], "mean", "sd", "q97.5")
+    assert shown.columns.name == "rates per 100,000"
+    assert shown.loc["a"].to_list() == [5, "22.00", "0.30", "23.00"]
+    assert shown.loc["b"].to_list() == [7, "1,000", "20,000", "-"]
+    assert table.loc["a", "mean"] == 2.2e-4
+    assert table[["mean"]].in_unit(PERCENT).to_numpy().tolist() == [["0.022"], ["1.0"]]

@@ -281,3 +281,20 @@ def test_events_by_study_are_one_hierarchical_model(tmp_path):
 def test_a_total_is_read_as_a_total(review_evidence):
     found = reported(review_evidence, "severe_adverse_event")
     assert (found.events, found.total) == (20, 132)  # data/counts.csv
+
+
+def test_a_page_has_one_unit(review_evidence):
+    """That which the reader chose; else that of adverse events of any kind, 78 of 106."""
+    total = dfsp.totals.total_of(review_evidence, "severe_adverse_event")
+    text = dfsp.totals.scenarios(total, unit="per-1000").describe()
+    assert "is 171 per 1,000 (85.7 to 313), above 200 per 1,000 with" in text
+    chosen = {"totals_set": "review", "tau_scale": 1.0}
+    given = dfsp.parameters.check(chosen)
+    assert given.rates_in.name == "percent" and "50.0 %" in given.priors
+    assert dfsp.parameters.check(chosen | {"unit": "per-1000"}).rates_in.name == "per-1000"
+    rare = dfsp.totals.Total("adverse event", 0, 40_000, np.array([40_000]))
+    assert rare.rates_in.name == dfsp.totals.scenarios(rare).unit.name == "per-100000"
+    result = dfsp.categories.fit(review_evidence, not_evaluable="excluded", unit="per-1000")
+    assert "per 1,000 (" in result.describe() and "%" not in result.describe()
+    ax = dfsp.plots.categories(result)
+    assert ax.get_xlim()[1] == 1000 and "per 1,000" in ax.get_xlabel()
