@@ -265,3 +265,9 @@ def test_maximum_likelihood_on_the_table_is_that_found_directly():
         for name in ("typical_rate", "new_study_rate"):
             ends = [direct[name, "low"], direct[name, "high"]]
             assert special.expit(found[name][i]) == pytest.approx(ends, abs=0.003)
+
+
+def test_a_grid_of_more_columns_than_narrow_rows_are_spread_over(small, monkeypatch):
+    """As that for studies of 10,000 patients, which takes a minute."""
+    monkeypatch.setattr("dfsp.engine.many.MOST_COLUMNS", 10)
+    assert all(check.passed for check in calibrate(small, number=400).checks)

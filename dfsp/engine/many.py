@@ -388,7 +388,8 @@ class _Below:
         found[wide] = cdf(x, grid.mu[first:last][wide, None], np.full(1, tau))
         if wide.all():
             return found
-        finer = min(int(np.ceil(SMOOTH * width.max() / tau)), MOST_COLUMNS // (grid.fine - 1))
+        most = max(1, MOST_COLUMNS // (grid.fine - 1))  # of a grid for large totals none
+        finer = min(int(np.ceil(SMOOTH * width.max() / tau)), most)
         spread = _spline(grid.fine, finer)
         mu = spread @ grid.mu
         sd = np.maximum(tau, np.gradient(mu) / 0.9)
