@@ -136,7 +136,7 @@ def third_party(folder):
         sources += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert sources, folder
     modules = {name.split(".")[0] for each in sources for name in imports(ast.parse(each))}
-    ours = {"dfsp", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {"dfsp", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     distributions = packages_distributions()
     return {
         canonicalize_name(distributions.get(name, [name])[0])
