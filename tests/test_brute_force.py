@@ -6,6 +6,7 @@ beta-binomial), the population's two coordinates by a trapezoidal sum and a Gaus
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -49,11 +50,17 @@ def of_standardised(rng, effects, density, alone=None):
     keep = share > 1e-18
     z, share = z[keep], share[keep]
 
-    def given(tau, mu, r, n):
+    @lru_cache(maxsize=1)  # for all counts at a node
+    def effects_at(tau):
         theta = mu[:, None] + tau * z
-        p = special.expit(theta)
-        seen = binomial(r, n, theta)
-        sums = np.stack([seen @ share, (seen * p) @ share, (seen * p**2) @ share])
+        return theta, np.logaddexp(0, theta), special.expit(theta)
+
+    def given(tau, mu, r, n):
+        del mu  # always the same
+        theta, minus_log_q, p = effects_at(tau)
+        seen = special.binom(n, r) * np.exp(r * theta - n * minus_log_q)
+        first = seen * p
+        sums = np.stack([seen @ share, first @ share, (first * p) @ share])
         if alone is None or n == 0:
             return sums
         own, width = alone

@@ -411,7 +411,7 @@ def test_nuts_agrees(counts):
 def test_posteriors_of_simulated_clusters_are_calibrated():
     """`make stress` simulates 1,000 designs."""
     rng = np.random.default_rng(20190301)
-    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "100"))
+    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "60"))
     found = {name: [] for name in ("mu", "sigma", "tau", "omega", "rho")}
     for _ in range(number):
         cluster = np.repeat(np.arange(5), rng.integers(1, 5, 5))

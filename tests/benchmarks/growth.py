@@ -97,8 +97,8 @@ CASES = {
                                        "one exact fit, as JSON"),
     "analyses": (analyses, (55, 3_025, 10_450), "`dfsp.multiverse.fit`"),
     "simulated data sets": (data_sets, (100, 1_000, 10_000), "`dfsp.calibration.calibrate`"),
-    "NUTS draws": (draws, (2_000, 4_000, 20_000), '`dfsp.fit(engine="nuts")`, compilation included'),
-    "runs": (runs, (10, 100, 1_000, 5_000), "`dfsp report`"),
+    "NUTS draws": (draws, (2_000, 20_000), '`dfsp.fit(engine="nuts")`, compilation included'),
+    "runs": (runs, (10, 100, 1_000), "`dfsp report`"),
 }  # fmt: skip
 
 
