@@ -239,7 +239,7 @@ class Parameters(BaseModel):
         said = [str(self.model), expected_rates(self.model, self.rates_in)]
         return Sentences("\n".join(filter(None, said)))
 
-    @property
+    @cached_property
     def prior_criterion(self) -> tuple[Check, ...]:
         """Whether the priors give enough to the rates that were named beforehand."""
         below, above = (rate or None for rate in (self.prior_below, self.prior_above))

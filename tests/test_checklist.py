@@ -199,7 +199,10 @@ def test_risk_of_bias_is_only_what_somebody_filled_in():
     items = {name: ["yes", None] for name in JBI_ITEMS[:8]}
     items |= {"jbi_9": ["no", ""], "jbi_10": ["", ""], "certainty": [None, "low"]}
     some = appraise(judged(**items))
-    assert some["risk_of_bias"].to_list() == ["8 yes, 1 no, 1 not assessed", "not assessed"]
+    assert some["risk_of_bias"].to_list() == [
+        "8 yes, 1 no (item 9, sites reported), 1 not assessed",
+        "not assessed",
+    ]
     assert some["certainty"].to_list() == ["not assessed", "low"]
     found = answers(appraisal=some.to_dict("records"))
     partly = "complete for 0, partly for 1 of 2 studies"

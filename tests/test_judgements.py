@@ -43,7 +43,9 @@ def test_what_nobody_judged_is_said_so_and_a_no_is_high_risk():
     assert says["inconsistency"] == fit.heterogeneity().describe()
     assert "49 patients; 95% interval 16.2 to 55.0 %" in says["imprecision"]
     judged = dfsp.Counts.of(TABLE.assign(jbi_1=["yes", "no", ""]))
-    assert certainty(dfsp.fit(judged))["says"]["risk of bias"].endswith("at high risk: B")
+    assert certainty(dfsp.fit(judged))["says"]["risk of bias"].endswith(
+        "at high risk (a no to any item): B (item 1, clear criteria of inclusion)"
+    )
     assert without_high_risk(judged).table["study"].to_list() == ["A", "C"]
     assert without_high_risk(dfsp.Counts.of(TABLE)) is None
     assert without_high_risk(dfsp.Counts.of(TABLE.assign(jbi_1="no"))) is None

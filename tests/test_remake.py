@@ -1,11 +1,18 @@
 """What `make notebooks` keeps hangs neither on the time nor on chance, and changes are told."""
 
+import base64
+import io
+import re
+
 import nbformat
 import pytest
 import remake
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
-CODE = """import ipywidgets
+CODE = """import ipywidgets, matplotlib.pyplot as plt
+plt.plot([1, 2], [3, 5])
+plt.show()
 label = ipywidgets.Label()
 print("now")
 display(ipywidgets.HBox([label, ipywidgets.IntSlider()]))
@@ -23,8 +30,10 @@ def path(tmp_path):
 def test_a_second_execution_changes_no_byte_and_a_first_says_what_changed(path, capsys):
     assert remake.remake_notebook(path) == ""
     first = path.read_text("utf-8")
-    assert "small.ipynb\n  cell 0: 3 lines of output" in capsys.readouterr().out
+    assert "small.ipynb\n  cell 0: 5 lines of output" in capsys.readouterr().out
     assert "IntSliderModel" in first
+    (picture,) = re.findall('"image/png": "(.*?)"', first)
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).mode == "P"
     for passing in ("iopub", "execute_input"):
         assert passing not in first
     assert remake.remake_notebook(path) == ""

@@ -151,7 +151,7 @@ def test_a_notebook_shows_counts_as_a_table_with_what_was_left_out():
     dropped = pd.DataFrame({"study": ["B"], "reason": ["a & b"]})
     counts = dfsp.Counts(table, dropped)
     html = counts._repr_html_()
-    assert "Counts(1 study, event 3/9, 1 dropped)" in html and "<td>A&lt;b&gt;</td>" in html
+    assert "Event in 3 of 9 patients of 1 study." in html and "<td>A&lt;b&gt;</td>" in html
     assert "shares" not in html and html.count("<li>dropped: B: a &amp; b</li>") == 1
 
 

@@ -4,6 +4,8 @@ The estimand has the attributes of ICH E9(R1), the certainty the five domains of
 doi:10.1016/j.jclinepi.2010.07.015). What is in no table is `"not stated"` or `"not judged"`.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -110,7 +112,7 @@ def certainty(fit: Fit) -> Table:
         "not assessed", NOT_JUDGED
     )
     says = {
-        "risk of bias": bias + (f"; at high risk: {', '.join(risky)}" if risky else ""),
+        "risk of bias": bias + _named(risky),
         "inconsistency": differ,
         "indirectness": NOT_JUDGED,
         "imprecision": f"{total} patients; {INTERVAL} {low} to {high} {fit.unit.sign}",
@@ -122,7 +124,8 @@ def certainty(fit: Fit) -> Table:
 def without_high_risk(counts: Counts) -> Counts | None:
     """Return the counts without studies at high risk of bias; None if that leaves all or none.
 
-    At high risk is a study with the answer no to an item of the JBI checklist.
+    At high risk is a study with the answer no to an item of the JBI checklist, by a convention of
+    this package: JBI sets no threshold.
 
     Examples
     --------
@@ -133,7 +136,7 @@ def without_high_risk(counts: Counts) -> Counts | None:
     ['A', 'C']
     """
     risky = high_risk(counts.table)
-    return without(counts, risky) if 0 < len(risky) < len(counts.table) else None
+    return without(counts, [*risky]) if 0 < len(risky) < len(counts.table) else None
 
 
 def i_squared(fit: Fit) -> Sentences:
@@ -181,6 +184,14 @@ def _counted(table: pd.DataFrame, column: str) -> str:
         f"{name} ({number} of {len(table)})" for name, number in zip(said, numbers, strict=True)
     ]
     return ", ".join(parts)
+
+
+def _named(risky: Mapping[str, str]) -> str:
+    """Name the studies at high risk of bias, with the items that make them so."""
+    if not risky:
+        return ""
+    named = ", ".join(f"{study} ({items})" for study, items in risky.items())
+    return f"; at high risk (a no to any item): {named}"
 
 
 def _told(said: dict[str, str], index: str, column: str) -> Table:

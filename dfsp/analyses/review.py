@@ -166,6 +166,7 @@ class Published(Result):
         evidence, table = self.evidence, self.table
         verdicts = table["reproduced"].value_counts()
         overlaps, conflicts = evidence.overlaps, evidence.conflicts["cohort"].nunique()
+        gone = verdicts.get("no", 0)
         pairs = f"{len(overlaps)} pair{'' if len(overlaps) == 1 else 's'} of cohorts in the set may"
         if table.empty:
             rows = evidence.rows[evidence.rows["measure"] == "response"]
@@ -177,7 +178,8 @@ class Published(Result):
             )
         return Sentences(
             f"Evidence set '{evidence.name}': of {len(table)} numbers that the review prints, "
-            f"{verdicts.get('yes', 0)} follow from its counts, {verdicts.get('no', 0)} do not, and "
+            f"{verdicts.get('yes', 0)} follow from its counts, {gone} "
+            f"{'does' if gone == 1 else 'do'} not, and "
             f"{verdicts.get('no counts', 0)} cannot be traced to counts; the review and a primary "
             f"report differ for {conflicts} cohorts or pooled reports, and {pairs} share patients."
         )

@@ -360,7 +360,9 @@ def scenarios(
             rows.append([name, rate, *numbers, distribution.prob_above(0.2), *counts])
     columns = ["mean", "q2.5", "q50", "q97.5", "above_20", "expected", "low", "high"]
     frame = pd.DataFrame(rows, columns=["scenario", "rate", *columns])
-    table = table_of(frame.set_index(["scenario", "rate"]), digits=3, rates=True)
+    formats = {"expected": ".1f", "low": ".0f", "high": ".0f"}
+    frame = frame.set_index(["scenario", "rate"])
+    table = table_of(frame, digits=3, rates=True, formats=formats)
     said_in = unit_named(unit) if unit else total.rates_in
     return Scenarios(total, patients, table, reading, said_in, studies)
 

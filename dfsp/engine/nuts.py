@@ -24,6 +24,7 @@ from dfsp.model.effects import Effects, known_quantities
 from dfsp.model.model import Model
 from dfsp.model.priors import Prior
 from dfsp.seeds import generator, integer
+from dfsp.text import Result, Sentences
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -49,7 +50,7 @@ MAX_Z, MAX_Z_ENDS, MAX_MCSE = 4, 5, 0.05
 
 
 @dataclass(frozen=True, repr=False)
-class Sampled:
+class Sampled(Result):
     """Draws of the posterior and the verdicts of the convergence gate.
 
     Attributes
@@ -82,13 +83,14 @@ class Sampled:
         """Whether a check of the gate failed: then the draws are not to be reported."""
         return bool(failed(self.checks))
 
-    def __repr__(self) -> str:
+    def describe(self) -> Sentences:
+        """Say what was drawn, and whether the gate lets it pass."""
         sizes = self.draws["posterior"].sizes
         verdict = ", ".join(check.name for check in failed(self.checks))
-        return (
-            f"Sampled({sizes['study']} studies, {sizes['chain']} x {sizes['draw']} draws"
-            f"{' after a rerun' if self.reran else ''}, "
-            f"{f'refused: {verdict}' if verdict else 'converged'})"
+        return Sentences(
+            f"{sizes['chain']} chains of {sizes['draw']} draws of the rates of {sizes['study']} "
+            f"studies{', after a first run with half as many' * self.reran}; "
+            f"{f'refused by the gate: {verdict}' if verdict else 'the gate lets them pass'}."
         )
 
 

@@ -10,11 +10,30 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-JBI_ITEMS = tuple(f"jbi_{number}" for number in range(1, 11))
+JBI_ASKS = (
+    "clear criteria of inclusion",
+    "condition measured in a standard way",
+    "condition identified validly",
+    "consecutive inclusion",
+    "complete inclusion",
+    "demographics reported",
+    "clinical information reported",
+    "outcomes reported",
+    "sites reported",
+    "appropriate statistics",
+)
+"""What each item asks for, shortened."""
+JBI_ITEMS = tuple(f"jbi_{number}" for number in range(1, len(JBI_ASKS) + 1))
 JBI_ANSWERS = ("yes", "no", "unclear", "not applicable")
 CERTAINTIES = ("high", "moderate", "low", "very low")
 NOT_ASSESSED = "not assessed"
 NOT_RECORDED = "not recorded by this notebook"
+HIGH_RISK = (
+    "At high risk is here a study with a no to any item. That is a convention of dfsp: JBI sets no "
+    "threshold and leaves it to the reviewers. It follows RoB 2, where one domain at high risk "
+    "makes the study so (Sterne 2019, doi:10.1136/bmj.l4898)."
+)
+"""What makes a study one at high risk of bias, and who says so."""
 
 
 def appraise(table: pd.DataFrame) -> pd.DataFrame:
@@ -28,14 +47,15 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `study`, `risk_of_bias` (how many of the ten items have which answer), `certainty`, as
-        text; `"not assessed"` where nothing is filled.
+        `study`, `risk_of_bias` (how many of the ten items have which answer, and which have a no),
+        `certainty`, as text; `"not assessed"` where nothing is filled.
     """
     rows = []
     for row, own in zip(table.to_dict("records"), jbi_answers(table), strict=True):
         answers = Counter(own)
         blank = answers.pop("", 0)
-        said = [f"{number} {answer}" for answer, number in answers.items()]
+        which = {"no": f" ({items_refused(own)})"}
+        said = [f"{number} {answer}{which.get(answer, '')}" for answer, number in answers.items()]
         said += [f"{blank} {NOT_ASSESSED}"] if said and blank else []
         certainty = _text(row.get("certainty"))
         bias = ", ".join(said) or NOT_ASSESSED
@@ -48,10 +68,22 @@ def jbi_answers(table: pd.DataFrame) -> list[list[str]]:
     return [[_text(row.get(name)) for name in JBI_ITEMS] for row in table.to_dict("records")]
 
 
-def high_risk(table: pd.DataFrame) -> list[str]:
-    """Return the studies of which an item of the checklist is answered no."""
+def items_refused(answers: Sequence[str]) -> str:
+    """Name the items that are answered no."""
+    asked = zip(JBI_ASKS, answers, strict=True)
+    items = (f"item {i}, {asks}" for i, (asks, own) in enumerate(asked, 1) if own == "no")
+    return "; ".join(items)
+
+
+def high_risk(table: pd.DataFrame) -> dict[str, str]:
+    """Return the studies of which an item of the checklist is answered no, and which items are.
+
+    See Also
+    --------
+    HIGH_RISK : Whose convention that is.
+    """
     answers = zip(table["study"], jbi_answers(table), strict=True)
-    return [study for study, own in answers if "no" in own]
+    return {study: items_refused(own) for study, own in answers if "no" in own}
 
 
 def sum_up(studies: Sequence[Mapping[str, str]] | None, column: str) -> str:

@@ -337,7 +337,17 @@ class Counts:
     def _repr_html_(self) -> str:
         remarks = "".join(f"\n<li>{html.escape(each)}</li>" for each in self._remarks())
         rest = f"\n<ul>{remarks}\n</ul>" if remarks else ""
-        return f"<p>{html.escape(repr(self))}</p>\n{self._shown()._repr_html_()}{rest}"
+        return f"<p>{html.escape(self._said())}</p>\n{self._shown()._repr_html_()}{rest}"
+
+    def _said(self) -> str:
+        """Say what is counted."""
+        events, total = self.table["events"].sum(), self.table["total"].sum()
+        choices = [f"evidence set '{self.evidence_set}'"] * bool(self.evidence_set)
+        choices += [f"patients without an evaluation: {self.not_evaluable}"] * bool(
+            self.not_evaluable
+        )
+        how = f" ({'; '.join(choices)})" if choices else ""
+        return f"{self.label.capitalize()} in {events} of {total} patients of {self.groups}{how}."
 
     def _shown(self) -> Table:
         """Return the columns that are shown, as far as anything stands in them."""

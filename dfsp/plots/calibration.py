@@ -20,7 +20,7 @@ LABELS = {
 POINTS = 60  # of the distribution function that are compared
 SIMULATIONS = 500  # behind the band
 STYLES = dict(
-    zip(METHODS, ((DARK, "o", "-"), (GREY, "s", ":"), (ORANGE, "^", "--"), (BLUE, "D", "-.")),
+    zip(METHODS, ((BLUE, "o", "-"), (DARK, "s", ":"), (ORANGE, "^", "--"), (GREY, "D", "-.")),
         strict=True)
 )  # fmt: skip
 
@@ -127,7 +127,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
                     of_method["tau"], of_method[shown], color=colour, marker=marker, ls=line,
                     lw=1.3, ms=4.5, label=method,
                 )  # fmt: skip
-            ax.set_ylim(0, 1.02)
+            ax.set_ylim(0, 1.02 if shown == "coverage" else None)
             ax.tick_params(labelsize=FONT)
             sns.despine(ax=ax)
         column[0].set_title(f"typical rate {unit_named(unit).chosen(rate)}", fontsize=FONT + 1)

@@ -16,7 +16,7 @@ from dfsp.analyses.totals import Scenarios
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, scale, shortened
 from dfsp.rates import PERCENT, Unit, limits
 
 CATEGORY_COLOURS = {
@@ -178,7 +178,7 @@ def scenarios(*readings: Scenarios) -> Axes:
     >>> total = dfsp.totals.Total("severe adverse event", 4, 30, np.array([10, 20, 30]))
     >>> ax = dfsp.plots.scenarios(dfsp.totals.scenarios(total))
     >>> len(ax.get_yticklabels()), ax.texts[0].get_text()
-    (5, 'severe adverse event')
+    (5, 'Severe adverse event')
     """
     rows = sum(len(each.table) + 1 for each in readings)
     unit = readings[0].unit
@@ -186,7 +186,7 @@ def scenarios(*readings: Scenarios) -> Axes:
     y, places, names = 0.0, [], []
     for each in readings:
         ax.text(
-            0, y, each.total.label, fontsize=FONT + 1, fontweight="bold", va="center",
+            0, y, each.total.label.capitalize(), fontsize=FONT + 1, fontweight="bold", va="center",
             transform=ax.get_yaxis_transform(),
         )  # fmt: skip
         y += 1
@@ -195,9 +195,11 @@ def scenarios(*readings: Scenarios) -> Axes:
         ].itertuples(index=False):
             new = rate == "new-study rate"
             ends = [unit.whole * low, unit.whole * high]
-            ax.plot(ends, [y, y], color=DARK, lw=1.2, ls=":" if new else "-")
-            marker, fill = ("D", "white") if new else ("s", DARK)
-            ax.plot(unit.whole * mean, y, marker, color=DARK, mfc=fill)
+            # As in a forest plot: as one study, over studies, of a new one.
+            colour = ORANGE if new else DARK if rate == "rate" else BLUE
+            ax.plot(ends, [y, y], color=colour, lw=1.6, ls=":" if new else "-")
+            marker, fill = ("D", "white") if new else ("s", colour)
+            ax.plot(unit.whole * mean, y, marker, color=colour, mfc=fill)
             places.append(y)
             names.append(f"{scenario}, {rate}" if rate != "rate" else scenario)
             y += 1

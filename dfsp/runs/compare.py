@@ -22,7 +22,7 @@ from dfsp.runs.record import parameters_of, read_record, unit_of_runs
 from dfsp.text import Result, Sentences
 
 COMPARED = (*RATES, "tau")
-KEPT = ("status", "reason", "data", "versions", "source_sha256", "unit", "checks")
+KEPT = ("status", "reason", "data", "versions", "source_sha256", "unit", "checks", "estimand")
 """What else is compared of a record, beside its parameters and `COMPARED`."""
 
 State = Mapping[str, Any]
@@ -127,6 +127,7 @@ def _changes(old: State, new: State) -> Iterator[str]:
         yield f"the run is {new['status']}{reason}, and was {old['status']}"
     yield from _of_counts(old["counts"], new["counts"])
     yield from _of_values("parameter", old["parameters"], new["parameters"])
+    yield from _of_values("estimand,", old["estimand"] or {}, new["estimand"] or {})
     yield from _of_files(old["data"], new["data"])
     yield from _of_values("version of", old["versions"], new["versions"])
     if old["source_sha256"] != new["source_sha256"]:

@@ -21,6 +21,7 @@ from dfsp.checks import VERDICTS
 from dfsp.engine.distributions import LEAST_RATE
 from dfsp.engine.powers import LIKELIHOOD
 from dfsp.errors import DfspError
+from dfsp.evidence.appraisals import HIGH_RISK
 from dfsp.fitting import NAMES, RATES, centre_of
 from dfsp.rates import Unit, limits
 from dfsp.runs.batch import records
@@ -40,6 +41,11 @@ LAST = "last.json"
 
 ANSWER = "## The answer"
 """How the section of a notebook begins that answers its question."""
+
+_ROW = re.compile(r"(?s)<tr\b.*?</tr>")
+_CELL = re.compile(r"(?s)<(t[hd])\b([^>]*)>(.*?)</t[hd]>")
+_NUMBER = re.compile(r"[-+<>]?\d[\d.,]*(e[-+]\d+)?")
+"""A row of a table, a cell, and a number in it."""
 
 LEADS = r"#|index\.html|https?:"
 """How the addresses begin that a link of a page may have."""
@@ -179,6 +185,7 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
     parts = _parted(cells, answered=answered)
     picture = _take_picture([*parts.answer, *parts.rest]) if answered else None
     question, answer, caption, body = (_body(notebook, part) for part in parts)
+    contents = re.findall(r'<h2 id="([^"]+)">(.*?)<', body)  # as nbconvert writes them
     return _render(
         "page.html.j2",
         stamp=_stamp(folder, record, formats),
@@ -195,8 +202,10 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
         caption=caption,
         body=body,
         failed_cell=next(failing, None),
-        contents=re.findall(r'<h2 id="([^"]+)">(.*?)<', body),  # as nbconvert writes them
+        contents=contents,
+        headings=[address for address, _ in contents],
         checklist=fill_checklist(cells, record).to_dict("records"),
+        high_risk=HIGH_RISK,
     )
 
 
@@ -408,8 +417,50 @@ def cleaned(html: str) -> str:
 
 def scrolling(html: str) -> str:
     """Return HTML whose tables scroll by keyboard too, without headings that say nothing."""
-    html = re.sub(r"<th\b[^>]*></th>", "<td></td>", html)
-    return re.sub(r"(?s)<table\b.*?</table>", r'<div class="scroll" tabindex="0">\g<0></div>', html)
+
+    def framed(table: re.Match[str]) -> str:
+        found = re.sub(r"<th\b[^>]*></th>", "<td></td>", aligned(table[0]))
+        return f'<div class="scroll" tabindex="0">{found}</div>'
+
+    return re.sub(r"(?s)<table\b.*?</table>", framed, html)
+
+
+def aligned(table: str) -> str:
+    """Return the HTML of a table with one row of names and with its numbers to the right.
+
+    pandas gives the names of an index a row of their own, below those of the columns. Which columns
+    are numbers is counted from the right, since what an index repeats is written once.
+    """
+    head, mark, body = table.partition("<tbody>")
+    lines = [_CELL.findall(row) for row in _ROW.findall(head)]
+    rows = [_CELL.findall(row) for row in _ROW.findall(body)]
+    if not mark or not rows or "colspan" in table:
+        return table
+    pairs = [*zip(*lines, strict=False)] if len(lines) == 2 else []
+    if pairs and all("" in (above[2], below[2]) for above, below in pairs):
+        lines = [[below if below[2] else above for above, below in pairs]]
+    values = [[text for kind, _, text in row if kind == "td"][::-1] for row in rows]
+    columns = [*zip(*values, strict=False)]
+    numbers = {place for place, column in enumerate(columns) if _are_numbers(column)}
+    top, end = head.partition("<tr")[0], body.rpartition("</tr>")[2]
+    written = ["\n".join(_row(row, numbers) for row in part) for part in (lines, rows)]
+    return f"{top}{written[0]}\n</thead>\n<tbody>\n{written[1]}{end}"
+
+
+def _are_numbers(column: Sequence[str]) -> bool:
+    known = [text for text in column if text not in ("-", "–", "")]
+    return bool(known) and all(map(_NUMBER.fullmatch, known))
+
+
+def _row(cells: Sequence[tuple[str, str, str]], numbers: Collection[int]) -> str:
+    """Write a row of a table: kind, attributes and text of each cell; `numbers` from the right."""
+    last = len(cells) - 1
+    marks = [' class="n"' if last - place in numbers else "" for place in range(len(cells))]
+    written = (
+        f"<{kind}{own}{mark}>{text}</{kind}>"
+        for (kind, own, text), mark in zip(cells, marks, strict=True)
+    )
+    return f"<tr>{''.join(written)}</tr>"
 
 
 # ---------------------------------------------------------------- the index
@@ -447,6 +498,7 @@ def _index(
         if found[end] is not None
     ]
     axis = limits(ends or [0.5])
+    reach = " to ".join(f"{unit.whole * end:,.4g}" for end in axis)
     for row in rows:
         row["drawn"] = _drawn(row["drawn"], axis)
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
@@ -465,7 +517,7 @@ def _index(
     failed = sum(row["status"] == "failed" for row in rows)
     return _render(
         "index.html.j2", rows=rows, filters=values, parameters=list(names.values()), failed=failed,
-        axis=unit.span(*axis), script=script, script_sha256=digest, since=since,
+        axis=f"{reach} {unit.sign}", script=script, script_sha256=digest, since=since,
     )  # fmt: skip
 
 

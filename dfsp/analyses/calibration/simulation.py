@@ -379,12 +379,14 @@ class Coverage(Result):
     def describe(self) -> Sentences:
         """Say what adding patients up would have cost."""
         held = self.table.groupby(["method", "quantity"])["coverage"].mean()
+        ours, added = (
+            [f"{100 * held[method, name]:.0f} %" for name in ("typical_rate", "new_study_rate")]
+            for method in ("hierarchical", "complete pooling")
+        )
         return Sentences(
-            f"Averaged over the fixed truths, {CI_PROB:.0%} intervals "
-            f"hold the typical rate in {held['hierarchical', 'typical_rate']:.0%} of data sets and "
-            f"a new study's rate with probability {held['hierarchical', 'new_study_rate']:.0%} "
-            f"(hierarchical), against {held['complete pooling', 'typical_rate']:.0%} and "
-            f"{held['complete pooling', 'new_study_rate']:.0%} when patients are added up."
+            f"Averaged over the fixed truths, {100 * CI_PROB:.0f} % intervals hold the typical "
+            f"rate in {ours[0]} of data sets and a new study's rate with probability {ours[1]} "
+            f"(hierarchical), against {added[0]} and {added[1]} when patients are added up."
         )
 
 

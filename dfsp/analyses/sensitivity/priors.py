@@ -103,8 +103,8 @@ class PowerScaling(Result):
     def describe(self) -> Sentences:
         """Say whether the two agree; no digit of a draw is in it."""
         return Sentences(
-            "Power-scaling by the grid and by weighted draws agree within Monte Carlo error: "
-            f"{self.agrees}"
+            "Power-scaling by the grid and by weighted draws "
+            f"{'agree' if self.agrees else 'do not agree'} within Monte Carlo error."
         )
 
 
