@@ -7,8 +7,10 @@ import io
 import json
 from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -31,9 +33,10 @@ from dfsp.model.likelihood import FARTHEST_LOGIT
 from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
-from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends
+from dfsp.plots.fits import forest
+from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends, save
 from dfsp.project import project_folder
-from dfsp.rates import Unit, limits, stands_for
+from dfsp.rates import Unit, limits
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -51,6 +54,9 @@ OF_TAU = ("mu_sd", "tau_family", "tau_scale")
 MOST_TAU = 3.0
 """End of the axis of tau: there a study one tau off has twentyfold odds."""
 BINS = 120
+DPI = 96
+SAVED = "explored"
+"""Name of the figure that the button saves."""
 FAR = 18.0  # logit rates between which the prior of a rate is tabulated
 LEVELS = 400
 """Quantiles of tau that stand for its prior in the drawing."""
@@ -146,77 +152,53 @@ class Before(NamedTuple):
     new_study_rate: Distribution
 
 
+def forest_png(result: Fit) -> bytes:
+    """Return the forest plot of a fit as PNG; it is that of the notebooks."""
+    ax = forest(result)
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    buffer = io.BytesIO()
+    fast: dict[str, Any] = {"compress_level": 1}
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", pil_kwargs=fast)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
 class Picture:
-    """Forest plot, tau and new-study rate, whose artists are moved and not drawn anew.
+    """Densities of tau and of the new-study rate, whose artists are moved and not drawn anew.
 
     What stays (axes, ticks, names) is drawn once and kept as pixels; it costs more than the fit.
     """
 
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(10, 4.4), dpi=96)
+        self.figure = Figure(figsize=(10, 2.1), dpi=DPI)
         FigureCanvasAgg(self.figure)
-        self.names: list[str] = []
         self._still: Any = None
-        self.forest = self.figure.add_axes((0.25, 0.12, 0.34, 0.86))
-        self.spans = self.forest.hlines([], [], [], lw=1.8)
-        self.rates = self.forest.scatter([], [], s=28, zorder=3)
-        self.seen = self.forest.scatter(
-            [], [], color=DARK, marker="|", s=110, zorder=4, clip_on=False
-        )
-        self.tau = _Densities(self.figure.add_axes((0.65, 0.62, 0.33, 0.32)), MOST_TAU, BLUE)
+        self.tau = _Densities(self.figure.add_axes((0.04, 0.24, 0.42, 0.6)), MOST_TAU, BLUE)
         self.tau.ax.set_xlabel("tau, between studies (logit scale)", fontsize=FONT)
-        self.new = _Densities(self.figure.add_axes((0.65, 0.12, 0.33, 0.32)), 1, ORANGE)
-        self.scales: tuple[Any, ...] = ()
-        for ax in (self.forest, self.tau.ax, self.new.ax):
+        self.new = _Densities(self.figure.add_axes((0.55, 0.24, 0.42, 0.6)), 1, ORANGE)
+        self.scale: tuple[Any, ...] = ()
+        for ax in (self.tau.ax, self.new.ax):
             ax.tick_params(labelsize=FONT)
-        self.moving = [self.spans, self.rates, self.seen, *self.tau.artists, *self.new.artists]
+        self.moving = [*self.tau.artists, *self.new.artists]
         for artist in self.moving:
             artist.set_animated(True)
 
     def show(self, result: Fit, prior: Posterior | Before) -> None:
         """Move the artists to what `result` (with the exact engine) and its prior say."""
-        table = result.studies
-        new = result.summary.T["new_study_rate"]
-        rows = np.arange(len(table) + 1)
-        low, middle, high = (
-            np.append(table[of_study].to_numpy(), new[of_new])
-            for of_study, of_new in (("q2.5",) * 2, ("mean", stands_for(new)), ("q97.5",) * 2)
-        )
-        ends = np.stack([np.column_stack([low, rows]), np.column_stack([high, rows])], axis=1)
-        colours = [BLUE] * len(table) + [ORANGE]
-        self.spans.set_segments(list(ends))
-        self.spans.set_color(colours)
-        self.rates.set_color(colours)
-        self.rates.set_offsets(np.column_stack([middle, rows]))
-        seen = table["events"] / table["total"]
-        self._scale(
-            result.unit,
-            limits(np.concatenate([low[:-1], high[:-1], seen]), [low[-1], high[-1]]),
-            limits(drawn_ends(result.exact.new_study_rate)),
-        )
-        self.seen.set_offsets(np.column_stack([seen, rows[:-1]]))
+        self._scale(result.unit, limits(drawn_ends(result.exact.new_study_rate)))
         family = result.model.effects.family
         self.tau.show(result.exact.tau, prior.tau, family)
         self.new.show(result.exact.new_study_rate, prior.new_study_rate, family)
-        counted = zip(table["study"], table["events"], table["total"], strict=True)
-        names = [f"{study}  {events}/{total}" for study, events, total in counted]
-        if names != self.names:
-            self.names, self._still = names, None
-            self.forest.set_yticks(rows, [*names, "New study"], parse_math=False)
-            self.forest.set_ylim(rows[-1] + 0.6, -0.6)
 
-    def _scale(self, unit: Unit, forest: tuple[float, float], new: tuple[float, float]) -> None:
-        """Give the axes of rates their unit and limits, if these are others than before."""
-        if (unit, forest, new) == self.scales:
+    def _scale(self, unit: Unit, reach: tuple[float, float]) -> None:
+        """Give the axis of rates its unit and limits, if these are others than before."""
+        if (unit, reach) == self.scale:
             return
-        self.scales, self._still = (unit, forest, new), None
-        self.forest.set_xlim(forest)
-        self.new.between(*new)
-        for ax in (self.forest, self.new.ax):
-            ax.xaxis.set_major_formatter(lambda rate, _: f"{unit.whole * rate:,.6g}")
-        says = f"rate, {unit.sign} (bar: observed; dot: mean under the model)"
-        self.forest.set_xlabel(says, fontsize=FONT)
-        self.new.ax.set_xlabel(f"rate of a new study, {unit.sign}", fontsize=FONT)
+        self.scale, self._still = (unit, reach), None
+        self.new.between(*reach)
+        self.new.ax.xaxis.set_major_formatter(lambda rate, _: f"{unit.whole * rate:,.6g}")
+        self.new.ax.set_xlabel(f"true rate of a new study, {unit.sign}", fontsize=FONT)
 
     def png(self) -> bytes:
         """Return the picture as PNG."""
@@ -421,7 +403,12 @@ def explorer(
         margin="0 0 0 2em",
     )
     studies = widgets.GridBox(layout=columns)
-    image, sentence, code = widgets.Image(), widgets.HTML(), widgets.HTML()
+    images = widgets.Image(), widgets.Image()
+    sentence, code, saved = widgets.HTML(), widgets.HTML(), widgets.HTML()
+    button = widgets.Button(
+        description="Save the forest plot", layout=widgets.Layout(width="max-content")
+    )
+    shown: list[Fit] = []
 
     def tick(cohort: str, study: str) -> widgets.Checkbox:
         if cohort not in ticks:
@@ -459,21 +446,31 @@ def explorer(
             sentence.value = f"<b>{escape(str(error))}</b> What is shown answers the choice before."
             return
         picture.show(result, prior)
-        png = picture.png()
+        shown[:] = [result]
         said = f"<b>{escape(result.describe())}</b> {escape(result.heterogeneity().describe())}"
         if len(every.dropped):
             reasons = "; ".join(f"{row.study}: {row.reason}" for row in every.dropped.itertuples())
             said += f"<br>Not counted: {escape(reasons)}."
-        image.value = png
+        for image, png in zip(images, (forest_png(result), picture.png()), strict=True):
+            image.value = png
+        saved.value = ""
         sentence.value = said
         lines = (code_line(**state), command_line(**state))
         code.value = "".join(_copyable(line) for line in lines)
 
+    def keep(_: object) -> None:
+        ax = forest(*shown)
+        paths = save(ax, Path(SAVED))
+        plt.close(ax.get_figure(root=True))
+        saved.value = f"saved as {escape(' and '.join(str(path.resolve()) for path in paths))}"
+
+    button.on_click(keep)
     for control in controls.values():
         control.observe(update, names="value")
     update()
     choices = widgets.HBox([widgets.VBox([*controls.values()]), studies])
-    return widgets.VBox([choices, sentence, image, code])
+    keeping = widgets.HBox([button, saved])
+    return widgets.VBox([choices, sentence, *images, keeping, code])
 
 
 def _copyable(line: str) -> str:
