@@ -56,6 +56,10 @@ def normalised(notebook):
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = in_few_colours(output.data["image/png"])
+    for state in states(found).values():
+        if state["model_name"] == "ImageModel":
+            for buffer in state["buffers"]:
+                buffer["data"] = in_few_colours(buffer["data"])
     return found
 
 
@@ -67,8 +71,9 @@ def in_few_colours(picture):
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
         if image.mode == "P":
             return picture
-        file, dpi = io.BytesIO(), image.info["dpi"]
-        image.convert("RGB").quantize(256).save(file, "PNG", dpi=dpi, optimize=True)
+        file = io.BytesIO()
+        own = {name: image.info[name] for name in ("dpi",) if name in image.info}
+        image.convert("RGB").quantize(256).save(file, "PNG", optimize=True, **own)
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -67,6 +67,10 @@ def test_counts_that_changed_are_named_by_study(tmp_path):
     )
 
 
+def test_what_is_estimated_is_compared(tmp_path):
+    assert "estimand, time: none -> 'week 12'" in changes(tmp_path, estimand={"time": "week 12"})
+
+
 def test_numbers_are_held_against_the_interval_that_they_had(tmp_path):
     twice = pd.concat([TABLE, TABLE.assign(study=["Diaz", "Eker", "Funk"])])
     typical = next(line for line in changes(tmp_path, twice) if line.startswith("typical rate"))

@@ -72,3 +72,6 @@ def test_a_run_keeps_both(tmp_path, monkeypatch):
     kept = json.loads((tmp_path / runs.FINDINGS).read_text("utf-8"))
     assert kept["estimand"] == estimand(fit.counts)["stated"].to_dict()
     assert kept["certainty"] == certainty(fit)["says"].to_dict()
+    dfsp.record(headline="counted only", appraisal=fit.counts)  # as 01_evidence does
+    kept = json.loads((tmp_path / runs.FINDINGS).read_text("utf-8"))
+    assert kept["estimand"] == estimand(fit.counts)["stated"].to_dict()

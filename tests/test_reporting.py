@@ -8,6 +8,7 @@ import time
 from html import unescape
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from chromium import browser, needs_chromium
 from command import call
@@ -17,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
 from dfsp.runs.compare import state_of
-from dfsp.runs.report import _exporter, _index, cleaned, mathml, page, write_report
+from dfsp.runs.report import _exporter, _index, aligned, cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
 EVIL = "<script>alert(1)</script>"
@@ -342,6 +343,49 @@ def test_a_folder_without_runs(tmp_path):
 )  # fmt: skip
 def test_html_of_outputs_is_cleaned(html, left):
     assert cleaned(html) == left
+
+
+def test_tables_have_one_row_of_names_and_numbers_to_the_right():
+    """Expected is read off the frames: which columns hold numbers, and the names of the index."""
+    table = pd.DataFrame(
+        {"rate": [0.5, -1.25], "n": ["-", "7"], "says": ["yes", "1 of 2"]},
+        index=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["study", "arm"]),
+    )
+    html = aligned(table.to_html(border=0))
+    names = re.findall(r"<th([^>]*)>([^<]*)</th>", html.partition("<tbody>")[0])
+    number = ' class="n"'
+    assert names == [
+        ("", "study"), ("", "arm"), (number, "rate"), (number, "n"), ("", "says")
+    ]  # fmt: skip
+    assert re.findall(r"<td([^>]*)>([^<]*)</td>", html) == [
+        (number, "0.50"), (number, "-"), ("", "yes"),
+        (number, "-1.25"), (number, "7"), ("", "1 of 2"),
+    ]  # fmt: skip
+    assert '<th rowspan="2" valign="top">a</th>' in html
+    again = pd.DataFrame({0.1: [1, 2]}, index=pd.Index([5, 6], name="n")).rename_axis(columns="p")
+    assert "<th>p</th>" in aligned(again.to_html()) and "<th>n</th>" in aligned(again.to_html())
+    for left in ("<table><tr><td>1</td></tr></table>", "<table><tbody></tbody></table>"):
+        assert aligned(left) == left
+
+
+def test_a_section_that_does_not_apply_is_left_out(runs, tmp_path):
+    _, made = runs
+    notebook = read_notebook(made[1].folder / "evil.ipynb", 4)
+    for title, code in (("Ours", "if name:\n    print(1)"), ("Set-up", "x = 1")):
+        notebook.cells += [new_markdown_cell(f"## {title}"), new_code_cell(code)]
+    write_notebook(notebook, tmp_path / "evil.ipynb")
+    text = page(tmp_path, made[1].record)
+    assert 'id="Ours"' not in text and 'id="Set-up"' in text
+    assert 'id="Ours"' in page(tmp_path, made[1].record | {"status": "failed"})
+
+
+def test_what_a_notebook_says_itself_is_not_said_again(runs, tmp_path):
+    _, made = runs
+    assert "<dt>population</dt>" in page(made[1].folder, made[1].record)
+    notebook = read_notebook(made[1].folder / "evil.ipynb", 4)
+    notebook.cells.append(new_markdown_cell("## What is estimated"))
+    write_notebook(notebook, tmp_path / "evil.ipynb")
+    assert "<dt>population</dt>" not in page(tmp_path, made[1].record)
 
 
 def test_tex_that_cannot_be_converted_is_shown_as_such():

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -176,12 +177,13 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
         notebook = nbformat.read(folder / record["notebook"], as_version=4)
     except (OSError, ValueError):  # a failed run may have left none, or half of one
         notebook = nbformat.v4.new_notebook()
-    cells = notebook.cells = [each for each in notebook.cells if BANNER not in _tags(each)]
+    answered = record["status"] == "complete"
+    cells = [each for each in notebook.cells if BANNER not in _tags(each)]
+    notebook.cells = cells = _without_what_does_not_apply(cells) if answered else cells
     failing = (
         each["id"] for each in cells for o in each.get("outputs", []) if o.output_type == "error"
     )
     _describe_figures(cells)
-    answered = record["status"] == "complete"
     parts = _parted(cells, answered=answered)
     picture = _take_picture([*parts.answer, *parts.rest]) if answered else None
     question, answer, caption, body = (_body(notebook, part) for part in parts)
@@ -230,6 +232,19 @@ def _parted(cells: list[Any], *, answered: bool) -> _Parts:
     answer, rest = rest[start:end], rest[:start] + rest[end:]
     shown = next((i + 1 for i, each in enumerate(answer) if _pictures(each)), len(answer))
     return _Parts(question, answer[:shown], answer[shown:], rest)
+
+
+def _without_what_does_not_apply(cells: list[Any]) -> list[Any]:
+    """Leave out sections that show nothing since their code asks first whether it applies."""
+    starts = [i for i, each in enumerate(cells) if _text(each).startswith("## ")]
+    kept: list[Any] = []
+    for start, end in pairwise([0, *starts, len(cells)]):
+        section = cells[start:end]
+        code = [each for each in section if each.cell_type == "code"]
+        asks = any(re.search(r"(?m)^if ", each.source) for each in code)
+        if not asks or any(each.outputs for each in code):
+            kept += section
+    return kept
 
 
 def _tags(cell: Any) -> list[str]:
@@ -498,7 +513,7 @@ def _index(
         if found[end] is not None
     ]
     axis = limits(ends or [0.5])
-    reach = " to ".join(f"{unit.whole * end:,.4g}" for end in axis)
+    reach = " to ".join(f"{unit.whole * end:,.3g}" for end in axis)
     for row in rows:
         row["drawn"] = _drawn(row["drawn"], axis)
     rows.sort(key=lambda row: (row["status"] == "complete", row["page"]))
