@@ -67,12 +67,28 @@ def test_counts_that_changed_are_named_by_study(tmp_path):
     )
 
 
+def test_a_number_that_stays_is_said_to(tmp_path):
+    """The same counts twice narrow the interval and leave the median where it was."""
+    twice = pd.concat([TABLE, TABLE.assign(study=["Diaz", "Eker", "Funk"])])
+    typical = next(line for line in changes(tmp_path, twice) if line.startswith("typical rate"))
+    assert ": in its place, the interval " in typical and typical.endswith(" % narrower")
+
+
+def test_a_conclusion_without_such_numbers_and_a_prior_that_decides_are_told(tmp_path):
+    found = changes(tmp_path, headline="20 patients.", prior_warning="The prior of mu decides.")
+    assert found == ("it says now: 20 patients. It said: nothing", "The prior of mu decides.")
+    fit = dfsp.fit(TABLE)
+    run(tmp_path / "again", TABLE, headline=str(fit.describe()))
+    assert compare_runs(tmp_path / "before", tmp_path / "again").changes["02_response-1"] == ()
+
+
 def test_what_is_estimated_is_compared(tmp_path):
     assert "estimand, time: none -> 'week 12'" in changes(tmp_path, estimand={"time": "week 12"})
 
 
 def test_numbers_are_held_against_the_interval_that_they_had(tmp_path):
-    twice = pd.concat([TABLE, TABLE.assign(study=["Diaz", "Eker", "Funk"])])
+    more = TABLE.assign(study=["Diaz", "Eker", "Funk"], events=[5, 12, 9])
+    twice = pd.concat([TABLE, more])
     typical = next(line for line in changes(tmp_path, twice) if line.startswith("typical rate"))
     old, new = (dfsp.fit(table).summary.loc["typical_rate"] for table in (TABLE, twice))
     width = old["q97.5"] - old["q2.5"]
@@ -89,8 +105,8 @@ def test_numbers_are_held_against_the_interval_that_they_had(tmp_path):
         ({"effective_parameters": {}}, "parameter mu_sd: 2.0 -> none"),
         ({"versions": {"numpy": "2.6.0"}}, "version of numpy: '2.5.0' -> '2.6.0'"),
         ({"source_sha256": "b" * 64}, "the source of dfsp is another"),
-        ({"data": {"data/counts.csv": "b" * 64}}, "data/counts.csv is another"),
-        ({"data": {}}, "data/counts.csv is no longer read"),
+        ({"data": {"data/counts.csv": "b" * 64}}, "data, other contents: data/counts.csv"),
+        ({"data": {}}, "data, no longer read: data/counts.csv"),
         ({"checks": []}, "check gate: passed -> not made"),
         (
             {"checks": [{"name": "gate", "passed": None, "value": 1, "limit": 2, "says": ""}]},

@@ -22,7 +22,10 @@ from dfsp.runs.record import parameters_of, read_record, unit_of_runs
 from dfsp.text import Result, Sentences
 
 COMPARED = (*RATES, "tau")
-KEPT = ("status", "reason", "data", "versions", "source_sha256", "unit", "checks", "estimand")
+KEPT = (
+    "status", "reason", "data", "versions", "source_sha256", "unit", "checks", "estimand",
+    "headline", "prior_warning",
+)  # fmt: skip
 """What else is compared of a record, beside its parameters and `COMPARED`."""
 
 State = Mapping[str, Any]
@@ -121,24 +124,37 @@ def _states(where: Path) -> dict[str, State]:
 
 
 def _changes(old: State, new: State) -> Iterator[str]:
-    """Yield a sentence a change, what was put in first."""
+    """Yield a sentence a change: what was put in, what was found, what it was made with."""
     if old["status"] != new["status"]:
         reason = f" ({new['reason']})" if new["reason"] else ""
         yield f"the run is {new['status']}{reason}, and was {old['status']}"
     yield from _of_counts(old["counts"], new["counts"])
     yield from _of_values("parameter", old["parameters"], new["parameters"])
     yield from _of_values("estimand,", old["estimand"] or {}, new["estimand"] or {})
-    yield from _of_files(old["data"], new["data"])
-    yield from _of_values("version of", old["versions"], new["versions"])
-    if old["source_sha256"] != new["source_sha256"]:
-        yield "the source of dfsp is another"
     unit = unit_of_runs([old, new])
     for name in COMPARED:
         numbers = old["numbers"].get(name), new["numbers"].get(name)
         needed = "q50" if name in MEDIANS else "mean"
         if all(found and found[needed] is not None for found in numbers):
             yield from _of_numbers(name, unit, *numbers)
+    if old["headline"] != new["headline"] and not _restates(new, unit):
+        yield f"it says now: {new['headline']} It said: {old['headline'] or 'nothing'}"
+    if old["prior_warning"] != new["prior_warning"]:
+        yield new["prior_warning"] or "no prior decides any more"
     yield from _of_verdicts(old["checks"], new["checks"])
+    yield from _of_files(old["data"], new["data"])
+    yield from _of_values("version of", old["versions"], new["versions"])
+    if old["source_sha256"] != new["source_sha256"]:
+        yield "the source of dfsp is another"
+
+
+def _restates(state: State, unit: Unit) -> bool:
+    """Whether a headline holds the mean rate, whose change is said by itself."""
+    found = state["numbers"].get("mean_rate")
+    if not found or found["mean"] is None:
+        return False
+    middle, low, high = (found[name] for name in (centre_of("mean_rate", found), "q2.5", "q97.5"))
+    return unit.estimate(middle, low, high, INTERVAL) in (state["headline"] or "")
 
 
 def _counts(folder: Path) -> dict[str, str]:
@@ -170,10 +186,13 @@ def _of_values(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ite
 
 
 def _of_files(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            word = "no longer read" if name not in new else "read too" if name not in old else ""
-            yield f"{name} is {word or 'another'}"
+    for word, names in (
+        ("other contents", {name for name in old.keys() & new.keys() if old[name] != new[name]}),
+        ("no longer read", old.keys() - new.keys()),
+        ("read too", new.keys() - old.keys()),
+    ):
+        if names:
+            yield f"data, {word}: {', '.join(sorted(names))}"
 
 
 def _of_numbers(
@@ -187,7 +206,9 @@ def _of_numbers(
     if not width or max(abs(shift), abs(wider)) <= SAME * width:
         return
     moved = 100 * abs(shift) / width
-    moves = [f"{'up' if shift > 0 else 'down'} by {moved:.0f} % of the interval's width"]
+    moves = ["in its place"]
+    if abs(shift) > SAME * width:
+        moves = [f"{'up' if shift > 0 else 'down'} by {moved:.0f} % of the interval's width"]
     if abs(wider) > SAME * width:
         more = 100 * abs(wider) / width
         moves.append(f"the interval {more:.0f} % {'wider' if wider > 0 else 'narrower'}")
