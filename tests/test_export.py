@@ -42,6 +42,9 @@ def test_a_word_file_holds_headline_tables_and_figures(run):
     assert "A & <B>" in [row[0] for row in cells]
     assert "The first 60 of 70 rows of many.csv." in texts
     assert any("PRISMA 2020" in row for row in cells)
+    # What says more has more room, and none is wider than its page
+    widths = [cell.width.inches for cell in found.tables[-1].rows[1].cells]
+    assert widths[3] > 2 * widths[1] and sum(widths) == pytest.approx(export.WIDE, abs=0.01)
 
 
 def test_a_workbook_keeps_the_numbers(run):

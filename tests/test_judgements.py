@@ -51,6 +51,16 @@ def test_what_nobody_judged_is_said_so_and_a_no_is_high_risk():
     assert without_high_risk(dfsp.Counts.of(TABLE.assign(jbi_1="no"))) is None
 
 
+def test_an_answer_may_be_capital_and_must_be_one():
+    assert without_high_risk(dfsp.Counts.of(TABLE.assign(jbi_1=["Yes", "No", ""]))) is not None
+    fit = dfsp.fit(TABLE.assign(jbi_4=["Yes", "No ", "UNCLEAR"]))
+    says = certainty(fit)["says"]["risk of bias"]
+    assert says.endswith(f"{TABLE['study'][1]} (item 4, consecutive inclusion)")
+    dfsp.plots.forest(fit)
+    with pytest.raises(dfsp.DfspError, match=r"jbi_4 of A: .maybe. is not known; known: yes | no"):
+        certainty(dfsp.fit(TABLE.assign(jbi_4=["maybe", "", ""])))
+
+
 def test_i_squared_grows_with_patients_alone():
     """With studies of one size the typical variance is 1 / (n p q): by hand."""
     table = TABLE.assign(total=20, events=[3, 8, 14])

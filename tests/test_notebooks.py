@@ -79,7 +79,7 @@ def test_outputs_hold_no_error_no_warning_and_are_small(path):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output
-    assert path.stat().st_size < 800_000  # each new study adds up to 43,000, in 06
+    assert path.stat().st_size < 400_000  # 200,000 at most now; a new study adds some 20,000 to 06
 
 
 def checked(notebook):

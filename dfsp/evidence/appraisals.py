@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from dfsp.errors import DfspError, unknown
+
 JBI_ASKS = (
     "clear criteria of inclusion",
     "condition measured in a standard way",
@@ -64,8 +66,21 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def jbi_answers(table: pd.DataFrame) -> list[list[str]]:
-    """Return each study's answers to `JBI_ITEMS`; `""` where nobody has judged."""
-    return [[_text(row.get(name)) for name in JBI_ITEMS] for row in table.to_dict("records")]
+    """Return each study's answers to `JBI_ITEMS`; `""` where nobody has judged.
+
+    Raises
+    ------
+    DfspError
+        An answer that the checklist does not have.
+    """
+    found = [
+        [_text(row.get(name)).lower() for name in JBI_ITEMS] for row in table.to_dict("records")
+    ]
+    for study, own in zip(table["study"], found, strict=True):
+        for name, answer in zip(JBI_ITEMS, own, strict=True):
+            if answer and answer not in JBI_ANSWERS:
+                raise DfspError(f"{name} of {study}: {unknown([answer], JBI_ANSWERS)}")
+    return found
 
 
 def items_refused(answers: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ WIDE = 6.3  # inches of a figure: a page of A4 between its margins
 MOST_ROWS = 60  # of a table in the Word file; the workbook has all
 SIZE = 10  # points of the text
 MANY = 6  # columns of a table beyond which its letters are smaller
+LONG = 40  # characters of a cell beyond which its column becomes no wider
+EMU = 914_400  # units of length of a Word file in an inch
 DIGITS = 3  # significant ones of what is not whole, in the Word file
 
 
@@ -185,8 +187,12 @@ def _add_table(document: Any, head: Sequence[str], rows: Sequence[Sequence[str]]
     columns = max(map(len, every))
     table = document.add_table(rows=0, cols=columns, style="Table Grid")
     size = document.styles["Normal"].font.size * (0.75 if columns > MANY else 0.9)
+    longest = [max(len(str(row[i])) for row in every if i < len(row)) for i in range(columns)]
+    room = [min(each, LONG) + 3 for each in longest]
+    widths = [int(WIDE * EMU * each / sum(room)) for each in room]
     for row in every:
-        for cell, text in zip(table.add_row().cells, row, strict=False):
+        for cell, text, width in zip(table.add_row().cells, row, widths, strict=False):
+            cell.width = width
             run = cell.paragraphs[0].add_run(str(text))
             run.font.size, run.font.bold = int(size), row is head
 
