@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_DECIMALS = 15
 TINY = 1e-6
 """How near to 0 or to the whole a number is only said to be nearer: doubles end about there."""
+NOISE = 1e-6
+"""Share of a rate, or of what is missing to 1, up to which rates are the same: rounding does it."""
 LEAST = 0.5
 """What a rate is at least in the unit that is chosen for it."""
 SKEWED = 2.0
@@ -66,8 +68,9 @@ class Unit:
         (['91.34', '91.22', '91.43'], ['22.3', '1,540'])
         """
         known = [rate for rate in rates if rate == rate]
-        half = self.whole * (max(known) - min(known)) / 2 if known else 0.0
-        narrow = decimals(half, 1 + least) if half > 0 else -MOST_DECIMALS
+        half = (max(known) - min(known)) / 2 if known else 0.0
+        same = half <= NOISE * min((min(rate, 1 - rate) for rate in known), default=0.0)
+        narrow = -MOST_DECIMALS if same else decimals(self.whole * half, 1 + least)
         return [self._number(rate, narrow, least) for rate in rates]
 
     def _number(self, rate: float, narrow: int, least: int) -> str:
@@ -161,8 +164,13 @@ class Unit:
         (['-26.3', '25.5'], ['-0.11', '0.09'])
         """
         half = self.whole * (max(values) - min(values)) / 2
-        shown = max(1, decimals(half, 2)) if half > 0 else 1
+        shown = max(1, decimals(half, 2)) if half > 0 else self._of_one(values[0])
         return [f"{self.whole * value:{'+' * sign}z,.{shown}f}" for value in values]
+
+    def _of_one(self, difference: float) -> int:
+        """Return the decimals that tell a difference from 0."""
+        size = self.whole * abs(difference)
+        return min(max(1, decimals(size, 1)), MOST_DECIMALS) if size > 0 else 1
 
     def apart(self, difference: float, *, sign: bool = False) -> str:
         """Return a difference of rates, which in percent is one of points.
@@ -171,6 +179,8 @@ class Unit:
         --------
         >>> PERCENT.apart(-0.0384, sign=True), UNITS["per-1000"].apart(0.0021)
         ('-3.8 points', '2.1 per 1,000')
+        >>> PERCENT.apart(0.000193, sign=True)
+        '+0.02 points'
         """
         return f"{self.differences(difference, sign=sign)[0]} {self.steps}"
 

@@ -213,3 +213,21 @@ def test_the_index_of_a_report_has_one_unit(make):
     assert _rate(runs[0], "typical_rate", births.unit) == "22.3 per 100,000 (20.4 to 24.1)"
     assert _rate(runs[0], "typical_rate", PERCENT) == "0.0223 % (0.0204 to 0.0241 %)"
     assert unit_of_runs([{"numbers": {}, "unit": None}]) is PERCENT
+
+
+def test_rates_that_differ_by_rounding_alone_have_no_more_digits_for_it():
+    """Analyses of ten studies, half of them 0 of 20 and half 20 of 20: one half, to 1e-9."""
+    assert PERCENT.numbers(0.499999999996, 0.5000000000004) == ["50.0", "50.0"]
+    assert PERCENT.numbers(0.49999, 0.50001) == ["49.9990", "50.0010"]
+    # A millionth of a rare rate is as little as one of a half; a tenth of it is not.
+    assert UNITS["per-1000000"].numbers(3e-6, 3.0000001e-6) == ["3.0", "3.0"]
+    assert UNITS["per-1000000"].numbers(3e-6, 3.3e-6) == ["3.00", "3.30"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    # 99.99903 and 99.971 % are 0.03 points apart, which is not none
+    [(-0.00028, "-0.03 points"), (0.0088, "+0.9 points"), (0.0, "+0.0 points")],
+)
+def test_a_difference_that_is_not_none_is_not_shown_as_none(difference, said):
+    assert PERCENT.apart(difference, sign=True) == said
