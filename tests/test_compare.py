@@ -1,6 +1,7 @@
 """What two folders of runs say of each other: expected are the changes that were put in."""
 
 import json
+from html import unescape
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import dfsp
 from dfsp.cli import cli
 from dfsp.runs.compare import compare_runs
 from dfsp.runs.record import NOTHING
+from dfsp.runs.report import write_report
 
 STUDIES = ("Adams", "Baker", "Chen")
 TABLE = pd.DataFrame({"study": STUDIES, "events": [3, 8, 5], "total": [10, 20, 19]})
@@ -146,3 +148,26 @@ def test_nothing_in_common_is_refused(tmp_path):
         compare_runs(tmp_path / "before", tmp_path / "after")
     with pytest.raises(dfsp.DfspError, match="no runs here"):
         compare_runs(tmp_path / "before", tmp_path)
+
+
+def test_ends_that_are_bounds_are_told_as_such(tmp_path):
+    """Of no event under half-normal shapes, a quarter of new studies' rates lie below 2.9e-20."""
+    none = pd.DataFrame({"study": ["Adams"], "events": [0], "total": [50]})
+    model = dfsp.Model(effects=dfsp.BetaBinomialShapes(0.05))
+    numbers = {"new_study_rate": dfsp.fit(none, model).as_dict()["new_study_rate"]}
+    assert numbers["new_study_rate"]["q25"] is None
+    before, after = (
+        run(tmp_path / name, none, numbers=each)
+        for name, each in (
+            ("before", numbers),
+            ("after", {"new_study_rate": dfsp.fit(TABLE).as_dict()["new_study_rate"]}),
+        )
+    )
+    said = next(
+        line
+        for line in compare_runs(before.parent, after.parent).changes[before.name]
+        if line.startswith("new-study rate")
+    )
+    assert "(95% interval <0.000001 to" in said
+    write_report(before.parent)
+    assert "(<0.000001 to" in unescape((before.parent / "report/index.html").read_text("utf-8"))
