@@ -383,7 +383,7 @@ def test_huge_and_tiny_studies_stay_in_range():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Model(effects="cauchy"), "'cauchy' are not known; use one of normal, student-t"),
+        (lambda: Model(effects="no-such"), "'no-such' are not known; use one of normal, student-t"),
         (lambda: dfsp.StudentT(0.5), "df = 0.5; give a number from 1"),
         (lambda: dfsp.StudentT(True), "df = True"),
         (lambda: dfsp.Exnex(1.1), "exchangeable = 1.1; give a number from 0 to 1"),

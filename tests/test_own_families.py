@@ -29,7 +29,7 @@ def laplace():
 
     @dataclass(frozen=True)
     class LaplaceEffects(Effects):
-        family = "laplace"
+        family = "own-laplace"
         reach = 35.0
 
         def components(self, mu, tau):
@@ -62,7 +62,7 @@ def hump():
 
     @dataclass(frozen=True)
     class Hump(Prior):
-        family = "hump"
+        family = "own-hump"
         scale: float = 0.5
 
         def pymc(self, pm, name):
@@ -164,7 +164,7 @@ def test_both_engines_agree(both):
     assert [c.name for c in both.checks if c.name.startswith("agreement")] == [
         *(f"agreement of {name}" for name in Effects.quantities), "agreement of interval ends",
     ]  # fmt: skip
-    assert "laplace effects" in repr(both)
+    assert "own-laplace effects" in repr(both)
 
 
 def test_words_and_pictures(both, model):
@@ -198,12 +198,12 @@ def test_draws_given_counts(both, drawn):
 def test_no_sample_size_is_claimed(both):
     """What a family does not say of its tails is not taken from normal effects."""
     found = dfsp.planning.effective_sample_size(both)
-    assert (found.value, found.says) == (None, "not computed for laplace effects")
+    assert (found.value, found.says) == (None, "not computed for own-laplace effects")
     assert both.model.tau.tail_sd == np.inf
 
 
 def test_what_needs_normal_effects_refuses(table, model):
-    with pytest.raises(dfsp.DfspError, match="laplace effects: a meta-regression has"):
+    with pytest.raises(dfsp.DfspError, match="own-laplace effects: a meta-regression has"):
         dfsp.regression.regress(table, "dose_mg", model=model)
 
 
@@ -211,12 +211,12 @@ def test_many_analyses(table, own, both):
     effects, prior = own
     result = dfsp.multiverse.fit(
         table,
-        effects={"normal": NormalEffects(), "laplace": effects()},
-        taus={"hump": prior(SCALE), "half-normal": dfsp.HalfNormal(1)},
+        effects={"normal": NormalEffects(), "own-laplace": effects()},
+        taus={"own-hump": prior(SCALE), "half-normal": dfsp.HalfNormal(1)},
         mus={"usual": dfsp.Normal(0, 2)},
     )
     assert len(result.table) == 4
-    row = result.table.query("effects == 'laplace' and tau == 'hump'").iloc[0]
+    row = result.table.query("effects == 'own-laplace' and tau == 'own-hump'").iloc[0]
     for column, name in (("typical", "typical_rate"), ("new", "new_study_rate")):
         expected = both.summary.loc[name, ["q50", "q2.5", "q97.5"]].to_numpy(float)
         found = row[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
@@ -234,41 +234,51 @@ def test_an_average(table, own, both):
 def test_the_command_line(own, table, tmp_path, both):
     file = tmp_path / "mine.csv"
     table.table.to_csv(file, index=False)
-    words = ["--effects", "laplace", "--tau-family", "hump", "--tau-scale", str(SCALE), "--json"]
+    words = [
+        "--effects",
+        "own-laplace",
+        "--tau-family",
+        "own-hump",
+        "--tau-scale",
+        str(SCALE),
+        "--json",
+    ]
     done = CliRunner().invoke(cli, ["fit", str(file), *words])
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     jsonschema.validate(found, schema("fit"))
-    assert found["model"]["effects"] == "laplace"
-    assert found["model"]["tau"] == {"family": "hump", "scale": SCALE}
+    assert found["model"]["effects"] == "own-laplace"
+    assert found["model"]["tau"] == {"family": "own-hump", "scale": SCALE}
     assert found["mean_rate"]["mean"] == both.summary.loc["mean_rate", "mean"]
     for option, known in (("--effects", FAMILIES), ("--tau-family", TAU_FAMILIES)):
         done = CliRunner().invoke(cli, ["fit", str(file), option, "magic"])
         assert done.exit_code == 2
         assert all(repr(name) in done.output for name in known)
     text = " ".join(CliRunner().invoke(cli, ["fit", "--help"]).output.split())
-    assert "laplace]" in text and "hump]" in text
+    assert "own-laplace]" in text and "own-hump]" in text
 
 
 def test_messages(own):
-    with pytest.raises(dfsp.DfspError, match=r"use one of normal, .*, exnex, laplace$"):
+    with pytest.raises(dfsp.DfspError, match=r"use one of normal, .*, own-laplace$"):
         dfsp.Model(effects="magic")
-    with pytest.raises(dfsp.DfspError, match="laplace effects have no df; they take no parameter"):
-        dfsp.model.effects.effects_of("laplace", df=4)
-    with pytest.raises(dfsp.DfspError, match=r"use one of half-normal, .*, fixed, hump$"):
+    with pytest.raises(
+        dfsp.DfspError, match="own-laplace effects have no df; they take no parameter"
+    ):
+        dfsp.model.effects.effects_of("own-laplace", df=4)
+    with pytest.raises(dfsp.DfspError, match=r"use one of half-normal, .*, own-hump$"):
         dfsp.tau_prior("magic")
-    with pytest.raises(dfsp.DfspError, match=r"give one of HalfNormal, .*, Fixed, Hump$"):
+    with pytest.raises(dfsp.DfspError, match=r"give one of HalfNormal, .*, Hump$"):
         dfsp.Model(tau=1)
-    with pytest.raises(dfsp.DfspError, match="'hump' has no df; it takes scale"):
-        dfsp.tau_prior("hump", df=4)
+    with pytest.raises(dfsp.DfspError, match="'own-hump' has no df; it takes scale"):
+        dfsp.tau_prior("own-hump", df=4)
     with pytest.raises(dfsp.DfspError, match="Hump: scale = -1; give a number above 0"):
         own[1](-1)
 
 
 def test_a_class_defined_again_replaces_itself_and_nothing_else(own):
     again = laplace(), hump()
-    assert FAMILIES["laplace"] is again[0] is not own[0]
-    assert TAU_FAMILIES["hump"] is again[1] is not own[1]
+    assert FAMILIES["own-laplace"] is again[0] is not own[0]
+    assert TAU_FAMILIES["own-hump"] is again[1] is not own[1]
     with pytest.raises(dfsp.DfspError, match="Mine: the name 'normal' is that of NormalEffects"):
         type("Mine", (Effects,), {"family": "normal"})
     with pytest.raises(dfsp.DfspError, match="Mine: the name 'fixed' is that of Fixed"):
@@ -279,7 +289,7 @@ def test_what_has_no_variable_is_not_sampled(own, table, monkeypatch):
     effects, prior = own
     monkeypatch.setattr(effects, "pymc_standard", Effects.pymc_standard)
     with pytest.raises(
-        dfsp.DfspError, match="laplace effects have no PyMC variable: use the exact"
+        dfsp.DfspError, match="own-laplace effects have no PyMC variable: use the exact"
     ):
         dfsp.fit(table, dfsp.Model(effects=effects()), engine="nuts")
     monkeypatch.setattr(prior, "pymc", Prior.pymc)

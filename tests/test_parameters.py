@@ -58,7 +58,7 @@ def test_the_readme_holds_the_table_that_the_command_prints():
         ("mu_sd", [2, 0.1], [0, -1.0, 1e10, float("nan"), "2", True, None], "a number above 0"),
         ("tau_scale", [1e-3], [-5], "tau_scale = -5: give a number above 0 and at most 1e+09"),
         ("tau_family", ["inverse-gamma", "fixed"], ["normal"], "did you mean 'log-normal' or 'half-normal'"),
-        ("effects", ["exnex"], ["gamma"], "known: normal | student-t | beta-binomial | beta-binomial-shapes | exnex"),
+        ("effects", ["exnex"], ["no-such"], "known: normal | student-t | beta-binomial | beta-binomial-shapes | exnex"),
         ("margin", [0.0, 0.1], [-0.1, 1, 1.5], "give a number of 0 or more and below 1"),
         ("robust_weight", [0, 0.99], [1, -0.1], "give a number of 0 or more and below 1"),
         ("n", [0, 1], [-1, 2.5, True, "3"], "give a whole number of 0 or more"),

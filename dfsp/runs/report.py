@@ -361,7 +361,11 @@ def _exporter() -> Any:
             resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
             return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
 
-    # The runs of one notebook have its texts and code in common.
+    # The runs of one notebook have texts and code in common, and what no parameter changes.
+    @lru_cache(maxsize=1000)
+    def tidied(html: str) -> str:
+        return scrolling(cleaned(html))
+
     @lru_cache(maxsize=1000)
     def coloured(source: str, lexer: str | None) -> str:
         return str(Highlight2HTML(pygments_lexer=lexer)(source))
@@ -384,7 +388,7 @@ def _exporter() -> Any:
             template_name="notebook",
             # Each that is enabled has the whole notebook validated anew.
             default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
-            filters={"clean_html": lambda html: scrolling(cleaned(html))},
+            filters={"clean_html": tidied},
         )
     except ValueError as error:  # as in an environment that has its packages from another one
         says = str(error).splitlines()[0]
