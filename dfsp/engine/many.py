@@ -65,7 +65,7 @@ IN_ROWS = 1e-4  # in rows of a posterior probability above this
 INSIDE = 16  # points of a table in the middle 98 % of a posterior, at least
 OPEN = 1e-6  # posterior probability of the last row, where tau can lie beyond, at most
 SMOOTH = 1.0  # columns in the tau of a row: a new effect steps by 1e-7, and by 3e-6 with 0.3
-MOST_COLUMNS = 1500  # over which those of narrow rows are spread
+MOST_COLUMNS = 1300  # columns over which those of narrow rows are spread, or just above
 TABLE_SCORES = 6.5  # normal scores that a table covers
 
 
@@ -370,7 +370,7 @@ class _Below:
         self.of_mu = _between(grid.mu, steps, self.points["mu"])
         rising = np.maximum.accumulate(logit, axis=-1)
         x, new_x = self.points["mean_rate"], self.points["new_study_rate"]
-        both = np.empty((len(self.main), len(x) + len(new_x)), np.float32)
+        both = np.empty((len(self.main), len(x) + len(new_x)))
         for (row, a, b), start in zip(self.kept, self.starts[:-1], strict=True):
             own = slice(start, start + b - a)
             both[own, : len(x)] = _between(rising[row], steps[a:b], x)
@@ -388,7 +388,7 @@ class _Below:
         found[wide] = cdf(x, grid.mu[first:last][wide, None], np.full(1, tau))
         if wide.all():
             return found
-        most = max(1, MOST_COLUMNS // (grid.fine - 1))  # of a grid for large totals none
+        most = -(-MOST_COLUMNS // (grid.fine - 1))  # 1 of a grid for large totals
         finer = min(int(np.ceil(SMOOTH * width.max() / tau)), most)
         spread = _spline(grid.fine, finer)
         mu = spread @ grid.mu
@@ -415,8 +415,7 @@ class _Below:
             mass = np.where(counts, mass, 1.0)
             variance = np.where(counts, second / mass - (first / mass) ** 2, np.inf)
             np.minimum(close, variance, out=close)
-        # Shares in single precision: quantiles follow by 2e-6, at half the time
-        both = (weight.astype(np.float32) @ self.both).astype(np.float64)
+        both = weight @ self.both
         between = len(self.points["mean_rate"])
         parts = {
             "mu": of_column @ self.of_mu,
