@@ -102,7 +102,7 @@ CASES = {
     "analyses": (analyses, (55, 3_025, 10_450), "`dfsp.multiverse.fit`"),
     "simulated data sets": (data_sets, (100, 1_000, 10_000), "`dfsp.calibration.calibrate`"),
     "NUTS draws": (draws, (2_000, 20_000), '`dfsp.fit(engine="nuts")`, compilation included'),
-    "runs in a report": (runs, (10, 100, 1_000), "`dfsp report`"),
+    "runs in a report": (runs, (10, 100, 1_000, 5_000), "`dfsp report`"),
 }  # fmt: skip
 
 

@@ -116,6 +116,8 @@ OF_MANY: list[tuple[Any, str, tuple[Any, ...]]] = [
                       {"mu": 561, "mean_rate": 561, "new_study_rate": 281})),
     (many, "LEAST", (1e-6, 1e-12)),
     (many, "TABLE_SCORES", (4.5, 8.0)),
+    (many, "SMOOTH", (0.3, 2.0)),
+    (many, "MOST_COLUMNS", (650, 2600)),
     (grid, "BEYOND_ROWS", (1e-4, 1e-10)),
     (grid, "PER_U", (3, 8)),
 ]  # fmt: skip
