@@ -24,7 +24,15 @@ from dfsp.engine.nuts import MIN_DRAWS
 from dfsp.errors import DfspError, unknown
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
 from dfsp.evidence.outcomes import NotEvaluable, count
-from dfsp.evidence.tables import Counts, read_table, split_names, without
+from dfsp.evidence.tables import (
+    Counts,
+    read_table,
+    read_tables,
+    split_names,
+    unit_of_tables,
+    without,
+    without_in,
+)
 from dfsp.model.effects import FAMILIES, effects_of
 from dfsp.model.model import Model
 from dfsp.model.priors import LARGE, TAU_FAMILIES, Normal, mu_prior, tau_prior
@@ -97,6 +105,12 @@ class Parameters(BaseModel):
     """Folder with evidence tables, instead of data/."""
     table: str = ""
     """Table with study, events, total, instead of the evidence."""
+    by: str = ""
+    """Column of the table: the rows with one value of it are a table, fitted by itself."""
+    common_tau: bool = False
+    """With by and engine exact: studies of all these tables scatter by one tau."""
+    borrow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The same: prior probability that a table's mean borrows from the others'; 0 for none."""
     outcome: Annotated[str, AfterValidator(OneOf([*OUTCOMES, ""]))] = "objective_response"
     """What is counted; empty with a table."""
     not_evaluable: Annotated[str, AfterValidator(OneOf([*get_args(NotEvaluable), ""]))] = "no event"
@@ -183,6 +197,17 @@ class Parameters(BaseModel):
             return self._said(
                 count(self.evidence, self.outcome, not_evaluable=rule, drop=self.drop)
             )
+        return self._said(without(read_table(self._own), self.drop))
+
+    @cached_property
+    def tables(self) -> dict[str, Counts]:
+        """The same of each value of `by` in the table."""
+        found = without_in(read_tables(self._own, by=self.by), self.drop)
+        return {value: self._said(counts) for value, counts in found.items()}
+
+    @property
+    def _own(self) -> Path:
+        """Where the table is, which says what is counted."""
         said = self.model_fields_set
         if ("outcome" in said and self.outcome) or ("not_evaluable" in said and self.not_evaluable):
             raise DfspError(
@@ -191,7 +216,7 @@ class Parameters(BaseModel):
             )
         if self.folder:
             raise DfspError("table and folder are both given; leave one of them empty")
-        return self._said(without(read_table(project_folder() / self.table), self.drop))
+        return project_folder() / self.table
 
     def _said(self, counts: Counts) -> Counts:
         """Return counts whose rates are said in the unit that the reader chose, if he did."""
@@ -227,6 +252,8 @@ class Parameters(BaseModel):
         """
         if self.unit:
             return unit_named(self.unit)
+        if self.by:
+            return unit_of_tables(self.tables.values())
         if self.table or "outcome" in self.model_fields_set:
             return self.counts.rates_in
         if "totals_set" in self.model_fields_set:
@@ -295,7 +322,7 @@ def _refusal(name: str, value: object) -> str:
 
 def _kind_and_bounds(field: FieldInfo) -> tuple[str, str]:
     """Return the words for the type of a parameter and for its bounds, which it may not have."""
-    kinds = {str: "text", float: "number", int: "whole number"}
+    kinds = {str: "text", float: "number", int: "whole number", bool: "truth value"}
     kind = kinds.get(cast(type, field.annotation), "text or a list of texts")
     words = {"gt": "above {:g}", "ge": "of {:g} or more", "lt": "below {:g}", "le": "at most {:g}"}
     bounds = [
@@ -500,8 +527,24 @@ def _moderated(given: Parameters, declared: Set[str]) -> None:
         design_of(given.counts, given.terms)
 
 
-@_together(*_EVIDENCE, "outcome", "not_evaluable", "drop", "study")
+@_together(*_EVIDENCE, "by", "common_tau", "borrow", "engine")
+def _several(given: Parameters, declared: Set[str]) -> None:
+    asked = [name for name in ("common_tau", "borrow") if getattr(given, name)]
+    if given.by and not given.table:
+        raise DfspError(f"by = {given.by!r}: it names a column of a table of one's own; give table")
+    if asked and not given.by:
+        raise DfspError(f"{asked[0]} needs by, which says what the tables are")
+    if len(asked) > 1:
+        raise DfspError("borrow and common_tau do not go together; give one of them")
+    if asked and given.engine != "exact":
+        raise DfspError(f"{asked[0]} has the exact engine only; set engine to exact")
+
+
+@_together(*_EVIDENCE, "by", "outcome", "not_evaluable", "drop", "study")
 def _counted(given: Parameters, declared: Set[str]) -> None:
+    if given.by and "by" in declared:
+        _ = given.tables if given.table else None
+        return
     if "outcome" not in declared and not given.table:
         return
     studies = given.counts.table["study"].to_list()

@@ -7,8 +7,10 @@ from scipy import integrate, special, stats
 import dfsp
 from dfsp.engine.distributions import Distribution, cumulate_vanishing
 from dfsp.engine.grid import ROWS, Data, Surface, _more, place
-from dfsp.engine.posterior import solve
-from dfsp.model.likelihood import log_likelihood
+from dfsp.engine.posterior import Nodes, solve
+from dfsp.model import likelihood
+from dfsp.model.effects import NormalEffects
+from dfsp.model.likelihood import log_likelihood, modes
 
 
 def by_quad(r, n, mu, tau):
@@ -104,3 +106,41 @@ def test_a_new_study_has_its_table_where_a_known_one_needs_another():
     assert 0 < rate.quantile(0.025) < rate.quantile(0.5) < 0.5 < rate.quantile(0.975) < 1
     rest = solve([1.0], [1.0], model).new_study_rate
     assert rest.quantile(0.5) == pytest.approx(1 - rate.quantile(0.5), abs=1e-6)
+
+
+def test_likelihoods_of_no_event_far_from_their_rate():
+    # E[(1 - p)^n] = E[exp(-n theta)] = exp(-n mu + n^2 tau^2 / 2) where rates are all but 1, and
+    # P(theta < -X), X the logit of a rate below which no event is seen, where tau is far larger.
+    n = np.array([1.0, 5, 300])
+    found = log_likelihood(np.zeros(3), n, np.array([3e4, 1e7]), np.array([2.0, 9.0]), 3)
+    wanted = -n[:, None] * [3e4, 1e7] + n[:, None] ** 2 * np.array([4.0, 81.0]) / 2
+    assert found == pytest.approx(wanted, rel=1e-9)
+    found = log_likelihood(np.zeros(3), n, np.full(1, 2e6), np.full(1, 1e6), 3)
+    assert found[:, 0] == pytest.approx(stats.norm.logcdf(-2), abs=1e-4)
+
+
+def test_modes_that_are_far_away_are_found_in_few_steps(monkeypatch):
+    # Stationary where theta = mu + tau^2 (r - n p)
+    calls = []
+    monkeypatch.setattr(likelihood, "sigmoid", lambda x: calls.append(1) or 1 / (1 + np.exp(-x)))
+    events, total = np.array([[1.0], [95670], [10]]), np.array([[1e6], [2e5], [10]])
+    mu, tau = np.array([3e4, -7e5, 12.0, 1e3]), np.array([0.1, 1.0, 40.0, 20.0])
+    with np.errstate(over="ignore"):
+        theta, scale = modes(events, total, mu, tau)
+        at = mu + tau**2 * (events - total / (1 + np.exp(-theta)))
+    assert np.all(np.abs(at - theta) * scale / tau**2 < 0.1)
+    assert len(calls) < 80
+
+
+def test_kernels_a_part_at_a_time_are_those_of_the_normals(monkeypatch):
+    # Wide and narrow ones, which have a part of theta each
+    width = np.repeat([2.0, 0.03, 5e-4], 40)
+    mu = np.concatenate([np.linspace(-1, 1, 40), np.linspace(3, 4, 40), np.linspace(0, 0.1, 40)])
+    none, one = np.zeros(120), np.ones(120)
+    nodes = Nodes(mu, width, width, none, one / 120, np.log(one / 120), none > 0, ())
+    theta, chosen = np.sort(np.append(np.linspace(-40, 40, 301), mu)), np.arange(120)
+    monkeypatch.setattr("dfsp.engine.posterior.KERNELS_AT_ONCE", 4000)
+    found = nodes.mixed(theta, NormalEffects(), chosen, np.stack([one, mu**2]))
+    wanted = stats.norm.pdf(theta[:, None], mu, width)
+    assert found[0] == pytest.approx(wanted.sum(1), rel=1e-9)
+    assert found[1] == pytest.approx((wanted * mu**2).sum(1), rel=1e-9)

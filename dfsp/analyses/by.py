@@ -21,7 +21,7 @@ from dfsp.engine.groups import solve_together
 from dfsp.engine.posterior import Posterior
 from dfsp.engine.powers import power_scaling
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import Counts, check_tables
+from dfsp.evidence.tables import Counts, check_tables, unit_of_tables
 from dfsp.fitting import (
     CLUSTER,
     NAMES,
@@ -194,11 +194,7 @@ class FitBy(Result):
     @property
     def unit(self) -> Unit:
         """In which rates are said: that of every table, or where they differ of all together."""
-        units = {counts.unit: counts.rates_in for counts in self.counts.values()}
-        if len(units) == 1:
-            return units.popitem()[1]
-        every = pd.concat([counts.table[["events", "total"]] for counts in self.counts.values()])
-        return Counts(every).rates_in
+        return unit_of_tables(self.counts.values())
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -216,12 +212,108 @@ class FitBy(Result):
     @property
     def checks(self) -> dict[str, tuple[Check, ...]]:
         """The checks of each group."""
-        if self.engine != "exact":
-            return {group: (*fit.checks, *self.of_model) for group, fit in self.fits.items()}
-        if self.clustered:
+        if self.engine != "exact" or self.clustered:
             return {group: (*fit.checks, *self.of_model) for group, fit in self.fits.items()}
         posteriors = self.posteriors.items()
         return {group: (resolved(each), *self.of_model) for group, each in posteriors}
+
+    # What people ask of one fit, of each
+
+    def each(self, ask: Callable[[Fit], pd.DataFrame]) -> Table:
+        """Return what the fit of every group says, one table below the other.
+
+        Parameters
+        ----------
+        ask : callable
+            What is asked of a fit, such as `Fit.predictive_check`.
+
+        Returns
+        -------
+        Table
+            A column of the groups, by its name, and those of what was asked.
+
+        Examples
+        --------
+        >>> import dfsp, pandas as pd
+        >>> table = {"study": list("ABCD"), "events": [3, 8, 5, 2], "total": [10, 20, 19, 9]}
+        >>> result = dfsp.fit_by(pd.DataFrame(table | {"drug": list("xxyy")}), by="drug")
+        >>> result.each(dfsp.Fit.leave_one_out)[["drug", "left_out", "typical_rate"]]
+        drug left_out typical_rate
+           x        A       0.4101
+           x        B       0.3342
+           y        C       0.2712
+           y        D       0.2948
+        """
+        return self._below({group: ask(fit) for group, fit in self.fits.items()})
+
+    def _below(self, found: Mapping[str, pd.DataFrame]) -> Table:
+        """Return the tables of some groups below each other."""
+        parts = []
+        for group, own in found.items():
+            named = own if isinstance(own.index, pd.RangeIndex) else own.reset_index()
+            named.insert(0, self.by, group, allow_duplicates=True)
+            parts.append(named)
+        first = next(iter(found.values()))
+        how = {name: getattr(first, name) for name in ("digits", "formats", "rates")}
+        return table_of(pd.concat(parts, ignore_index=True), **how)
+
+    def _says(self, ask: Callable[[Fit], Result]) -> Sentences:
+        """Return what the fit of every group says, a paragraph each."""
+        found = {group: ask(fit).describe() for group, fit in self.fits.items()}
+        return Sentences("\n".join(f"{group}: {said}" for group, said in found.items()))
+
+    @property
+    def summary(self) -> Table:
+        """`Fit.summary` of each group."""
+        return self.each(lambda fit: fit.summary)
+
+    @property
+    def studies(self) -> Table:
+        """`Fit.studies` of each group."""
+        return self.each(lambda fit: fit.studies.copy())
+
+    def predictive_check(self) -> Table:
+        """Return `Fit.predictive_check` of each group."""
+        return self.each(Fit.predictive_check)
+
+    def leave_one_out(self) -> Table:
+        """Return `Fit.leave_one_out` of each group of two studies or more.
+
+        Raises
+        ------
+        DfspError
+            There is none.
+        """
+        several = self.table.index[self.table["studies"] > 1]
+        if several.empty:
+            raise DfspError("leaving a study out needs two studies or more")
+        return self._below({group: self.fits[group].leave_one_out() for group in several})
+
+    def prior_table(self) -> Table:
+        """Return `Fit.prior_table` of each group."""
+        return self.each(Fit.prior_table)
+
+    def heterogeneity(self, by: float | None = None) -> Sentences:
+        """Say `Fit.heterogeneity` of each group."""
+        return self._says(lambda fit: fit.heterogeneity(by))
+
+    def new_study(self, n: int | None = None) -> Sentences:
+        """Say `Fit.new_study` of each group."""
+        return self._says(lambda fit: fit.new_study(n))
+
+    def agreement(self) -> Sentences:
+        """Say in one line whether the checks hold in every group, as `Fit.agreement` does."""
+        said = {group: fit.agreement() for group, fit in self.fits.items()}
+        different = list(dict.fromkeys(said.values()))
+        if len(different) == 1:
+            return different[0]
+        return Sentences("; ".join(f"{group}: {each}" for group, each in said.items()))
+
+    def answer(self) -> Sentences:
+        """Say the headline, which priors decide, and what it rests on."""
+        rests = [str(self.model), *filter(None, [self.together]), self.agreement()]
+        said = [self.describe(), self.prior_warning(), f"It rests on {'; '.join(rests)}."]
+        return Sentences("\n".join(filter(None, said)))
 
     def describe(self) -> Sentences:
         """Say between which groups the rates lie."""
@@ -271,6 +363,13 @@ class FitBy(Result):
             f"T ~ {of_all.tau}"
         )
 
+    @property
+    def together(self) -> str:
+        """What the tables have in common; empty if nothing."""
+        if self.common is not None and len(self) > 1:
+            return "one tau in all tables"
+        return self.borrowing
+
     def _of_all(self) -> str:
         """Say what tables that borrow have in common, with a space before; empty if none do."""
         if self.between is None:
@@ -285,8 +384,14 @@ class FitBy(Result):
             f"between {first} and {last} {self.unit.sign} (T {known.tau.quantile(0.5)[0]:.2f})."
         )
 
-    def page(self, above: float | None = None) -> str:
-        """Return the plain-text page that `dfsp fit --by` prints."""
+    def shown(self, above: float | None = None) -> Table:
+        """Return the table in words: rates in their unit, intervals with their middle.
+
+        Parameters
+        ----------
+        above : float, optional
+            A rate of interest.
+        """
         table, centre = self.table, self.model.effects.centre
         unit = self.unit
         rates = table[[centre, "low", "high"]].to_numpy()
@@ -310,13 +415,15 @@ class FitBy(Result):
             for name in {centre: None, "new_study_rate": None}:
                 what = f"P({NAMES[name].removesuffix(' rate')} > {unit.rate(above)})"
                 shown[what] = [chance(value) for value in found[name]]
+        return table_of(shown)
+
+    def page(self, above: float | None = None) -> str:
+        """Return the plain-text page that `dfsp fit --by` prints."""
         lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
         if self.clustered:
             lines.append("groups belong to studies: tau is between these, sigma in all")
-        lines += [*filter(None, [expected_rates(self.model, unit)])]
-        lines += ["one tau in all tables"] if self.common is not None and len(self) > 1 else []
-        lines += [*filter(None, [self.borrowing])]
-        lines += ["", repr(shown), ""]
+        lines += filter(None, [expected_rates(self.model, self.unit), self.together])
+        lines += ["", repr(self.shown(above)), ""]
         if self.posteriors:
             lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
         for group, checks in self.checks.items():
@@ -440,7 +547,8 @@ def fit_by(
     if engine != "exact":
         how: dict[str, Any] = {"engine": engine, "draws": draws, "seed": seed, "gate": "report"}
         fits = {group: fit_one(own, model, **how) for group, own in counts.items()}
-        return FitBy(by, counts, model, engine, fits, {})
+        exact = {group: fit.exact for group, fit in fits.items() if fit.posterior is not None}
+        return FitBy(by, counts, model, engine, fits, exact)
     if borrow is not None:
         posteriors, between = _borrowing(counts, model, by, borrow, borrow_scale)
         made = _Fits(counts, model, posteriors)

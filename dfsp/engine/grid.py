@@ -44,11 +44,14 @@ FAR = 14.0
 ASIDE, ASIDE_SDS = 20.0, 10.0
 """How far (logit; prior sds) a mode of mu may be from the studies' own rates and the prior's mean.
 """
+MOST_AT_ONCE = 4.0
+"""Conditional standard deviations that a first step to a mode of mu may be long."""
 SCAN = 33
 """Points of a scan for a mode."""
 NARROWEST = 1e-9
 """Spacing (logit) at which scans end: narrower densities are of rows far beyond any posterior."""
 LOOK = 9  # steps from row to row of the first look, at least; as accurate with 6 or 14
+LONGER = 3.0  # in u, by which a range that is too short grows first: to 20 times the tau
 PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is interpolated
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu; with 1e-4 densities err by 4e-7
 # The same along tau, where the rule is exact to twice the degree; with 1e-3 error 3e-5.
@@ -86,10 +89,6 @@ class Data:
         inverse[order] = np.cumsum(new) - 1
         times = np.bincount(inverse, minlength=int(new.sum())).astype(np.float64)
         return cls(events[new], total[new], inverse, times)
-
-    def left_out(self, log_l: Array) -> Array:
-        """Log likelihood of each study that can be left out; the only one cannot."""
-        return log_l if len(self.inverse) > 1 else log_l[:0]
 
 
 @lru_cache(maxsize=32)
@@ -286,12 +285,18 @@ class Surface:
     """The log likelihood of counts, study by study, and the log prior of mu, at any point.
 
     A subclass with another `log_likelihood` has a posterior of the same kind; `data` then only says
-    where to look for it.
+    where to look for it. With `leaving_out` false a grid need not hold what is left of the
+    posterior without a study.
     """
 
-    def __init__(self, data: Data, model: Model) -> None:
+    def __init__(self, data: Data, model: Model, *, leaving_out: bool = True) -> None:
         self.data = data
         self.model = model
+        self.leaving_out = leaving_out
+
+    def left_out(self, log_l: Array) -> Array:
+        """Return the log likelihood of each study that can be left out; the only one cannot."""
+        return log_l if self.leaving_out and len(self.data.inverse) > 1 else log_l[:0]
 
     @property
     def several_modes(self) -> bool:
@@ -423,7 +428,7 @@ def _look(surface: Surface, c: float, order: int) -> Look:
         found = _modes(surface, tau)
         _, sd, joint, log_l = found
         mass = joint + np.log(sd)
-        return mass, mass - surface.data.left_out(log_l)
+        return mass, mass - surface.left_out(log_l)
 
     u, span, (first, last) = held(prior, c, order, masses)
     mode, sd, joint, log_l = found
@@ -437,7 +442,7 @@ def _look(surface: Surface, c: float, order: int) -> Look:
 def held(
     prior: SpreadPrior, c: float, order: int, masses: Callable[[Array], tuple[Array, Array]]
 ) -> tuple[Array, tuple[float, float], tuple[int, int]]:
-    """Find the range of u that holds a posterior, by halving or doubling the range looked at.
+    """Find the range of u that holds a posterior, by narrower or wider looks.
 
     Parameters
     ----------
@@ -461,7 +466,7 @@ def held(
     """
     # `far` is where to begin: counts in conflict with the prior can lie beyond.
     limit = float(np.arcsinh(min(prior.upper, MOST_TAU) / c))
-    span = (0.0, min(limit, float(np.arcsinh(prior.far / c))))
+    span, longer = (0.0, min(limit, float(np.arcsinh(prior.far / c)))), LONGER
     for _ in range(40):
         steps = max(LOOK, int(PER_UNIT * (span[1] - span[0])))
         u = span[0] + (span[1] - span[0]) * shares(steps + 1)
@@ -476,7 +481,7 @@ def held(
         )
         first, last = np.flatnonzero(near)[[0, -1]]
         if last == steps and span[1] < limit:
-            span = (0.0, min(2 * span[1], limit))
+            span, longer = (0.0, min(span[1] + longer, limit)), 2 * longer
             continue
         lower = span[0] if first == 0 else u[first - 1]
         upper = span[1] if last == steps else u[last + 1]
@@ -525,14 +530,18 @@ def _climb(
 ) -> tuple[tuple[Array, Array, Array, Array], bool]:
     """Return what `_modes` does, from modes and scales to begin with, and whether all is steady."""
     offsets = np.array([-1.0, 0.0, 1.0])[:, None]
+    most, before = np.full(len(tau), MOST_AT_ONCE), np.zeros(len(tau))
     for _ in range(40):
         mu = mode + offsets * sd
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
         slope = (joint[2] - joint[0]) / 2
         curvature = np.maximum(2 * joint[1] - joint[0] - joint[2], 1e-3)
         # Steps and changes of scale are bounded, since far from the mode the density need not be
-        # concave, and further out it underflows: nothing would come back from there.
-        step = np.clip(slope / curvature, -4, 4)
+        # concave, and further out it underflows: nothing would come back from there. A mode that
+        # is hundreds of standard deviations away is reached by steps each twice as long.
+        step = np.clip(slope / curvature, -most, most)
+        again = (np.abs(step) == most) & (step * before > 0)
+        most, before = np.where(again, 2 * most, MOST_AT_ONCE), step
         mode = np.clip(mode + step * sd, low, high)
         sd = np.minimum(sd * np.clip(curvature**-0.5, 0.2, 5), high - low)
         steady = bool(np.all(np.abs(step) < 0.8) and np.all(np.abs(curvature - 1) < 0.5))
@@ -567,7 +576,7 @@ def _reach(
     surface: Surface, u: Array, tau: Array, mode: Array, sd: Array, top: Array, top_l: Array
 ) -> Look:
     """Find how far mu reaches on either side until its density is negligible."""
-    top_out = surface.data.left_out(top_l)
+    top_out = surface.left_out(top_l)
     side = np.array([-1.0, 1.0])[:, None]
     # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
     reach = np.tile(9.3 * sd, (2, 1))
@@ -582,7 +591,7 @@ def _reach(
         mu = mode + side * reach
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
         value = (top - joint) / DROP
-        out = surface.data.left_out(log_l)
+        out = surface.left_out(log_l)
         if len(out):
             without = (top - joint) - (top_out[:, None] - out)
             value = np.minimum(value, without.min(0) / DROP_WITHOUT)

@@ -146,7 +146,7 @@ def solve_together(
     counts = [np.concatenate(each) for each in zip(*groups, strict=True)]
     exist = model.effects.tau_moments(counts[0], counts[1], model.tau)
     reported = model.effects.spread_moments(counts[0], counts[1], model.tau)
-    surfaces = [Surface(Data.of(*group), model) for group in groups]
+    surfaces = [Surface(Data.of(*group), model, leaving_out=False) for group in groups]
     rows, log_z = _log_marginal(surfaces, model.spread_prior, sum(exist))
     log_mass = rows.log_mass(model.spread_prior)
     coefficients = rows.coefficients(log_z * rows.weights)

@@ -137,10 +137,12 @@ class NestedSurface(Surface):
     model : Model
     phi : Rows
         Nodes of phi, in the place of u.
+    leaving_out : bool
+        As of `Surface`.
     """
 
-    def __init__(self, units: Units, model: Model, phi: Rows) -> None:
-        super().__init__(units.data, model)
+    def __init__(self, units: Units, model: Model, phi: Rows, *, leaving_out: bool = True) -> None:
+        super().__init__(units.data, model, leaving_out=leaving_out)
         self.units = units
         self.phi = phi
 
@@ -503,8 +505,11 @@ class Nested(Posterior):
             rows = np.flatnonzero(np.isin(units.unit, some))
             if not len(rows):
                 return 0.0
+            if len(rows) == len(units.unit):
+                return self.log_marginal_likelihood
             parts = Units.of(self.events[rows], self.total[rows], units.unit[rows].tolist())
-            return Population(self.model, _place(parts, self.model, 0).grid).log_marginal_likelihood
+            placed = _place(parts, self.model, 0, leaving_out=False)
+            return Population(self.model, placed.grid).log_marginal_likelihood
 
         parts = units.data, self.nodes, self.grid, self.row_weight
         lpd = left_out(*parts, None, self.model, log_marginal)
@@ -585,15 +590,15 @@ def solve_nested(
     return Nested(model, placed.grid, exist, exist, *counts, units=units, placed=placed)
 
 
-def _place(units: Units, model: Model, order: int) -> Placed:
+def _place(units: Units, model: Model, order: int, *, leaving_out: bool = True) -> Placed:
     """Place a grid of mu and sigma with a few nodes of phi, then take as many as are needed."""
     phi = Rows.between(0.0, np.pi / 2, 1.0, FEW_SHARES)
     if units.clusters is None:
-        grid = place(Surface(units.data, model), order)
+        grid = place(Surface(units.data, model, leaving_out=leaving_out), order)
         by_phi = grid.log_joint + _log_prior(phi)[:, None, None]
         return Placed(grid, phi, by_phi, np.empty((len(phi), 0, *grid.log_joint.shape)), 0.0)
     while True:
-        surface = NestedSurface(units, model, phi)
+        surface = NestedSurface(units, model, phi, leaving_out=leaving_out)
         grid = place(surface, order)
         chosen = _chosen(surface, grid)
         low, high = chosen.ends
@@ -603,8 +608,13 @@ def _place(units: Units, model: Model, order: int) -> Placed:
     found = _evaluated(surface, grid, chosen)
     if found.grid.error > max(grid.error, TOLERANCE):
         # What the few nodes passed over has another shape.
-        grid = place(NestedSurface(units, model, chosen), order)
+        finer = NestedSurface(units, model, chosen, leaving_out=leaving_out)
+        grid = place(finer, order)
         found = _evaluated(surface, grid, chosen)
+    while found.error > SHARE_TOLERANCE and len(found.phi) < 2 * MANY_SHARES:
+        # The look was at some rows only.
+        more = Rows.between(*chosen.ends, 1.0, len(found.phi) * 5 // 4 + 1)
+        found = _evaluated(surface, grid, more)
     return found
 
 

@@ -100,6 +100,8 @@ UNSEEN = 1e-7  # probability of a row below which its mean rates may be wrong: b
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 AT_ONCE = 4_000_000  # numbers held at once: 32 MB
+KERNELS_AT_ONCE = 2_000_000  # kernels evaluated at once
+KERNEL_REACH = 35.0  # widths from a node at which its kernel counts as nothing: e^-612
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,26 @@ class Nodes:
     def mixed(
         self, theta: Array, effects: Effects, chosen: npt.NDArray[np.intp], weight: Array
     ) -> Array:
-        """Return the density of an effect at `theta` from `chosen` nodes.
+        """Return the density of an effect at ascending `theta` from `chosen` nodes.
 
         Shapes: `weight` (..., node), result (..., theta).
         """
+        if len(theta) * len(chosen) <= KERNELS_AT_ONCE:
+            return self._mixed(theta, effects, chosen, weight)
+        # Nodes of like width near each other, whose kernels have no more than a part of theta
+        order = np.lexsort((self.mu[chosen], np.floor(np.log2(self.width[chosen]))))
+        value = np.zeros((*weight.shape[:-1], len(theta)))
+        for some in np.array_split(order, len(theta) * len(chosen) // KERNELS_AT_ONCE + 1):
+            block = chosen[some]
+            reach = KERNEL_REACH * self.width[block].max() if effects.normal_kernel else np.inf
+            ends = self.mu[block].min() - reach, self.mu[block].max() + reach
+            part = slice(*np.searchsorted(theta, ends))
+            value[..., part] += self._mixed(theta[part], effects, block, weight[..., some])
+        return value
+
+    def _mixed(
+        self, theta: Array, effects: Effects, chosen: npt.NDArray[np.intp], weight: Array
+    ) -> Array:
         mu, width, excess = self.mu[chosen], self.width[chosen], self.excess[chosen]
         if not effects.normal_kernel:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
@@ -638,7 +656,7 @@ def log_marginal_likelihood(events: Array, total: Array, model: Model) -> float:
     """Return the log marginal likelihood of counts (0 without any study), coefficients included."""
     if not len(events):
         return 0.0
-    result = place(Surface(Data.of(events, total), model))
+    result = place(Surface(Data.of(events, total), model, leaving_out=False))
     return Population(model, result).log_marginal_likelihood
 
 

@@ -644,20 +644,58 @@ def without(counts: Counts | pd.DataFrame, studies: Iterable[str]) -> Counts:
     ['A', 'C']
     """
     counts = counts if isinstance(counts, Counts) else check_table(counts)
-    table = counts.table
-    gone = set(split_names(studies, table["study"]))
-    if strange := sorted(gone.difference(table["study"])):
-        raise DfspError(f"drop: {unknown(strange, table['study'])}")
-    table = table[~table["study"].isin(gone)].reset_index(drop=True)
-    if table.empty:
+    return without_in({"": counts}, studies)[""]
+
+
+def without_in(tables: Mapping[str, Counts], studies: Iterable[str]) -> dict[str, Counts]:
+    """Return several tables without some studies, wherever these stand.
+
+    A table of which nothing is left is left out.
+
+    Raises
+    ------
+    DfspError
+        A study that is in no table, or none is left.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"study": list("AAB"), "events": [3, 8, 5], "total": 9})
+    >>> tables = check_tables(frame.assign(event=["rash", "oedema", "rash"]), by="event")
+    >>> {name: counts.table["study"].to_list() for name, counts in without_in(tables, "A").items()}
+    {'rash': ['B']}
+    """
+    known = [study for counts in tables.values() for study in counts.columns["study"]]
+    gone = set(split_names(studies, known))
+    if strange := sorted(gone.difference(known)):
+        raise DfspError(f"drop: {unknown(strange, list(dict.fromkeys(known)))}")
+    if gone.issuperset(known):
         raise DfspError("drop: no study is left")
+    left = {name: _without(counts, gone) for name, counts in tables.items()}
+    return {name: counts for name, counts in left.items() if len(counts.table)}
+
+
+def _without(counts: Counts, gone: Collection[str]) -> Counts:
+    table = counts.table
+    table = table[~table["study"].isin(gone)].reset_index(drop=True)
     if SHARES in table:
         kept = [
             "; ".join(name for name in cell.split("; ") if name not in gone)
             for cell in table[SHARES]
         ]
         table = table.assign(**{SHARES: pd.Series(kept, dtype="str")})
-    return replace(counts, table=table)
+    elsewhere = tuple(name for name in counts.elsewhere if name not in gone)
+    return replace(counts, table=table, elsewhere=elsewhere)
+
+
+def unit_of_tables(tables: Iterable[Counts]) -> Unit:
+    """Return the unit in which rates of several tables are said beside each other.
+
+    That of every table, or where they differ of all together.
+    """
+    tables = list(tables)
+    if len({counts.unit for counts in tables}) == 1:
+        return tables[0].rates_in
+    return Counts(pd.concat([counts.table[["events", "total"]] for counts in tables])).rates_in
 
 
 def split_names(given: str | Iterable[str], known: Collection[str] | pd.Series = ()) -> list[str]:

@@ -26,11 +26,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.hermite_e import hermegauss
-from scipy.special import digamma, gammaln, log_ndtr, zeta
+from scipy.special import digamma, erfcx, gammaln, log_ndtr, zeta
 
 Array = npt.NDArray[np.float64]
 
 LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
+ROOT_2_BY_PI = (2 / np.pi) ** 0.5
 FARTHEST_LOGIT = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
 FEW = 20  # points that share a table whatever their tau
@@ -50,10 +51,10 @@ OVER_COUNTS = hermegauss(13)
 CHEAP = 100  # points of such a table for each study above which it does not pay
 FLOOR = -600.0  # logarithms below this count as this, and
 UNDERFLOW = 1e-240  # sums below this are computed study by study
-MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
-# Of Newton's steps d, after which they are log(1 + |d|) long, which cannot go to and fro for ever:
-# Sun & Tran-Dinh 2019, doi:10.1007/s10107-018-1282-4
-FREE_STEPS = 30
+MOST_STEPS = 1000  # to a mode; none was seen to need more than 60
+# Of Newton's, of at most 2; after them the ends between which the mode lies are kept, and their
+# middle is next where a step is not half as long as the one before (Press et al. 2007, rtsafe).
+FREE_STEPS = 10
 INTEGRANDS_AT_ONCE = 2_000_000  # integrand values held at once, whatever the number of studies
 
 
@@ -169,20 +170,31 @@ def modes(events: Array, total: Array, mu: Array, tau: Array) -> tuple[Array, Ar
     information = total * rate * (1 - rate)
     theta = information * np.log(rate / (1 - rate)) + precision * mu
     theta /= information + precision
+    # theta = mu + tau^2 (r - n p), where p is from 0 to 1
+    low, high = mu + (events - total) / precision, mu + events / precision
+    theta = np.minimum(np.maximum(theta, low), high)
+    before = np.full(theta.shape, np.inf)
     for number in range(MOST_STEPS):
         p = sigmoid(theta)
         expected = total * p
         curvature = expected * (1 - p)
         curvature += precision
-        step = (events - expected - (theta - mu) * precision) / curvature
-        if number > FREE_STEPS:
-            step = np.copysign(np.log1p(np.abs(step)), step)
-        # np.clip takes several times as long
-        np.minimum(step, 2, out=step)
-        np.maximum(step, -2, out=step)
-        theta += step
+        slope = events - expected - (theta - mu) * precision
+        step = slope / curvature
         # The rule needs a centre near the mode only; the last step brings it much nearer still.
-        if (step * step * curvature).max(initial=0) <= 0.25:
+        near = (slope * step).max(initial=0) <= 0.25
+        if number < FREE_STEPS:
+            # np.clip takes several times as long
+            np.minimum(step, 2, out=step)
+            np.maximum(step, -2, out=step)
+        elif not near:
+            low, high = np.where(slope > 0, theta, low), np.where(slope > 0, high, theta)
+            fair = (theta + step >= low) & (theta + step <= high)
+            fair &= (np.abs(step) <= np.abs(before) / 2) | (slope * step <= 0.25)
+            step = np.where(fair, step, (low + high) / 2 - theta)
+            before = step
+        theta += step
+        if near:
             break
     p = sigmoid(theta)
     return theta, 1 / np.sqrt(total * p * (1 - p) + precision)
@@ -390,12 +402,19 @@ def _plain(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Ar
 
 def _by_parts(events: Array, total: Array, mu: Array, tau: Array, rule: Rule) -> Array:
     del events  # all are 0
-    theta = np.broadcast_to(-np.log(total), mu.shape)
+    # (n + 1) p = 1 + hazard / tau, where the hazard is at most 0.8 above max(-a, 0); where no p is
+    # as large, all rates near the mode are 1
+    most = (1 + 0.8 / tau + np.maximum(mu + np.log(total), 0) / tau**2) / (total + 1)
+    theta = np.where(
+        most < 0.9, -np.log(1 / np.minimum(most, 0.9) - 1), np.maximum(mu - total * tau**2, 2.0)
+    )
     for _ in range(MOST_STEPS):
         p = sigmoid(theta)
         a = (theta - mu) / tau
-        hazard = np.exp(-0.5 * a * a - LOG_ROOT_2PI - log_ndtr(a))
-        curvature = (total + 1) * p * (1 - p) + hazard * (hazard + a) / tau**2
+        # phi / Phi, and its slope, from 1 to 0, which cancels where a is far below 0
+        hazard = ROOT_2_BY_PI / erfcx(-a / np.sqrt(2))
+        slope = np.clip(hazard * (hazard + a), 0, 1)
+        curvature = (total + 1) * p * (1 - p) + slope / tau**2
         step = (1 - (total + 1) * p + hazard / tau) / curvature
         theta = theta + np.clip(step, -2, 2)
         if np.all(np.abs(step) <= 0.1 / np.sqrt(curvature)):

@@ -111,8 +111,13 @@ def state_of(folder: Path, record: Mapping[str, Any]) -> State:
     record : mapping
         What its record says.
     """
-    numbers = {name: record["numbers"][name] for name in COMPARED if name in record["numbers"]}
-    own = {"parameters": parameters_of(record), "numbers": numbers, "counts": _counts(folder)}
+    numbers, *of_groups = (
+        {name: found[name] for name in COMPARED if name in found}
+        for found in (record["numbers"], *record["groups"].values())
+    )
+    groups = dict(zip(record["groups"], of_groups, strict=True))
+    own = {"parameters": parameters_of(record), "counts": _counts(folder)}
+    own |= {"numbers": numbers, "groups": groups}
     return {name: record[name] for name in KEPT} | own
 
 
@@ -132,11 +137,10 @@ def _changes(old: State, new: State) -> Iterator[str]:
     yield from _of_values("parameter", old["parameters"], new["parameters"])
     yield from _of_values("estimand,", old["estimand"] or {}, new["estimand"] or {})
     unit = unit_of_runs([old, new])
-    for name in COMPARED:
-        numbers = old["numbers"].get(name), new["numbers"].get(name)
-        needed = "q50" if name in MEDIANS else "mean"
-        if all(found and found[needed] is not None for found in numbers):
-            yield from _of_numbers(name, unit, *numbers)
+    yield from _of_estimates(unit, old["numbers"], new["numbers"])
+    for group in [each for each in old["groups"] if each in new["groups"]]:
+        for change in _of_estimates(unit, old["groups"][group], new["groups"][group]):
+            yield f"{group}: {change}"
     if old["headline"] != new["headline"] and not _restates(new, unit):
         yield f"it says now: {new['headline']} It said: {old['headline'] or 'nothing'}"
     if old["prior_warning"] != new["prior_warning"]:
@@ -161,8 +165,14 @@ def _counts(folder: Path) -> dict[str, str]:
     """Return what the run counted, by study; nothing where it kept no such table."""
     try:
         with (folder / STUDIES).open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            # Of several tables, which are told apart by the first column
+            first, *_ = rows.fieldnames or [""]
             return {
-                row["study"]: f"{row['events']} of {row['total']}" for row in csv.DictReader(file)
+                row["study"] + f" ({row[first]})" * (first != "study"): (
+                    f"{row['events']} of {row['total']}"
+                )
+                for row in rows
             }
     except (OSError, KeyError):
         return {}
@@ -193,6 +203,15 @@ def _of_files(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
     ):
         if names:
             yield f"data, {word}: {', '.join(sorted(names))}"
+
+
+def _of_estimates(unit: Unit, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Say how far the estimates of a fit moved."""
+    for name in COMPARED:
+        was, now = old.get(name), new.get(name)
+        needed = "q50" if name in MEDIANS else "mean"
+        if was and now and was[needed] is not None and now[needed] is not None:
+            yield from _of_numbers(name, unit, was, now)
 
 
 def _of_numbers(

@@ -137,6 +137,9 @@ class Record(_Model):
         default=None, description="By quantity, and by what is raised to a power near one."
     )
     numbers: dict[str, Statistics]
+    groups: dict[str, dict[str, Statistics]] = Field(
+        default={}, description="Of a run of several tables, the numbers of each by its value."
+    )
     unit: str | None = Field(
         default=None, description="In which pages say rates; the numbers here are from 0 to 1."
     )

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from dfsp.analyses.by import FitBy
+
 FOLDER_VARIABLE = "DFSP_RUN_FOLDER"
 """Environment variable through which a run tells its notebook where results go."""
 
@@ -45,6 +47,7 @@ NOTHING: Mapping[str, Any] = {
     "seed": None,
     "model": None,
     "numbers": {},
+    "groups": {},
     "unit": None,
     "checks": [],
     "data": {},
@@ -84,7 +87,7 @@ class Run:
 
 def record(
     *,
-    fit: Fit | None = None,
+    fit: "Fit | FitBy | None" = None,
     headline: str | None = None,
     prior_warning: str | None = None,
     checks: Sequence[Check] = (),
@@ -98,8 +101,8 @@ def record(
 
     Parameters
     ----------
-    fit : Fit, optional
-        Its checks, headline numbers and data are recorded.
+    fit : Fit or FitBy, optional
+        Its checks, headline numbers and data are recorded; of several tables, those of each.
     headline : str, optional
         The sentence to print at the end; by default `fit.describe()`.
     prior_warning : str, optional
@@ -112,7 +115,7 @@ def record(
         Saved under these names as SVG and PNG.
     tables : mapping of str to pandas.DataFrame, optional
         Saved under these names as CSV, beside `summary`, `studies` and `prior_sensitivity` of the
-        fit. An index that has a name becomes a column.
+        fit, and `groups` of several tables. An index that has a name becomes a column.
     seed : int, optional
     appraisal : Evidence or Counts, optional
         Studies whose risk of bias and certainty are recorded, as far as somebody has judged them,
@@ -145,42 +148,77 @@ def record(
         from dfsp.plots import save
 
         names += [path.name for path in save(axes, Path(folder) / name)]
-    frames: dict[str, pd.DataFrame] = (
-        {"summary": fit.summary, "studies": fit.studies} if fit else {}
-    )
-    if fit and fit.prior_sensitivity is not None:
-        frames["prior_sensitivity"] = fit.prior_table()
-    frames |= tables or {}
+    found = _found(fit, Path(folder))
+    frames: dict[str, pd.DataFrame] = found.pop("frames", {}) | dict(tables or {})
     for name, frame in frames.items():
         if any(frame.index.names):
             frame = frame.reset_index()
         frame.to_csv(Path(folder) / f"{name}.csv", index=False, lineterminator="\n")
-    keeps = fit is not None and bool(os.environ.get(DRAWS_VARIABLE))
-    if fit is not None and keeps:
-        tree = fit.sampled.draws if fit.sampled else fit.draws()
-        tree.to_netcdf(Path(folder) / "draws.nc")
-    numbers = fit.as_dict() if fit else {}
-    studies = appraisal or (fit.counts if fit else None)
+    studies = appraisal or (fit.counts if isinstance(fit, Fit) else None)
     findings = {
+        **found,
         "headline": headline,
         "prior_warning": prior_warning,
-        "prior_sensitivity": numbers.get("prior_sensitivity"),
-        "engine": fit.engine if fit else None,
         "seed": seed,
-        "model": numbers.get("model"),
-        "numbers": {name: numbers[name] for name in known_quantities() if name in numbers},
-        "unit": fit.counts.unit if fit else None,
-        "checks": [check.as_dict() for check in (*(fit.checks if fit else ()), *checks)],
-        "data": dict(data if data is not None else fit.counts.files if fit else {}),
+        "checks": [*found.get("checks", ()), *(check.as_dict() for check in checks)],
+        "data": dict(data if data is not None else found.get("data", {})),
         "figures": names,
         "tables": [f"{name}.csv" for name in frames],
-        "draws": "draws.nc" if keeps else None,
         "appraisal": _appraised(studies),
         "estimand": dict(estimand(studies)["stated"]) if isinstance(studies, Counts) else None,
-        "certainty": dict(certainty(fit)["says"]) if fit else None,
+        "certainty": dict(certainty(fit)["says"]) if isinstance(fit, Fit) else None,
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
     return said
+
+
+def _found(fit: "Fit | FitBy | None", folder: Path) -> dict[str, Any]:
+    """Return what is recorded of a fit; its draws are written, where they are asked for."""
+    if fit is None:
+        return {}
+    if not isinstance(fit, Fit):
+        return _found_of_tables(fit)
+    frames: dict[str, pd.DataFrame] = {"summary": fit.summary, "studies": fit.studies}
+    if fit.prior_sensitivity is not None:
+        frames["prior_sensitivity"] = fit.prior_table()
+    keeps = bool(os.environ.get(DRAWS_VARIABLE))
+    if keeps:
+        tree = fit.sampled.draws if fit.sampled else fit.draws()
+        tree.to_netcdf(folder / "draws.nc")
+    told = fit.as_dict()
+    return {
+        "frames": frames,
+        "prior_sensitivity": told["prior_sensitivity"],
+        "engine": fit.engine,
+        "model": told["model"],
+        "numbers": _numbers(told),
+        "unit": fit.counts.unit,
+        "checks": [check.as_dict() for check in fit.checks],
+        "data": fit.counts.files,
+        "draws": "draws.nc" if keeps else None,
+    }
+
+
+def _found_of_tables(fit: "FitBy") -> dict[str, Any]:
+    """Return the same of several tables, of which the names of groups tell the checks apart."""
+    return {
+        "frames": {"groups": fit.table, "summary": fit.summary, "studies": fit.studies},
+        "engine": fit.engine,
+        "model": fit.model.as_dict(),
+        "groups": {told["by"][fit.by]: _numbers(told) for told in fit.as_dicts()},
+        "unit": fit.unit.name,
+        "checks": [
+            check.as_dict() | {"name": f"{group}: {check.name}"}
+            for group, checks in fit.checks.items()
+            for check in checks
+        ],
+        "data": next(iter(fit.counts.values())).files,
+    }
+
+
+def _numbers(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the quantities of an object of schema `dfsp.fit/1`."""
+    return {name: told[name] for name in known_quantities() if name in told}
 
 
 def _appraised(studies: Evidence | Counts | None) -> list[dict[str, Any]] | None:

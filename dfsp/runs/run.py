@@ -433,6 +433,7 @@ def _findings(work: Path, name: str) -> tuple[dict[str, Any], str | None]:
     found = dict(NOTHING) | json.loads(text, parse_constant=lambda _: None)  # JSON has no NaN
     nothing: dict[str, Any] = {
         "headline": None, "prior_warning": None, "prior_sensitivity": None, "numbers": {},
+        "groups": {},
     }  # fmt: skip
     bad = [check["name"] for check in found["checks"] if check["passed"] is False]
     if bad:  # numbers that a check has refused are not reported
