@@ -250,7 +250,7 @@ class FitBy(Result):
         """Return the tables of some groups below each other."""
         parts = []
         for group, own in found.items():
-            named = own if isinstance(own.index, pd.RangeIndex) else own.reset_index()
+            named = own.reset_index(drop=own.index.name is None)
             named.insert(0, self.by, group, allow_duplicates=True)
             parts.append(named)
         first = next(iter(found.values()))
