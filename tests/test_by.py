@@ -14,7 +14,8 @@ from scipy.special import expit
 import dfsp
 from dfsp.cli import cli
 from dfsp.errors import DfspError
-from dfsp.evidence.tables import check_table, check_tables, read_tables
+from dfsp.evidence.tables import check_table, check_tables, read_tables, without_in
+from dfsp.runs.compare import _counts
 from dfsp.schemas import schema
 
 # Three outcomes of the same patients, after a real table
@@ -538,3 +539,81 @@ def test_borrowing_is_refused_where_it_makes_no_sense(events):
     clusters = check_tables(subgroups(trial="X"), by="group", cluster="trial")
     with pytest.raises(DfspError, match="does not model clusters"):
         dfsp.fit_by(clusters, **how)
+
+
+# ------------------------------------------------------------ what people ask, of each table
+
+
+def test_what_is_asked_of_one_fit_is_asked_of_each(events):
+    together = dfsp.fit_by(pd.read_csv(events, dtype={"study": str}), by="AE")
+    for ask in ("predictive_check", "leave_one_out", "prior_table", "summary_in_unit"):
+        found = getattr(together, ask)()
+        assert found["AE"].unique().tolist() == GROUPS
+        for group in GROUPS:
+            own = getattr(together.fits[group], ask)()
+            numbered = ask == "predictive_check"
+            own = own.rename_axis(index=own.index.name or "").reset_index(drop=numbered)
+            mine = found[found["AE"] == group].drop(columns="AE").reset_index(drop=True)
+            pd.testing.assert_frame_equal(pd.DataFrame(mine), pd.DataFrame(own), check_dtype=False)
+    for ask in ("heterogeneity", "new_study"):
+        said = getattr(together, ask)().splitlines()
+        each = [getattr(together.fits[group], ask)().describe() for group in GROUPS]
+        assert said == [f"{group}: {one}" for group, one in zip(GROUPS, each, strict=True)]
+    assert together.agreement() == together.fits["minor"].agreement()
+    assert together.answer().startswith(together.describe())
+    assert len(together.studies) == len(together.predictive_check()) == 9
+
+
+def test_a_study_leaves_every_table_and_a_table_without_studies_leaves_too():
+    frame = pd.DataFrame(
+        {
+            "study": ["Lord, 2011", "B", "Lord, 2011", "C"],
+            "group": ["x", "x", "y", "z"],
+            "events": 3,
+            "total": 9,
+        }
+    )
+    tables = without_in(check_tables(frame, by="group"), "Lord, 2011")
+    assert {name: each.table["study"].to_list() for name, each in tables.items()} == {
+        "x": ["B"],
+        "z": ["C"],
+    }
+    assert tables["x"].elsewhere == ()
+    with pytest.raises(DfspError, match="drop: 'D' is not known"):
+        without_in(tables, ["D"])
+    with pytest.raises(DfspError, match="no study is left"):
+        without_in(tables, ["B", "C"])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"by": "drug"}, "by = 'drug': it names a column of a table of one's own; give table"),
+        ({"common_tau": True}, "common_tau needs by, which says what the tables are"),
+        ({"borrow": 0.5}, "borrow needs by"),
+        ({"table": "t.csv", "by": "AE", "borrow": 0.5, "common_tau": True}, "do not go together"),
+        ({"table": "t.csv", "by": "AE", "borrow": 0.5}, "borrow has the exact engine only"),
+        ({"table": "t.csv", "by": "AEE", "engine": "exact"}, "'AEE' (by) is missing"),
+    ],
+)
+def test_parameters_that_need_each_other(values, says, events, monkeypatch):
+    own = values | ({"table": str(events)} if "table" in values else {})
+    own = {"outcome": "", "not_evaluable": "", "engine": "both"} | own if "table" in own else own
+    assert any(says in fault for fault in dfsp.parameters.faults_of(own))
+
+
+def test_a_record_of_tables_has_the_numbers_of_each(events, tmp_path, monkeypatch):
+    together = dfsp.fit_by(read_tables(events, by="AE"), by="AE")
+    monkeypatch.setenv("DFSP_RUN_FOLDER", str(tmp_path))
+    assert dfsp.record(fit=together).startswith("3 tables by AE")
+    found = json.loads((tmp_path / "findings.json").read_text())
+    assert list(found["groups"]) == GROUPS
+    for group in GROUPS:
+        own = together.fits[group].as_dict()
+        assert found["groups"][group]["typical_rate"] == own["typical_rate"]
+    assert found["checks"][0]["name"] == "minor: exact: grid resolves the posterior"
+    assert set(found["tables"]) == {"groups.csv", "summary.csv", "studies.csv"}
+    counts = _counts(tmp_path)
+    assert counts["1 (minor)"] == "2 of 25"
+    assert len(counts) == 9
+    assert pd.read_csv(tmp_path / "groups.csv")["AE"].to_list() == GROUPS

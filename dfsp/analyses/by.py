@@ -250,7 +250,8 @@ class FitBy(Result):
         """Return the tables of some groups below each other."""
         parts = []
         for group, own in found.items():
-            named = own.reset_index(drop=own.index.name is None)
+            numbered = isinstance(own.index, pd.RangeIndex)
+            named = own.rename_axis(index=own.index.name or "").reset_index(drop=numbered)
             named.insert(0, self.by, group, allow_duplicates=True)
             parts.append(named)
         first = next(iter(found.values()))
@@ -266,6 +267,13 @@ class FitBy(Result):
     def summary(self) -> Table:
         """`Fit.summary` of each group."""
         return self.each(lambda fit: fit.summary)
+
+    def summary_in_unit(self) -> Table:
+        """Return `Fit.summary_in_unit` of each group, in the unit of all."""
+        unit = self.unit.name
+        return self.each(
+            lambda fit: replace(fit, counts=replace(fit.counts, unit=unit)).summary_in_unit()
+        )
 
     @property
     def studies(self) -> Table:
