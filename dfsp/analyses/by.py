@@ -251,7 +251,7 @@ class FitBy(Result):
         parts = []
         for group, own in found.items():
             numbered = isinstance(own.index, pd.RangeIndex)
-            named = own.rename_axis(index=own.index.name or "").reset_index(drop=numbered)
+            named = own.rename_axis(index=str(own.index.name or "")).reset_index(drop=numbered)
             named.insert(0, self.by, group, allow_duplicates=True)
             parts.append(named)
         first = next(iter(found.values()))
