@@ -559,6 +559,7 @@ def test_what_is_asked_of_one_fit_is_asked_of_each(events):
         said = getattr(together, ask)().splitlines()
         each = [getattr(together.fits[group], ask)().describe() for group in GROUPS]
         assert said == [f"{group}: {one}" for group, one in zip(GROUPS, each, strict=True)]
+    assert together.pooled()["rate"].tolist() == pytest.approx([35 / 145, 17 / 145, 7 / 145])
     assert together.agreement() == together.fits["minor"].agreement()
     assert together.answer().startswith(together.describe())
     assert len(together.studies) == len(together.predictive_check()) == 9

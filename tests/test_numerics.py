@@ -8,9 +8,8 @@ import dfsp
 from dfsp.engine.distributions import Distribution, cumulate_vanishing
 from dfsp.engine.grid import ROWS, Data, Surface, _more, place
 from dfsp.engine.posterior import Nodes, solve
-from dfsp.model import likelihood
 from dfsp.model.effects import NormalEffects
-from dfsp.model.likelihood import log_likelihood, modes
+from dfsp.model.likelihood import log_likelihood
 
 
 def by_quad(r, n, mu, tau):
@@ -117,19 +116,6 @@ def test_likelihoods_of_no_event_far_from_their_rate():
     assert found == pytest.approx(wanted, rel=1e-9)
     found = log_likelihood(np.zeros(3), n, np.full(1, 2e6), np.full(1, 1e6), 3)
     assert found[:, 0] == pytest.approx(stats.norm.logcdf(-2), abs=1e-4)
-
-
-def test_modes_that_are_far_away_are_found_in_few_steps(monkeypatch):
-    # Stationary where theta = mu + tau^2 (r - n p)
-    calls = []
-    monkeypatch.setattr(likelihood, "sigmoid", lambda x: calls.append(1) or 1 / (1 + np.exp(-x)))
-    events, total = np.array([[1.0], [95670], [10]]), np.array([[1e6], [2e5], [10]])
-    mu, tau = np.array([3e4, -7e5, 12.0, 1e3]), np.array([0.1, 1.0, 40.0, 20.0])
-    with np.errstate(over="ignore"):
-        theta, scale = modes(events, total, mu, tau)
-        at = mu + tau**2 * (events - total / (1 + np.exp(-theta)))
-    assert np.all(np.abs(at - theta) * scale / tau**2 < 0.1)
-    assert len(calls) < 80
 
 
 def test_kernels_a_part_at_a_time_are_those_of_the_normals(monkeypatch):

@@ -280,6 +280,10 @@ class FitBy(Result):
         """`Fit.studies` of each group."""
         return self.each(lambda fit: fit.studies.copy())
 
+    def pooled(self) -> Table:
+        """Return `Counts.pooled` of each group."""
+        return self._below({group: each.pooled() for group, each in self.counts.items()})
+
     def predictive_check(self) -> Table:
         """Return `Fit.predictive_check` of each group."""
         return self.each(Fit.predictive_check)
@@ -392,7 +396,7 @@ class FitBy(Result):
             f"between {first} and {last} {self.unit.sign} (T {known.tau.quantile(0.5)[0]:.2f})."
         )
 
-    def shown(self, above: float | None = None) -> Table:
+    def in_unit(self, above: float | None = None) -> Table:
         """Return the table in words: rates in their unit, intervals with their middle.
 
         Parameters
@@ -431,7 +435,7 @@ class FitBy(Result):
         if self.clustered:
             lines.append("groups belong to studies: tau is between these, sigma in all")
         lines += filter(None, [expected_rates(self.model, self.unit), self.together])
-        lines += ["", repr(self.shown(above)), ""]
+        lines += ["", repr(self.in_unit(above)), ""]
         if self.posteriors:
             lines.append(f"log marginal likelihood {self.log_marginal_likelihood:.4f}")
         for group, checks in self.checks.items():
