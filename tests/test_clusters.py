@@ -271,7 +271,7 @@ def test_a_worker_that_is_killed_from_outside_changes_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        end = run_batch(read_plan(small), where, scheduler=two.scheduler_address)
+        end = run_batch(read_plan(small), where, scheduler=two.scheduler_address, wait=600)
     finally:
         stop.set()
         killer.join()
