@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import dfsp
+from dfsp.plots.style import _STYLE
 
 
 @pytest.fixture(autouse=True)
@@ -237,3 +238,21 @@ def test_markers_of_large_cohorts_do_not_cover_the_doses():
     ax = dfsp.plots.dose(counts, dfsp.regression.regress(doubled, log_dose))
     sizes = [each.get_sizes()[0] for each in ax.collections if len(each.get_offsets()) == 1]
     assert len(sizes) == 4 and max(sizes) == pytest.approx(252)
+
+
+def test_the_look_is_that_of_seaborn():
+    """It is written down, since its import takes a second; seaborn says what it must be."""
+    import seaborn as sns
+
+    ticks = sns.axes_style("ticks")
+    assert {name: ticks[name] for name in _STYLE} == _STYLE
+
+
+def test_no_point_of_coverage_lies_beyond_its_panel(make):
+    """Widths rise to a rate of 50 %: those of the second panel exceed those of the first."""
+    table = make([("A", 3, 10), ("B", 8, 20), ("C", 5, 19)])
+    found = dfsp.calibration.coverage(table, rates=[0.3, 0.5], taus=[0.5, 1], number=20)
+    for ax in dfsp.plots.coverage(found).get_figure().axes:
+        low, high = ax.get_ylim()
+        assert low == 0
+        assert max(np.nanmax(line.get_ydata()) for line in ax.lines) <= high

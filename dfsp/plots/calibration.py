@@ -1,12 +1,11 @@
 """Pictures of calibration: true values in their posteriors, and coverage at fixed truths."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from dfsp.analyses.calibration.simulation import ENGINES, METHODS, Calibration, Coverage
 from dfsp.constants import CI_PROB, SEED
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, panels
 from dfsp.rates import PERCENT, unit_named
 from dfsp.seeds import generator
 
@@ -61,10 +60,8 @@ def pit(calibration: Calibration) -> Axes:
     # All curves and the band begin and end at 0.
     ends = np.concatenate([[0], x, [1]])
     low, high = (np.concatenate([[0], each - x, [0]]) for each in (low, high))
-    with sns.axes_style("ticks"):
-        figure, axes = plt.subplots(
-            1, values.shape[1], figsize=(8.6, 2.5), sharey=True, layout="constrained"
-        )
+    axes = panels(8.6, 2.5, columns=values.shape[1], sharey=True)[0]
+    figure = axes[0].figure
     for ax, name in zip(axes, map(str, values), strict=True):
         share = np.searchsorted(np.sort(values[name].to_numpy()), ends, side="right") / number
         ax.fill_between(ends, low, high, color="#d9d9d9", lw=0)
@@ -72,7 +69,6 @@ def pit(calibration: Calibration) -> Axes:
         ax.plot(ends, share - ends, color=DARK, lw=1.3)
         ax.set_title(LABELS[name], fontsize=FONT + 1)
         ax.set_xlabel("PIT of the true value", fontsize=FONT)
-        ax.tick_params(labelsize=FONT)
         sns.despine(ax=ax)
     axes[0].set_ylabel("observed minus uniform share", fontsize=FONT)
     figure.suptitle(
@@ -112,11 +108,8 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
     table = found.table
     chosen = table[table["quantity"] == quantity]
     rates = chosen["typical_rate"].unique()
-    with sns.axes_style("ticks"):
-        figure, axes = plt.subplots(
-            2, len(rates), figsize=(8.4, 3.9), sharex=True, sharey="row", squeeze=False,
-            layout="constrained",
-        )  # fmt: skip
+    axes = panels(8.4, 3.9, rows=2, columns=len(rates), sharex=True, sharey="row")
+    figure = axes[0, 0].figure
     for column, rate in zip(axes.T, rates, strict=True):
         panel = chosen[chosen["typical_rate"] == rate]
         column[0].axhline(CI_PROB, color=GREY, lw=0.8)
@@ -127,11 +120,12 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
                     of_method["tau"], of_method[shown], color=colour, marker=marker, ls=line,
                     lw=1.3, ms=4.5, label=method,
                 )  # fmt: skip
-            ax.set_ylim(0, 1.02 if shown == "coverage" else None)
-            ax.tick_params(labelsize=FONT)
             sns.despine(ax=ax)
         column[0].set_title(f"typical rate {unit_named(unit).chosen(rate)}", fontsize=FONT + 1)
         column[1].set_xlabel("true tau (logit)", fontsize=FONT)
+    # Once all is drawn: a limit that is set holds for the whole row from then on.
+    for ax, most in zip(axes[:, 0], (1.02, None), strict=True):
+        ax.set_ylim(0, most)
     axes[0, 0].set_ylabel("coverage", fontsize=FONT)
     axes[1, 0].set_ylabel("mean width", fontsize=FONT)
     name = quantity.replace("_", " ").replace("new study", "new-study")

@@ -1,6 +1,5 @@
 """The picture of a planned trial: responders expected, and when it succeeds."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -9,7 +8,7 @@ from scipy.special import betaincinv
 
 from dfsp.analyses.planning import BetaMixture, critical_events, operating_characteristics
 from dfsp.fitting import Fit
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, legend, scale
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, legend, panels, scale
 from dfsp.rates import limits
 from dfsp.text import chance
 
@@ -72,8 +71,7 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     table = operating_characteristics(prior, n=[n], p0=p0, rates=rates.tolist())
     left: Axes
     right: Axes
-    with sns.axes_style("ticks"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
+    left, right = panels(9.5, 3.2, columns=2)[0]
     first, last = _seen(probability, least) if n > MOST_DRAWN else (0, n)
     wins = min(max(least, first), last + 1)
     for start, stop, colour, label in (
@@ -99,8 +97,7 @@ def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     right.set_ylabel("probability of success", fontsize=FONT)
     legend(right)
     for ax in (left, right):
-        ax.tick_params(labelsize=FONT)
-    sns.despine(figure)
+        sns.despine(ax=ax)
     return left
 
 

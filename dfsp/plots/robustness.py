@@ -1,13 +1,13 @@
 """Pictures of robustness: all analyses, all subsets, missing outcomes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from dfsp.analyses.multiverse import RATES, TITLES, Multiverse
 from dfsp.analyses.sensitivity import MissingOutcomes, Subsets
 from dfsp.errors import DfspError
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, panels, scale, shortened
 from dfsp.rates import limits
 
 
@@ -39,10 +39,8 @@ def specifications(result: Multiverse) -> Axes:
             levels = [each for each in result.table[choice].unique() if each in set(table[choice])]
             rows += [(level, choice, level) for level in levels]
     height = 0.155 * len(rows)
-    _, (upper, lower) = plt.subplots(
-        2, 1, figsize=(9.5, 3.2 + height), sharex=True, layout="constrained",
-        height_ratios=[3.0, max(height, 0.5)],
-    )  # fmt: skip
+    ratios = [3.0, max(height, 0.5)]
+    upper, lower = panels(9.5, 3.2 + height, rows=2, sharex=True, height_ratios=ratios)[:, 0]
     x = np.arange(len(table))
     unit, rates = result.unit, [table[f"{quantity}{end}"] for end in ("_low", "", "_high")]
     low, middle, high = (unit.whole * each for each in rates)
@@ -61,10 +59,10 @@ def specifications(result: Multiverse) -> Axes:
         label.set_fontweight("normal" if level else "bold")
     lower.tick_params(axis="y", length=0)
     lower.set_ylim(len(rows) - 0.4, -0.6)
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.set_xlabel("analyses, in order of the rate", fontsize=FONT)
     for ax in (upper, lower):
         ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(axis="x", labelsize=FONT)
     first: Axes = upper
     return first
 

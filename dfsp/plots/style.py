@@ -145,16 +145,39 @@ def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
 
 def axes(width: float, height: float) -> Axes:
     """Return axes of a figure of this size (inches)."""
+    ax: Axes = panels(width, height)[0, 0]
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    return ax
+
+
+def panels(
+    width: float, height: float, *, rows: int = 1, columns: int = 1, **options: Any
+) -> npt.NDArray[np.object_]:
+    """Return the axes of a figure of this size (inches) in rows and columns.
+
+    Parameters
+    ----------
+    width, height : float
+    rows, columns : int
+    **options
+        Further ones of `matplotlib.pyplot.subplots`.
+
+    Returns
+    -------
+    array of Axes, shape (rows, columns)
+    """
     # Not rc_context, which would also undo what a notebook's backend sets with its first figure.
     before = {name: mpl.rcParams[name] for name in _STYLE}
     mpl.rcParams.update(_STYLE)
     try:
-        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        _, made = plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options
+        )
     finally:
         mpl.rcParams.update(before)
-    ax.spines[["left", "right", "top"]].set_visible(False)
-    ax.tick_params(labelsize=FONT)
-    return ax
+    for ax in made.flat:
+        ax.tick_params(labelsize=FONT)
+    return np.asarray(made)
 
 
 def legend(ax: Axes) -> None:
