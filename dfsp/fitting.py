@@ -807,7 +807,7 @@ class Fit(Result):
         >>> import dfsp, pandas as pd
         >>> rare = pd.DataFrame({"study": list("AB"), "events": [3, 8], "total": [9000, 20_000]})
         >>> dfsp.fit(rare).summary_in_unit().loc["typical rate", "q50"]
-        '38.8'
+        '78.8'
         """
         names = self._names
         rows = self.summary.reindex(list(names)).dropna(how="all")[PAGE]
@@ -832,8 +832,8 @@ class Fit(Result):
         >>> dfsp.fit(rare).studies_in_unit()[["observed", "mean"]]
         rates per 100,000 observed  mean
         study
-        A                     33.3  38.3
-        B                     40.0  41.5
+        A                     33.3  43.1
+        B                     40.0  44.0
         """
         studies = self.studies.set_index("study")
         studies["observed"] = studies["events"] / studies["total"]

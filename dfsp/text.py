@@ -16,6 +16,9 @@ from dfsp.rates import PERCENT, TINY, Unit, decimals
 LINE = 112
 """Characters in a line of text; JupyterLab breaks longer ones inside words."""
 
+ROUNDING = 1e-14
+"""What a sum of rates, such as those of all categories, may lack of 1 by rounding alone."""
+
 MOST_ROWS = 200
 """Rows that a table shows; of more, the first and the last."""
 
@@ -123,8 +126,8 @@ class Table(pd.DataFrame):
         >>> from dfsp.rates import UNITS
         >>> rates = table_of({"n": [5], "low": [1.2e-4], "high": [2.23e-3]}, index=["Adams"])
         >>> rates.in_unit(UNITS["per-1000"], "low", "high")
-        rates per 1,000  n   low  high
-        Adams            5  0.12  2.23
+        rates per 1,000  n   low high
+        Adams            5  0.12  2.2
         """
         said = in_unit(self, unit, columns or [*map(str, self.columns)])
         return table_of(said, digits=self.digits, formats=self.formats, rates=self.rates)
@@ -223,7 +226,7 @@ def _shown(value: Any, how: int | str, rates: bool) -> str:
         return str(value)
     if isinstance(how, str):
         return format(value, how)
-    if rates and TINY <= abs(value) < 1:
+    if rates and TINY <= abs(value) < 1 - ROUNDING:
         how = max(how, decimals(min(abs(value), 1 - abs(value)), max(2, how // 2)))
     elif rates and 0 < value < TINY:
         return f"{value:.{max(1, how // 2 - 1)}e}"

@@ -173,3 +173,8 @@ def test_a_table_is_shown_in_a_unit_and_keeps_its_numbers():
     assert shown.loc["b"].to_list() == [7, "1,000", "20,000", "-"]
     assert table.loc["a", "mean"] == 2.2e-4
     assert table[["mean"]].in_unit(PERCENT).to_numpy().tolist() == [["0.022"], ["1.0"]]
+
+
+def test_what_lacks_of_one_by_rounding_is_one():
+    shares = table_of({"sum": [1 - 2**-53, 1 - 1e-9]}, digits=4, rates=True)
+    assert repr(shares).split()[1:] == ["1.0000", "0.9999999990"]

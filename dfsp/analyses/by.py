@@ -240,9 +240,9 @@ class FitBy(Result):
         >>> result.each(dfsp.Fit.leave_one_out)[["drug", "left_out", "typical_rate"]]
         drug left_out typical_rate
            x        A       0.4101
-           x        B       0.3342
-           y        C       0.2712
-           y        D       0.2948
+           x        B       0.3250
+           y        C       0.2586
+           y        D       0.2868
         """
         return self._below({group: ask(fit) for group, fit in self.fits.items()})
 
