@@ -583,17 +583,17 @@ class SampleSizes(Result):
             f"For the rate of a new study the evidence is worth {worth}, and "
             f"{_patients(self.moment)} by moments."
             + (f" By ELIR the mixture is worth {self.unlike}." if self.unlike else "")
-            + (f" {self._apart()}" if self._apart() else "")
+            + self._apart()
         )
 
     def _apart(self) -> str:
-        """Say why the two definitions are far apart; `""` where they are not, or one is missing."""
+        """Go on to why both are far apart; `""` where they are not, or one is missing."""
         ratio = (self.exact.value or self.moment) / self.moment
         times = max(ratio, 1 / ratio)
         if times <= FAR_APART:
             return ""
         return (
-            f"The two are {times:,.{1 if times < 10 else 0}f} times apart, since the rate's "
+            f" The two are {times:,.{1 if times < 10 else 0}f} times apart, since the rate's "
             "distribution is not like a beta distribution: its tails rule the moments, and its "
             "peak rules ELIR."
         )

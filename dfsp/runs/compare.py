@@ -111,14 +111,17 @@ def state_of(folder: Path, record: Mapping[str, Any]) -> State:
     record : mapping
         What its record says.
     """
-    numbers, *of_groups = (
-        {name: found[name] for name in COMPARED if name in found}
-        for found in (record["numbers"], *record["groups"].values())
-    )
-    groups = dict(zip(record["groups"], of_groups, strict=True))
-    own = {"parameters": parameters_of(record), "counts": _counts(folder)}
-    own |= {"numbers": numbers, "groups": groups}
+    own = {
+        "parameters": parameters_of(record),
+        "counts": _counts(folder),
+        "numbers": _compared(record["numbers"]),
+        "groups": {group: _compared(found) for group, found in record["groups"].items()},
+    }
     return {name: record[name] for name in KEPT} | own
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in COMPARED if name in found}
 
 
 def _states(where: Path) -> dict[str, State]:
