@@ -305,8 +305,8 @@ class Fit(Result):
         source = f" (evidence set '{counts.evidence_set}')" if counts.evidence_set else ""
         low, high = self.unit.numbers(new["q2.5"], new["q97.5"])
         return Sentences(
-            f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum())} of "
-            f"{int(counts.table['total'].sum())} patients in {counts.groups}: {first}the "
+            f"{counts.label.capitalize()}{source}, {int(counts.table['events'].sum()):,} of "
+            f"{int(counts.table['total'].sum()):,} patients in {counts.groups}: {first}the "
             f"{MEANS[centre]} {_estimate(self.unit, mean, centre)}; the true rate of a new study "
             f"is expected between {low} and {high} {self.unit.sign}."
         )
@@ -475,7 +475,7 @@ class Fit(Result):
         -------
         Sentences
             `""` where it does not (see `dfsp.engine.predictive.piles_at_both_ends`), or where a
-            side has one study.
+            side has no study.
 
         Raises
         ------
@@ -486,17 +486,19 @@ class Fit(Result):
         if found is None:
             return Sentences()
         low = self.studies["mean"] < found.valley
-        if min(low.sum(), (~low).sum()) < 2:  # one study far off is no group
+        fewest = min(low.sum(), (~low).sum())
+        if not fewest:
             return Sentences()
         sides = (self.studies.loc[each, "study"].tolist() for each in (low, ~low))
         below, above = (_named(side) for side in sides)
+        seen = "two groups" if fewest > 1 else "one study apart from the rest"
         (valley,) = self.unit.numbers(found.valley, least=0)
         return Sentences(
             f"A new study's rate piles up at both ends: below {self.unit.chosen(0.1)} with "
             f"probability {found.low:.2f} and above {self.unit.chosen(0.9)} with "
             f"{found.high:.2f}, least near {valley} {self.unit.sign}. Its mean "
-            "and its interval describe neither pile: these are two groups rather than one "
-            f"population. Low are {below}; high are {above}. Ask what tells them apart."
+            f"and its interval describe neither pile: what was seen is {seen} rather than one "
+            f"population. Low: {below}; high: {above}. Ask what tells them apart."
         )
 
     def new_study(self, n: int | None = None) -> NewStudy:

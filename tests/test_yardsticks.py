@@ -84,9 +84,19 @@ def test_two_groups_are_said_and_named():
     assert found.low == pytest.approx((rate < 0.1).mean(), abs=0.012)
     assert found.high == pytest.approx((rate > 0.9).mean(), abs=0.012)
     said = result.piles()
-    assert "Low are S0, S1, S2, S3, S4; high are S5, S6, S7, S8, S9." in said
+    assert "two groups" in said
+    assert "Low: S0, S1, S2, S3, S4; high: S5, S6, S7, S8, S9." in said
     assert said in result.page() and said in result.heterogeneity().describe()
     assert fit([0] * 12 + [20] * 12, [20] * 24).piles().count("and 2 more") == 2
+
+
+@pytest.mark.parametrize(
+    ("events", "total"),
+    [([0, 20], [20, 20]), ([90, 2], [100, 100_000]), ([2, 3, 1, 90], [10**5] * 3 + [100])],
+)
+def test_one_study_apart_is_said_to_be_one(events, total):
+    said = fit(events, total).piles()
+    assert "one study apart from the rest" in said and f"high: S{np.argmax(events)}." in said
 
 
 @pytest.mark.parametrize(("tau", "two"), [(1.3, False), (3.0, True)])

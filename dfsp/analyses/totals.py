@@ -270,7 +270,7 @@ class Scenarios(Result):
         centre = stands_for(dict(zip(STATISTICS, self.sets.mean_rate.summary(), strict=True)))
         found = unit.estimate(*mean[[centre, "q2.5", "q97.5"]])
         return Sentences(
-            f"{total.label.capitalize()}: {total.events} of {total.total} patients {of_whom} "
+            f"{total.label.capitalize()}: {total.events:,} of {total.total:,} patients {of_whom} "
             f"mean rate over studies {'is' if centre == 'mean' else 'has median'} {found}"
             f"{above}; among {self.patients} new patients "
             f"{new['low']:.0f} to {new['high']:.0f} are expected to have one."

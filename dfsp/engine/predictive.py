@@ -173,7 +173,7 @@ def piles_at_both_ends(posterior: Posterior) -> Piles | None:
     """Return where a new study's rate piles up at 0 and at 1, or None if it does not.
 
     It does if tau is so large that the rate has two piles when mu and tau are known, more likely
-    than not, and each has more than a tenth of the probability and twice that of a tenth between.
+    than not, and each has more than twice the probability of a tenth between.
     """
     mu, tau, weight = _main_nodes(posterior)
     inner = logit(np.linspace(0.1, 0.9, 9))
@@ -182,8 +182,7 @@ def piles_at_both_ends(posterior: Posterior) -> Piles | None:
     two = np.minimum(tenths[:, 0], tenths[:, -1]) > tenths[:, 1:-1].min(-1)
     mass = weight @ tenths
     least = int(mass[1:-1].argmin()) + 1
-    ends = float(min(mass[0], mass[-1]))
-    if weight @ two < 0.5 or ends <= max(0.1, 2 * mass[least]):
+    if weight @ two < 0.5 or min(mass[0], mass[-1]) <= 2 * mass[least]:
         return None
     return Piles(float(mass[0]), float(mass[-1]), (least + 0.5) / 10)
 

@@ -347,7 +347,9 @@ class Counts:
             self.not_evaluable
         )
         how = f" ({'; '.join(choices)})" if choices else ""
-        return f"{self.label.capitalize()} in {events} of {total} patients of {self.groups}{how}."
+        return (
+            f"{self.label.capitalize()} in {events:,} of {total:,} patients of {self.groups}{how}."
+        )
 
     def _shown(self) -> Table:
         """Return the columns that are shown, as far as anything stands in them."""

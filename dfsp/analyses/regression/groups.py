@@ -52,7 +52,7 @@ def confounding(counts: Counts | pd.DataFrame) -> Sentences:
     rest = table.drop(known.index)
     for row, dose in zip(rest.itertuples(), rest["dose_mg"], strict=True):
         lacks = "dose" if pd.isna(dose) else "setting"
-        lines.append(f"No {lacks}: {row.study}, {row.events} of {row.total} patients.")
+        lines.append(f"No {lacks}: {row.study}, {row.events:,} of {row.total:,} patients.")
     lines.append(_confounded(known))
     return Sentences("\n".join(lines))
 
