@@ -151,8 +151,14 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_a_notebook_runs_without_a_word_of_trouble(server, folder, name):
+    picture = "document.querySelector('.jp-OutputArea img')"
     with browser() as (send, _):
         page = Page(send, server, name)
+        page.until(f"({picture})?.naturalWidth > 400")
+        # As saved: the first picture begins on the first screen, and no output is wider than it
+        assert page.ask(f"{picture}.getBoundingClientRect().top") < HIGH - 100
+        wider = "[...document.querySelectorAll('.jp-OutputArea-output, .jp-WindowedPanel-outer')]"
+        assert page.ask(f"{wider}.every(e => e.scrollWidth <= e.clientWidth + 1)")
         page.run_all()
         page.screenshot(folder)
         outputs = [o for cell in page.cells() for o in cell.get("outputs", [])]

@@ -52,6 +52,19 @@ def test_cells_are_short_and_results_show_themselves(path):
 
 
 @each
+def test_question_answer_and_picture_are_what_a_reader_meets_first(path):
+    """Code is folded up to the picture, and nothing is shown before the answer."""
+    nb = nbformat.read(path, 4).cells
+    code = [i for i, cell in enumerate(nb) if cell.cell_type == "code"]
+    pictures = [i for i in code if any("image/png" in o.get("data", {}) for o in nb[i].outputs)]
+    answer = next(i for i, cell in enumerate(nb) if cell.source.startswith("## The answer"))
+    before = [nb[i] for i in code if i <= pictures[0]]
+    assert all(cell.metadata.get("jupyter") == {"source_hidden": True} for cell in before)
+    assert not any(nb[i].outputs for i in code if i < answer) and nb[answer + 1].outputs
+    assert len(before) == 4  # parameters, their check, the answer, the picture
+
+
+@each
 def test_parameters_are_literals_that_papermill_sees(path):
     (cell,) = cells(path, "parameters")
     tree = ast.parse(cell.source)

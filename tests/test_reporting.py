@@ -116,7 +116,7 @@ def test_code_is_folded_equations_are_mathml_and_figures_are_embedded(runs):
     found = Elements(text).found
     codes = sum(kind in ("code", "parameters") for kind, _ in CELLS)
     folded = [a for tag, a in found if tag == "details"]
-    assert len(folded) == codes
+    assert sum(a["class"] == "code" for a in folded) == codes
     assert not any("open" in attributes for attributes in folded)
     assert "no code above" in text and "print(&#39;no code above" not in text
     assert sum(tag == "math" for tag, _ in found) == 3
@@ -133,7 +133,8 @@ def test_question_answer_and_picture_come_first_and_once(runs):
         text.index(words)
         for words in (
             "A title", 'id="The-answer"', record["headline"][:40], "Figure: The answer",
-            "Squares are observed", 'class="contents"', 'id="Model"', 'id="The-prior"',
+            "Squares are observed", "<summary><h2>Model<", 'id="Model"', "<summary><h2>The prior<",
+            'id="The-prior"', "<summary><h2>This run<", 'id="record"',
         )
     ]  # fmt: skip
     assert places == sorted(places)
@@ -141,6 +142,10 @@ def test_question_answer_and_picture_come_first_and_once(runs):
     assert text.count(record["prior_warning"][:60]) == 2  # in the answer, and at the end
     failed = pages(runs)[2]
     assert failed.index('id="Model"') < failed.index('id="The-answer"')
+    # Where nothing is answered above, what follows lies open under its contents.
+    contents, model = failed.index('class="contents"'), failed.index("<summary><h2>Model<")
+    assert contents < model and 'class="contents"' not in text
+    assert failed[:model].endswith('<details class="section" open>')
 
 
 def test_without_a_section_that_answers_the_headline_does(runs, tmp_path):
@@ -428,6 +433,14 @@ def test_in_a_browser_without_a_network(runs):
                 "Page.javascriptDialogOpening", "Network.loadingFailed",
             ):  # fmt: skip
                 assert trouble not in methods, [e for e in events if e["method"] == trouble]
+            if name == made[1].folder.name:  # a link to a section unfolds it, and only it
+                ask("location.hash = 'The-prior'")
+                time.sleep(0.2)
+                unfolded = (
+                    "[...document.querySelectorAll('details[open] h2')].map(h => h.innerText)"
+                )
+                assert ask(f"{unfolded}.join()") == "The prior"
+            ask("document.querySelectorAll('details.section').forEach(d => { d.open = true })")
             widths = ask(
                 "JSON.stringify([...document.images].map(i =>"
                 " [i.complete, i.naturalWidth, i.getBoundingClientRect().width]))"

@@ -38,7 +38,7 @@ def specifications(result: Multiverse) -> Axes:
             rows.append((TITLES.get(choice, choice), choice, ""))
             levels = [each for each in result.table[choice].unique() if each in set(table[choice])]
             rows += [(level, choice, level) for level in levels]
-    height = 0.155 * len(rows)
+    height = 0.165 * len(rows)
     ratios = [3.0, max(height, 0.5)]
     upper, lower = panels(9.5, 3.2 + height, rows=2, sharex=True, height_ratios=ratios)[:, 0]
     x = np.arange(len(table))
@@ -54,7 +54,9 @@ def specifications(result: Multiverse) -> Axes:
             lower.plot(here, np.full(len(here), y), "|", color=DARK, ms=3.5, mew=0.5)
         elif y:
             lower.axhline(y - 0.5, color=GREY, lw=0.6)
-    lower.set_yticks(range(len(rows)), [shortened(text, 60) for text, *_ in rows], fontsize=6.5)
+    lower.set_yticks(
+        range(len(rows)), [shortened(text, 60) for text, *_ in rows], fontsize=FONT - 1
+    )
     for label, (*_, level) in zip(lower.get_yticklabels(), rows, strict=True):
         label.set_fontweight("normal" if level else "bold")
     lower.tick_params(axis="y", length=0)

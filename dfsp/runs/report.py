@@ -188,6 +188,7 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
     picture = _take_picture([*parts.answer, *parts.rest]) if answered else None
     question, answer, caption, body = (_body(notebook, part) for part in parts)
     contents = re.findall(r'<h2 id="([^"]+)">(.*?)<', body)  # as nbconvert writes them
+    opened = "" if answer else " open"  # what is said above must suffice for the rest to be folded
     return _render(
         "page.html.j2",
         stamp=_stamp(folder, record, formats),
@@ -202,7 +203,8 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
         warning="" if _says(parts.answer, record["prior_warning"]) else record["prior_warning"],
         picture=picture,
         caption=caption,
-        body=body,
+        body=_folded(body, opened),
+        opened=opened,
         failed_cell=next(failing, None),
         contents=contents,
         headings=[address for address, _ in contents],
@@ -300,6 +302,19 @@ def _body(notebook: "NotebookNode", cells: Sequence[Any]) -> str:
 
     some = from_dict(dict(notebook) | {"cells": cells})
     return str(_exporter().from_notebook_node(some)[0]) if cells else ""
+
+
+def _folded(body: str, opened: str) -> str:
+    """Fold each section away under its heading, where a cell begins with one.
+
+    What a link leads to is unfolded if it is inside; so the heading's name goes there.
+    """
+    before, *sections = re.split(r'(?=<div id="cell-id=[^>]*class="text">\s*<h2\b)', body)
+    heading = r"(?s)(<div [^>]*>)\s*<h2( id=[^>]*)>(.*?</h2>)"
+    folded = rf'<details class="section"{opened}><summary><h2>\3</summary>\1<span\2></span>'
+    return before + "".join(
+        f"{re.sub(heading, folded, each, count=1)}</details>\n" for each in sections
+    )
 
 
 @cache
