@@ -34,16 +34,17 @@ def two():
         yield made
 
 
-@pytest.fixture
-def small(tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
     """A plan of four runs, one of which fails, and the table that a quiet batch makes of it."""
+    folder = tmp_path_factory.mktemp("small")
     path = notebook(
-        tmp_path / "small.ipynb",
+        folder / "small.ipynb",
         "x: int = 1",
         KEEP
         + f"""
 import pathlib, time
-while x > 1 and pathlib.Path({str(tmp_path / "wait")!r}).exists():
+while x > 1 and pathlib.Path({str(folder / "wait")!r}).exists():
     time.sleep(0.1)
 if x == 2:
     raise ValueError("two is too much")
@@ -51,13 +52,13 @@ keep(f"x is {{x}}")
 """,
     )
     entry = {"notebook": str(path), "parameters": {"x": [1, 2, 3, 4]}}
-    return plan(tmp_path / "plan.yaml", entry)
+    return plan(folder / "plan.yaml", entry)
 
 
-@pytest.fixture
-def quiet(small, tmp_path):
-    where = tmp_path / "quiet"
-    end = run_batch(read_plan(small), where, workers=2)
+@pytest.fixture(scope="module")
+def quiet(small):
+    where = small.with_name("quiet")
+    end = run_batch(read_plan(small), where, workers=1)
     assert (end.done, end.failed) == (3, 1)
     return (where / RESULTS).read_text("utf-8")
 
@@ -117,7 +118,6 @@ def test_a_run_that_kills_its_worker_has_failed_and_the_others_go_on(two, tmp_pa
 
 def test_workers_that_do_not_fit_are_named(two, small, tmp_path, monkeypatch):
     jobs, where = read_plan(small), tmp_path / "runs"
-    two.wait_for_workers(2)  # also after one was killed
     for name, value, says in (
         ("versions", lambda: versions() | {"pandas": "0.1"}, r"has pandas \S+ instead of 0\.1"),
         ("source_sha256", lambda: "0" * 64, "has another source of dfsp"),
@@ -125,6 +125,7 @@ def test_workers_that_do_not_fit_are_named(two, small, tmp_path, monkeypatch):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(cluster, name, value)
+            two.wait_for_workers(2)  # also after one was killed
             with pytest.raises(DfspError) as raised:
                 run_batch(jobs, where, scheduler=two.scheduler_address)
         text = str(raised.value)

@@ -66,9 +66,11 @@ def test_probability_beyond_a_quantile_is_what_it_should_be(effects):
 def test_probability_beyond_a_quantile_in_clusters():
     posterior = solve_nested(*COUNTS, list("XXYZ"), dfsp.Model())
     for q, column in ((0.025, 2), (0.5, 4), (0.975, 6)):
-        for row, rate in enumerate(posterior.studies[:, column]):
+        for row in (0, 2):  # in a cluster, and by itself
+            rate = posterior.studies[row, column]
             assert posterior.prob_above(rate)[row] == pytest.approx(1 - q, abs=2e-6)
-        for cluster, rate in enumerate(posterior.new_rows[:, column]):
+        for cluster in (0, 1):
+            rate = posterior.new_rows[cluster, column]
             assert posterior.prob_new_rows_above(rate)[cluster] == pytest.approx(1 - q, abs=2e-6)
 
 

@@ -20,6 +20,7 @@ from dfsp.engine.predictive import replicated
 from dfsp.errors import DfspError
 from dfsp.evidence.files import read_cells
 from dfsp.evidence.load import OUTCOMES, Evidence, load_evidence
+from dfsp.evidence.once import reading_once
 from dfsp.evidence.outcomes import count
 from dfsp.evidence.tables import Counts, without
 from dfsp.fitting import Fit, fit
@@ -300,6 +301,7 @@ def _counterparts(row: Any, typical: str) -> str:
     return f"{counts}{note}; {'; '.join(parts)}"
 
 
+@reading_once()  # most counts are asked for several times
 def compare_claims(published: Evidence | None = None) -> Claims:
     """Put each published sentence beside its counterparts.
 
