@@ -138,24 +138,24 @@ class FitBy(Result):
         """How probably each group borrows."""
         return [] if self.between is None else self.between.exchangeable.tolist()
 
+    @cached_property
+    def _populations(self) -> dict[str, Posterior]:
+        """The posteriors for those who ask for no study's rate."""
+        return {group: replace(each, with_studies=False) for group, each in self.posteriors.items()}
+
     def _found(self, group: str) -> dict[str, float]:
         """Return what the table shows of a group's posterior."""
         centre, spread = self.model.effects.centre, self.model.effects.spread
-        if group in self.posteriors:
-            posterior = self.posteriors[group]
-            middle, low, high = getattr(posterior, centre).quantile([0.5, *ENDS])
-            new_low, new_high = posterior.new_study_rate.quantile(ENDS)
-            mean_rate = dict(zip(STATISTICS, posterior.mean_rate.summary(), strict=True))
-            of_spread = getattr(posterior, spread).quantile(0.5)[0]
+        names = (centre, "mean_rate", "new_study_rate", spread)
+        if known := self._populations.get(group):
+            numbers = [getattr(known, name).summary() for name in names]
         else:
-            rows = self.fits[group].summary.T
-            middle, low, high = (rows[centre][q] for q in ("q50", "q2.5", "q97.5"))
-            new_low, new_high = (rows["new_study_rate"][q] for q in ("q2.5", "q97.5"))
-            mean_rate = {name: rows["mean_rate"][name] for name in STATISTICS}
-            of_spread = rows[spread]["q50"]
+            numbers = [self.fits[group].numbers[name] for name in names]
+        rate, mean, new, scatter = (dict(zip(STATISTICS, own, strict=True)) for own in numbers)
         found = {
-            "mean_rate": mean_rate[stands_for(mean_rate)], centre: middle, "low": low, "high": high,
-            "new_low": new_low, "new_high": new_high, spread: of_spread,
+            "mean_rate": mean[stands_for(mean)],
+            centre: rate["q50"], "low": rate["q2.5"], "high": rate["q97.5"],
+            "new_low": new["q2.5"], "new_high": new["q97.5"], spread: scatter["q50"],
         }  # fmt: skip
         if self.clustered:
             found["sigma"] = self.fits[group].summary.at["sigma", "q50"]
@@ -164,7 +164,7 @@ class FitBy(Result):
     @property
     def clustered(self) -> bool:
         """Whether rows belong together: tau is between studies then, and sigma between all rows."""
-        return any(CLUSTER in counts.table for counts in self.counts.values())
+        return any(CLUSTER in counts.columns for counts in self.counts.values())
 
     def above(self, rate: float) -> Table:
         """Return how probably the rates of each group exceed one.
@@ -182,7 +182,7 @@ class FitBy(Result):
         check_threshold(rate)
         names = [name for name in RATES if name in self.model.quantities]
         rows = [
-            [getattr(self.posteriors[group], name).prob_above(rate) for name in names]
+            [getattr(self._populations[group], name).prob_above(rate) for name in names]
             if group in self.posteriors
             else [self.fits[group].above(rate).population[name] for name in names]
             for group in self.counts
@@ -191,7 +191,7 @@ class FitBy(Result):
         index = pd.Index(list(self.counts), name=self.by)
         return table_of(found, rates=True, index=index, columns=names)
 
-    @property
+    @cached_property
     def unit(self) -> Unit:
         """In which rates are said: that of every table, or where they differ of all together."""
         return unit_of_tables(self.counts.values())
@@ -207,7 +207,7 @@ class FitBy(Result):
             return self.common
         if self.between is not None:
             return self.between.population.log_marginal_likelihood
-        return float(sum(each.log_marginal_likelihood for each in self.posteriors.values()))
+        return float(sum(each.log_marginal_likelihood for each in self._populations.values()))
 
     @property
     def checks(self) -> dict[str, tuple[Check, ...]]:
@@ -351,7 +351,7 @@ class FitBy(Result):
         written : callable, optional
             How the name of a parameter is written.
         """
-        alone = {group: each for group, each in self.posteriors.items() if not each.model.told}
+        alone = {group: each for group, each in self._populations.items() if not each.model.told}
         if not alone:
             return Sentences("")
         # Rows that belong together have a prior of sigma.
@@ -475,14 +475,12 @@ class FitBy(Result):
 
 
 def _counted(counts: Counts) -> dict[str, int]:
-    table = counts.filled().table
-    groups = {"groups": len(table)} if CLUSTER in table else {}
-    return {
-        **groups,
-        "studies": table[CLUSTER].nunique() if groups else len(table),
-        "events": int(table["events"].sum()),
-        "total": int(table["total"].sum()),
-    }
+    columns = counts.filled().columns
+    rows, groups = len(columns["total"]), {}
+    if CLUSTER in columns:
+        groups, rows = {"groups": rows}, len(set(columns[CLUSTER]))
+    events, total = int(columns["events"].sum()), int(columns["total"].sum())
+    return {**groups, "studies": rows, "events": events, "total": total}
 
 
 def fit_by(

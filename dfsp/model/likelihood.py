@@ -41,7 +41,7 @@ SPACINGS = (1.0, 1.0, 0.9, 0.75)
 WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowest likelihood
 # Gauss's rules of the two normals: errors of log L are below 3e-9 over 1 to 100,000 patients, mu
 # from -6 to 4 and tau from a thousandth of the narrowest likelihood to 100.
-NARROW_TAU = 0.1  # tau below which one is used, in units of the narrowest likelihood
+NARROW_TAU = 0.25  # tau below which one is used, in units of the narrowest likelihood
 STEEP_LIKELIHOOD = 2.0  # change of a log likelihood in one tau, up to which
 ABOUT_MU = hermegauss(13)
 MANY_EVENTS = 200  # events and non-events of each study from which on the other is,
