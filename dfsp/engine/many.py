@@ -76,8 +76,8 @@ class Tables:
     Attributes
     ----------
     points : dict of str to array, shape (point,)
-        Of `mu`, `mean_rate`, `new_study_rate` (logit) and `tau`, these on the scale of u, tau =
-        c sinh(u).
+        Of `mu`, `mean_rate`, `new_study_rate` (logit), where they are asked for, and `tau`, these
+        on the scale of u, tau = c sinh(u).
     cdf : dict of str to array, shape (analysis, point)
     c : float
     mean : array, shape (analysis,)
@@ -250,7 +250,9 @@ class SharedGrid:
         of_mu = model.log_location(self.mu, self.rows.tau[:, None]) + np.log(self.width)
         return np.asarray((self.rows.log_mass(model.spread_prior)[:, None] + of_mu).ravel())
 
-    def tables(self, times: Times, which: npt.NDArray[np.intp] | None = None) -> Iterator[Tables]:
+    def tables(
+        self, times: Times, which: npt.NDArray[np.intp] | None = None, *, only_mu: bool = False
+    ) -> Iterator[Tables]:
         """Analyse, some analyses at a time.
 
         Parameters
@@ -259,6 +261,8 @@ class SharedGrid:
             How often the counts are in each analysis.
         which : array of int, shape (analysis,), optional
             The model of each analysis; the first by default.
+        only_mu : bool
+            Whether nothing is asked of mean and new-study rates, which take most of the time.
 
         Yields
         ------
@@ -266,7 +270,7 @@ class SharedGrid:
         """
         which = np.zeros(times.shape[0], dtype=np.intp) if which is None else which
         heaviest = self._heaviest(times, which)
-        below = _Below(self, heaviest)
+        below = _Below(self, heaviest, only_mu)
         log_l, log_prior = self.log_l[:, below.main], self.log_prior[:, below.main]
         step = max(1, AT_ONCE // log_l.shape[1])
         for start in range(0, times.shape[0], step):
@@ -343,7 +347,7 @@ class _Below:
     Nodes that no analysis gives weight are left out; what is kept of a row is one range of columns.
     """
 
-    def __init__(self, grid: SharedGrid, heaviest: Array) -> None:
+    def __init__(self, grid: SharedGrid, heaviest: Array, only_mu: bool) -> None:
         self.grid = grid
         counts = heaviest > np.log(LEAST)
         self.kept = [
@@ -357,26 +361,26 @@ class _Below:
         mu, tau = mu[self.main], tau[self.main]
         logit = grid.logit_mean_rates
         mean = logit.ravel()[self.main]
-        z = np.linspace(-2, 2, 5)
-        new = np.clip(mu[:, None] + z * tau[:, None], -FARTHEST_LOGIT, FARTHEST_LOGIT).ravel()
         number = dict.fromkeys(TABLE_POINTS, grid.fine) if grid.any_counts else TABLE_POINTS
-        self.points = {
-            "mu": _points(mu, share, number["mu"]),
-            "mean_rate": _points(mean, share, number["mean_rate"]),
-            "new_study_rate": _points(new, np.repeat(share, len(z)), number["new_study_rate"]),
-        }
+        self.points = {"mu": _points(mu, share, number["mu"])}
         # The mass below a node of a row, linear in the masses of the row's nodes
         steps = np.pad(np.cumsum(increments(np.eye(grid.fine)), axis=-1), [(0, 0), (1, 0)])
         self.of_mu = _between(grid.mu, steps, self.points["mu"])
+        self.rate = sigmoid(mean)
+        self.both = np.empty((len(self.main), 0))
+        if only_mu:
+            return
+        z = np.linspace(-2, 2, 5)
+        new = np.clip(mu[:, None] + z * tau[:, None], -FARTHEST_LOGIT, FARTHEST_LOGIT).ravel()
+        x = self.points["mean_rate"] = _points(mean, share, number["mean_rate"])
+        of_new = np.repeat(share, len(z)), number["new_study_rate"]
+        new_x = self.points["new_study_rate"] = _points(new, *of_new)
         rising = np.maximum.accumulate(logit, axis=-1)
-        x, new_x = self.points["mean_rate"], self.points["new_study_rate"]
-        both = np.empty((len(self.main), len(x) + len(new_x)))
+        self.both = np.empty((len(self.main), len(x) + len(new_x)))
         for (row, a, b), start in zip(self.kept, self.starts[:-1], strict=True):
             own = slice(start, start + b - a)
-            both[own, : len(x)] = _between(rising[row], steps[a:b], x)
-            both[own, len(x) :] = self._new(float(grid.rows.tau[row]), a, b, new_x)
-        self.both = both
-        self.rate = sigmoid(mean)
+            self.both[own, : len(x)] = _between(rising[row], steps[a:b], x)
+            self.both[own, len(x) :] = self._new(float(grid.rows.tau[row]), a, b, new_x)
 
     def _new(self, tau: float, first: int, last: int, x: Array) -> Array:
         """Return the probability of a new effect below `x` at some nodes of a row."""
@@ -415,13 +419,10 @@ class _Below:
             mass = np.where(counts, mass, 1.0)
             variance = np.where(counts, second / mass - (first / mass) ** 2, np.inf)
             np.minimum(close, variance, out=close)
-        both = weight @ self.both
-        between = len(self.points["mean_rate"])
-        parts = {
-            "mu": of_column @ self.of_mu,
-            "mean_rate": both[:, :between],
-            "new_study_rate": both[:, between:],
-        }
+        parts = {"mu": of_column @ self.of_mu}
+        if self.both.size:
+            both, between = weight @ self.both, len(self.points["mean_rate"])
+            parts |= {"mean_rate": both[:, :between], "new_study_rate": both[:, between:]}
         cdf = {name: np.maximum.accumulate(np.clip(p, 0, 1), -1) for name, p in parts.items()}
         inside = [((each > 0.01) & (each < 0.99)).sum(-1) >= INSIDE for each in cdf.values()]
         resolved = (close > COARSEST**2) & np.logical_and.reduce(inside)
