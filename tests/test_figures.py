@@ -102,6 +102,16 @@ def test_densities_that_a_rate_would_squeeze_to_an_end_go_by_decades(make, rows)
     assert ax.get_xlim()[1] > 0.98 * unit
 
 
+def test_no_power_of_ten_stands_in_the_legend_and_decades_have_no_needless_zeros(make):
+    before = dfsp.plots.prior(dfsp.Model(), unit="per-1000000")
+    before.get_figure().canvas.draw()
+    assert not before.yaxis.get_offset_text().get_text()
+    assert {"0", "1e\N{MINUS SIGN}06"} <= {text.get_text() for text in before.get_yticklabels()}
+    after = dfsp.plots.prior(dfsp.fit(make([("A", 2, 1_000_000), ("B", 3, 1_000_000)])))
+    texts = [label.get_text() for label in after.get_xticklabels()]
+    assert texts[:4] == ["1", "10", "100", "1,000"] and texts[-1] == "990,000"
+
+
 def test_densities_are_drawn_on_points_that_resolve_them(make):
     """The typical rate is nearly normal: its peak is 1 / (sqrt(2 pi) sd), 430 a point and more."""
     fit = dfsp.fit(make([(f"S{i}", 220 + i, 1_000_000) for i in range(20)]))

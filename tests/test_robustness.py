@@ -346,6 +346,18 @@ def test_a_table_of_counts_differs_in_the_model_only(make):
     assert set(result.choices_that_matter().index) == {"effects", "tau", "mu"}
 
 
+def test_the_curve_of_rates_over_decades_goes_by_decades(make):
+    """Priors of mu of sd 1 to 5 give 5 of 50,000 from 0.1 to hundreds per 1,000."""
+    rare = make([("A", 1, 20_000), ("B", 2, 20_000), ("C", 2, 10_000)])
+    ax = dfsp.plots.specifications(dfsp.multiverse.fit(rare))
+    assert "by decades" in ax.get_ylabel()
+    rates = ax.lines[0].get_ydata()
+    heights = ax.transAxes.inverted().transform(
+        ax.transData.transform(np.column_stack([np.zeros(len(rates)), rates]))
+    )[:, 1]
+    assert np.median(heights) > 0.05  # 0.001 on an even axis up to 1,000 per 1,000
+
+
 def test_the_curve_marks_every_choice(everything):
     ax = dfsp.plots.specifications(everything)
     lower = ax.figure.axes[1]

@@ -86,6 +86,18 @@ def test_a_poor_sample_cannot_pass_as_agreement(both):
     assert failed(sampling.agreement(loose, both.summary))
 
 
+def test_a_mean_that_few_draws_decide_is_no_poor_sample_where_its_median_is_known(both):
+    """As of rates near 1, whose mean hangs on the draws that stray."""
+    drawn = sampling.summary(both.sampled.draws)
+    of_rate = drawn.index == "mean_rate"
+    drawn.loc[of_rate, "mcse_mean"] = 0.1 * both.summary["sd"]["mean_rate"]
+    assert not failed(sampling.agreement(drawn, both.summary))
+    drawn.loc[of_rate, "mcse_q50"] = 0.1 * both.summary["sd"]["mean_rate"]
+    assert [each.name for each in failed(sampling.agreement(drawn, both.summary))] == [
+        "Monte Carlo error"
+    ]
+
+
 def test_a_moment_that_does_not_exist_cannot_be_compared(both):
     drawn, exact = sampling.summary(both.sampled.draws), both.summary.copy()
     exact.loc["tau", ["mean", "sd"]] = np.nan

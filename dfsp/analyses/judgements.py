@@ -115,7 +115,7 @@ def certainty(fit: Fit) -> Table:
         "risk of bias": bias + _named(risky),
         "inconsistency": differ,
         "indirectness": NOT_JUDGED,
-        "imprecision": f"{total} patients; {INTERVAL} {low} to {high} {fit.unit.sign}",
+        "imprecision": f"{total:,} patients; {INTERVAL} {low} to {high} {fit.unit.sign}",
         "publication bias": NOT_JUDGED,
     }
     return _told(says, "domain", "says")

@@ -76,6 +76,11 @@ class Distribution:
         """Return quantiles on the scale of `x`, shape (quantile,)."""
         return np.asarray(invert(self.x[None], self.cdf[None], q)[0])
 
+    @property
+    def ends(self) -> Array:
+        """The ends of the 95 % interval on the scale of `x`, shape (2,)."""
+        return self._read[[0, -1]]
+
     def prob_above(self, value: float) -> float:
         """Return the probability that the quantity exceeds `value` (on its own scale)."""
         if self.is_rate:

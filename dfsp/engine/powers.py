@@ -149,7 +149,7 @@ class _Scaling:
 
     def of_rising(self, quantity: Distribution, values: Array) -> list[PowerScaling]:
         """Return the movements of what rises with mu: `values` at its points, (row, point)."""
-        ends = quantity.points(np.array(ENDS))
+        ends = quantity.ends
         at = (ends + NEAR * (ends[1] - ends[0]) * np.array([[-1], [0], [1]])).T.ravel()
         low, high = values[:, :1], values[:, -1:]
         inside = interpolate(values, self.below, at)
@@ -168,7 +168,7 @@ class _Scaling:
             rate.cdf[0] >= ENDS[0] or rate.cdf[-1] <= ENDS[1]
         ):  # the table does not hold the interval
             return [PowerScaling(np.nan, np.nan)] * 3
-        ends = rate.points(np.array(ENDS))
+        ends = rate.ends
         terms = nodes.spread(population.log_terms)
         logs = self._logs(nodes.mu, nodes.tau, terms, nodes.weight) * nodes.weight
         effects = self.effects.new
@@ -191,7 +191,7 @@ class _Scaling:
         def value(u: Array) -> Array:
             return np.log(self.effects.reported(rows.c * np.sinh(u)))
 
-        at = np.arcsinh(self.population.spread.points(np.array(ENDS)) / rows.c)
+        at = np.arcsinh(self.population.spread.ends / rows.c)
         near = NEAR * (at[1] - at[0])
         places = (at + near * np.array([[-1], [0], [1]])).T.ravel()
         probability, *changes = interpolate(u[None], below[:, None], places)[:, 0]

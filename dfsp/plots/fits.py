@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import StrMethodFormatter
 from scipy.special import expit, logit, ndtr
 
 from dfsp.engine import nuts as sampling
@@ -25,12 +26,15 @@ from dfsp.plots.style import (
     FONT,
     GREY,
     ORANGE,
+    RAREST,
     axes,
     decades,
     drawn_ends,
     legend,
+    reach_of,
     scale,
     shortened,
+    shows,
 )
 from dfsp.rates import PERCENT, Unit, limits, unit_named, unit_of
 from dfsp.yardsticks import ORDINARY
@@ -41,9 +45,6 @@ CATERPILLAR = 24
 """Rows whose height the studies of a caterpillar share."""
 ARVIZ = {"figsize": (8.0, 2.4)}
 """Inches of ArviZ's figures."""
-RAREST, BESIDE = 1e-9, 0.3
-"""Of a forest plot by decades: how near to 0 and to 1 it reaches, and the room beside what is drawn
-(logit)."""
 BIAS = "Risk of bias (JBI, items 1 to 10)"
 LIGHTS = {
     "yes": ("+", "#1b7837"),
@@ -53,8 +54,6 @@ LIGHTS = {
     "": (" ", "#dddddd"),
 }
 """Sign and colour of each answer to an item; the last of one that is not assessed."""
-AT_AN_END = 0.02
-"""Share of an axis of rates within which of an end of it a middle tells nothing."""
 LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
@@ -183,29 +182,13 @@ def _heads(fit: Fit) -> dict[str, float]:
 def _reach(
     fit: Fit, population: Sequence[tuple[float, float, float]], stratified: bool
 ) -> tuple[tuple[float, float], bool]:
-    """Return the limits of a forest plot, and whether it is one by decades.
-
-    The limits are those of all rows, but not far beyond the studies. Where the middle of a summary
-    lies further off, or at an end, decades show both, and the limits hold all but 0 and 1.
-    """
+    """Return the limits of a forest plot, and whether it is one by decades."""
     own = [fit.studies[["q2.5", "q97.5"]].to_numpy()]
     if stratified:
         names = ["rate"] if len(fit.studies) > MOST_NAMED else ["low", "high"]
         own.append(fit.counts.observed()[names].to_numpy())
-    ends, summaries = np.concatenate([each.ravel() for each in own]), np.ravel(population)
-    low, high = limits(ends, summaries)
-    if all(_shows((low, high), middle) for middle, _, _ in population):
-        return (low, high), False
-    every = np.append(ends, summaries)
-    inner = logit(every[(every > RAREST) & (every < 1 - RAREST)])
-    low, high = expit([inner.min() - BESIDE, inner.max() + BESIDE])
-    return (float(low), float(high)), True
-
-
-def _shows(reach: tuple[float, float], middle: float) -> bool:
-    """Whether an axis has room on both sides of a middle."""
-    edge = AT_AN_END * (reach[1] - reach[0])
-    return reach[0] + edge <= middle <= reach[1] - edge
+    ends = np.concatenate([each.ravel() for each in own])
+    return reach_of(ends, [middle for middle, _, _ in population], np.ravel(population))
 
 
 def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
@@ -308,7 +291,7 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
         own = unit_named(unit) if unit else unit_of(float(before.quantile(0.5)[0]))
     reach = limits([drawn_ends(each) for each in after or [before]])
     quartiles = [each.quantile([0.25, 0.5, 0.75]).tolist() for each in after or [before]]
-    far = not all(_shows(reach, middle) for _, middle, _ in quartiles)
+    far = not all(shows(reach, middle) for _, middle, _ in quartiles)
     far |= any(low < ORDINARY[0] and high > ORDINARY[1] for low, _, high in quartiles)
     if far:
         ends = np.concatenate([each.quantile([0.005, 0.995]) for each in (before, *after)])
@@ -324,6 +307,8 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
         name = model.effects.centre.replace("_", " ").capitalize()
         ax.plot(x, density, color=BLUE, lw=1.8, ls="-.", label=f"{name}, given the evidence")
     ax.set_ylim(0, None)
+    if own != PERCENT:  # a common power of ten would lie under the legend
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
     ax.set_xlabel(f"True rate ({own.sign}{', by decades' * far})", fontsize=FONT)
     of_what = " of the logit" if far else " per point" * (own == PERCENT)
     ax.set_ylabel(f"Density{of_what}", fontsize=FONT)

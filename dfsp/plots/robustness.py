@@ -7,7 +7,19 @@ from matplotlib.ticker import MaxNLocator
 from dfsp.analyses.multiverse import RATES, TITLES, Multiverse
 from dfsp.analyses.sensitivity import MissingOutcomes, Subsets
 from dfsp.errors import DfspError
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, panels, scale, shortened
+from dfsp.plots.style import (
+    BLUE,
+    DARK,
+    FONT,
+    GREY,
+    ORANGE,
+    axes,
+    decades,
+    panels,
+    reach_of,
+    scale,
+    shortened,
+)
 from dfsp.rates import limits
 
 
@@ -46,8 +58,10 @@ def specifications(result: Multiverse) -> Axes:
     low, middle, high = (unit.whole * each for each in rates)
     upper.fill_between(x, low, high, color="#d9d9d9")
     upper.plot(x, middle, color=DARK, lw=1.4)
-    scale(upper, unit, limits(rates), up=True)
-    upper.set_ylabel(f"{RATES[quantity]}, 95 % interval ({unit.sign})", fontsize=FONT)
+    reach, far = reach_of(np.ravel(rates), table[quantity].quantile([0.25, 0.5, 0.75]).to_list())
+    (decades if far else scale)(upper, unit, reach, up=True)
+    of = f"\n({unit.sign}, by decades)" if far else f" ({unit.sign})"
+    upper.set_ylabel(f"{RATES[quantity]}, 95 % interval{of}", fontsize=FONT)
     for y, (_, choice, level) in enumerate(rows):
         if level:
             here = x[(table[choice] == level).to_numpy()]

@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from dfsp.engine.distributions import Distribution
 from dfsp.errors import DfspError
-from dfsp.rates import Unit
+from dfsp.rates import Unit, limits
 
 DARK, BLUE, ORANGE, GREY = "#222222", "#2166ac", "#d6604d", "#999999"
 FONT = 9
@@ -29,6 +29,11 @@ _HOW: dict[str, dict[str, Any]] = {
 """What each format is told."""
 MOST_TICKS = 8
 """Ticks of decades beside which one half has no room."""
+RAREST, BESIDE = 1e-9, 0.3
+"""Of an axis by decades: how near to 0 and to 1 it reaches, and the room beside what is drawn
+(logit)."""
+AT_AN_END = 0.02
+"""Share of an axis of rates within which of an end of it a middle tells nothing."""
 TAIL = 4.0
 """Times the upper quartile, as far as which a density is drawn at most."""
 # The look of seaborn's style "ticks" without its import, which takes a second.
@@ -117,8 +122,8 @@ def scale(ax: Axes, unit: Unit, reach: tuple[float, float], *, up: bool = False)
     (ax.yaxis if up else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.7g}"))
 
 
-def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
-    """Give an axis of rates to the right the scale of logits, on which decades are equally long.
+def decades(ax: Axes, unit: Unit, reach: tuple[float, float], *, up: bool = False) -> None:
+    """Give an axis of rates the scale of logits, on which decades are equally long.
 
     What lies beyond the limits is drawn at them.
 
@@ -128,19 +133,66 @@ def decades(ax: Axes, unit: Unit, reach: tuple[float, float]) -> None:
     unit : Unit
     reach : tuple of float
         Its limits, above 0 and below 1.
+    up : bool
+        Whether rates go up instead of to the right.
     """
 
     def to(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return np.asarray(logit(np.clip(np.asarray(x) / unit.whole, *reach)))
 
-    ax.set_xscale("function", functions=(to, lambda x: unit.whole * expit(x)))
+    functions = to, lambda x: unit.whole * expit(x)
+    (ax.set_yscale if up else ax.set_xscale)("function", functions=functions)
     rare = 10.0 ** -np.arange(1, 16)
     ticks = np.array([*rare[::-1], 0.5, *(1 - rare)])
     ticks = ticks[(ticks >= reach[0]) & (ticks <= reach[1])]
     if len(ticks) > MOST_TICKS:
         ticks = ticks[ticks != 0.5]  # nearer to its neighbours than these are to theirs
-    ax.set_xticks(unit.whole * ticks, [unit.number(tick) for tick in ticks])
-    ax.set_xlim(*(unit.whole * end for end in reach))
+    places = unit.whole * ticks
+    (ax.set_yticks if up else ax.set_xticks)(places, [_plain(place) for place in places])
+    (ax.set_ylim if up else ax.set_xlim)(*(unit.whole * end for end in reach))
+
+
+def reach_of(
+    ends: npt.NDArray[np.float64],
+    middles: Sequence[float],
+    others: npt.ArrayLike = (),
+) -> tuple[tuple[float, float], bool]:
+    """Return the limits of an axis of rates, and whether it goes by decades.
+
+    The limits are those of all that is drawn, but not far beyond `ends`. Where a middle lies
+    further off, or at an end, decades show both, and the limits hold all but 0 and 1.
+
+    Parameters
+    ----------
+    ends, others : array
+        As of `dfsp.rates.limits`.
+    middles : sequence of float
+        Rates that must have room on both sides.
+    """
+    reach = limits(ends, others)
+    if all(shows(reach, middle) for middle in middles):
+        return reach, False
+    every = np.append(ends, others)
+    inner = logit(every[(every > RAREST) & (every < 1 - RAREST)])
+    low, high = expit([inner.min() - BESIDE, inner.max() + BESIDE])
+    return (float(low), float(high)), True
+
+
+def shows(reach: tuple[float, float], middle: float) -> bool:
+    """Whether an axis has room on both sides of a middle."""
+    edge = AT_AN_END * (reach[1] - reach[0])
+    return reach[0] + edge <= middle <= reach[1] - edge
+
+
+def _plain(value: float) -> str:
+    """Return a number without needless zeros and without an exponent.
+
+    Examples
+    --------
+    >>> [_plain(value) for value in (0.001, 10.0, 99.9, 100_000.0)]
+    ['0.001', '10', '99.9', '100,000']
+    """
+    return f"{value:,.12f}".rstrip("0").rstrip(".")
 
 
 def axes(width: float, height: float) -> Axes:
