@@ -341,9 +341,8 @@ def agreement(sampled: pd.DataFrame, exact: pd.DataFrame) -> tuple[Check, ...]:
     # Without a standard deviation the Monte Carlo error of a mean means nothing.
     z = _distance(sampled["mean"], exact["mean"], sampled["mcse_mean"]).where(exact["sd"].notna())
     low, high = (exact[end] for end in NAMED_ENDS)
-    share = np.fmin(
-        sampled["mcse_mean"] / exact["sd"], sampled["mcse_q50"] * NORMAL_WIDTH / (high - low)
-    )
+    of_median = sampled["mcse_q50"] * NORMAL_WIDTH / (high - low)
+    share = pd.DataFrame([sampled["mcse_mean"] / exact["sd"], of_median]).min()
     at_ends = pd.concat(
         [_distance(sampled[end], exact[end], sampled[f"mcse_{end}"]) for end in NAMED_ENDS]
     )
