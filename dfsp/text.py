@@ -111,7 +111,7 @@ class Table(pd.DataFrame):
         html = self._texts().to_html(index=self._named_rows, border=0, max_rows=MOST_ROWS)
         return re.sub(r"\n\s+", "\n", re.sub(r"\n\s*(?=<t[hd]|</tr)", "", html))
 
-    def in_unit(self, unit: Unit, *columns: str) -> "Table":
+    def in_unit(self, unit: Unit, *columns: str, apart: bool = False) -> "Table":
         """Return the table to be shown, with its rates as texts in a unit, which its corner names.
 
         Parameters
@@ -120,6 +120,8 @@ class Table(pd.DataFrame):
         *columns : str
             Those of rates, by default all. What stands in them in a row stands together, as an
             interval and its middle do; `sd` stands alone.
+        apart : bool
+            Whether these are differences of rates.
 
         Examples
         --------
@@ -129,7 +131,7 @@ class Table(pd.DataFrame):
         rates per 1,000  n   low high
         Adams            5  0.12  2.2
         """
-        said = in_unit(self, unit, columns or [*map(str, self.columns)])
+        said = in_unit(self, unit, columns or [*map(str, self.columns)], apart=apart)
         return table_of(said, digits=self.digits, formats=self.formats, rates=self.rates)
 
     @property
@@ -192,7 +194,9 @@ def table_of(
     return table
 
 
-def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataFrame:
+def in_unit(
+    frame: pd.DataFrame, unit: Unit, columns: Sequence[str], *, apart: bool = False
+) -> pd.DataFrame:
     """Return a frame whose columns of rates are texts in a unit, which its corner names.
 
     Parameters
@@ -202,6 +206,8 @@ def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataF
     columns : sequence of str
         What stands in them in a row stands together, as an interval and its middle do; `sd` stands
         alone.
+    apart : bool
+        Whether these are differences of rates.
 
     Examples
     --------
@@ -209,14 +215,19 @@ def in_unit(frame: pd.DataFrame, unit: Unit, columns: Sequence[str]) -> pd.DataF
     >>> in_unit(pd.DataFrame({"n": [5], "low": [0.1], "high": [0.25]}), PERCENT, ["low", "high"])
     rates in %  n   low  high
     0           5  10.0  25.0
+    >>> in_unit(pd.DataFrame({"shift": [-0.05]}), PERCENT, ["shift"], apart=True)
+    differences in points shift
+    0                      -5.0
     """
     together = [name for name in columns if name != "sd"]
-    texts = [unit.numbers(*row) for row in frame[together].to_numpy(float)]
+    written = unit.differences if apart else unit.numbers
+    texts = [written(*row) for row in frame[together].to_numpy(float)]
     said = dict(zip(together, zip(*texts, strict=True), strict=True)) if texts else {}
     if "sd" in columns:
         said["sd"] = tuple(map(unit.number, frame["sd"]))
     whole = pd.DataFrame(frame).assign(**said)
-    return whole.rename_axis(columns=f"rates {'in ' * (unit == PERCENT)}{unit.sign}")
+    what, of = ("differences", unit.steps) if apart else ("rates", unit.sign)
+    return whole.rename_axis(columns=f"{what} {'in ' * (unit == PERCENT)}{of}")
 
 
 def _shown(value: Any, how: int | str, rates: bool) -> str:

@@ -126,3 +126,18 @@ def test_means_at_their_limits_are_answered(mean):
     posterior = solve([7, 15, 9], [14, 22, 10], dfsp.Model(mu=dfsp.Normal(mean, 2)))
     assert np.isfinite(posterior.mu.summary()).all()
     assert np.isfinite(posterior.studies).all()
+
+
+def test_heavy_tails_reach_to_the_mean_of_the_prior_only_where_it_can_count():
+    """Rates near 25 per 100,000 (logit -8.3) under Normal(0, 2), whose mean is out of their reach.
+
+    The expected values are of rows that all reach to 0, as they do for few patients.
+    """
+    rare = [47, 66, 99, 105, 73, 110], [177413, 234396, 532302, 371698, 301283, 420374]
+    found = solve(*rare, dfsp.Model(effects="student-t"))
+    assert found.grid.high[found.grid.tau < 0.1].max() < -7
+    assert found.log_marginal_likelihood == pytest.approx(-37.41267615678765, abs=1e-7)
+    expected = [-3.435653154302, -3.851154825019, -6.525656626186]
+    assert found.leave_one_out_lpd[:3] == pytest.approx(expected, abs=1e-7)
+    few = solve([0, 1, 0], [20, 20, 20], dfsp.Model(effects="student-t"))
+    assert few.grid.high.min() >= 0

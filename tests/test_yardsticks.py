@@ -87,6 +87,7 @@ def test_two_groups_are_said_and_named():
     assert "two groups" in said
     assert "Low: S0, S1, S2, S3, S4; high: S5, S6, S7, S8, S9." in said
     assert said in result.page() and said in result.heterogeneity().describe()
+    assert repr(said) in repr(dfsp.record(fit=result))  # and so in the index of a report
     assert fit([0] * 12 + [20] * 12, [20] * 24).piles().count("and 2 more") == 2
 
 

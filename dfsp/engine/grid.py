@@ -588,16 +588,13 @@ def _reach(
     side = np.array([-1.0, 1.0])[:, None]
     # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
     reach = np.tile(9.3 * sd, (2, 1))
-    # Where mu can have several modes, none lies beyond the studies' own rates and the prior's mean.
-    least = np.zeros((2, 1))
-    if surface.several_modes:
-        own = np.append(_own_logits(surface.data), surface.model.location_prior.mean)
-        least = np.maximum(np.stack([mode - own.min(), own.max() - mode]), 0)
-        reach = np.maximum(reach, least)
+    least, raised = np.zeros((2, 1)), np.zeros((2, 1))
 
     def drop(reach: Array) -> Array:
         mu = mode + side * reach
         joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
+        if raised.any():
+            joint = joint + raised * _below_peak(surface.model, mu, tau)
         value = (top - joint) / DROP
         out = surface.left_out(log_l)
         if len(out):
@@ -605,8 +602,28 @@ def _reach(
             value = np.minimum(value, without.min(0) / DROP_WITHOUT)
         return value
 
+    if surface.several_modes:
+        data, centre = surface.data, surface.model.location_prior.mean
+        own = _own_logits(data)
+        if len(own):
+            least = np.maximum(np.stack([mode - own.min(), own.max() - mode]), 0)
+        of_prior = np.maximum(np.stack([mode - centre, centre - mode]), least)
+        # Beyond the studies' own rates likelihoods fall, but for one that rises to 1 for ever. If
+        # what they leave of the prior at its mean is nothing, so is whatever lies further out than
+        # where they would leave nothing of a prior that is as high everywhere.
+        rises = np.array([[np.any(data.events == 0)], [np.any(data.events == data.total)]])
+        raised = (of_prior > least) & ~rises & (drop(of_prior) >= 1)
+        least = np.where(raised, least, of_prior)
+        reach = np.maximum(reach, least)
     below, above = reach_to(drop, reach, least)
     return Look(u, mode, sd, below, above)
+
+
+def _below_peak(model: Model, mu: Array, tau: Array) -> Array:
+    """Return by how much the log prior of mu lies below that at its mean, shaped like `mu`."""
+    at = np.stack([np.full(mu.shape, model.location_prior.mean), mu])
+    peak, here = model.log_location(at, np.broadcast_to(tau, at.shape))
+    return np.asarray(peak - here)
 
 
 def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Array:

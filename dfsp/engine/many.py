@@ -227,7 +227,7 @@ class SharedGrid:
             raise DfspError(
                 f"the likelihoods of {len(events):,} distinct counts need {8 * number / 1e9:.0f} "
                 f"GB; a shared grid takes at most {8 * MOST_VALUES / 1e9:.0f} GB: fit each by "
-                "itself instead, to calibrate with engine='fit'"
+                "itself instead, to calibrate with engine='fit' or fewer data sets"
             )
         at, _ = self._place(chebyshev_shares(self._few))
         self.log_l = np.empty((len(events), len(self.rows) * self.fine))

@@ -104,7 +104,7 @@ def record(
     fit : Fit or FitBy, optional
         Its checks, headline numbers and data are recorded; of several tables, those of each.
     headline : str, optional
-        The sentence to print at the end; by default `fit.describe()`.
+        The sentence to print at the end; by default `fit.describe()`, and `fit.piles()`.
     prior_warning : str, optional
         Which priors decide, `""` for none; by default `fit.prior_warning()`.
     checks : sequence of Check
@@ -136,7 +136,7 @@ def record(
     """
     from dfsp.analyses.judgements import certainty, estimand
 
-    headline = headline or (fit.describe() if fit else "")
+    headline = headline or (_headline(fit) if fit else "")
     if prior_warning is None:
         prior_warning = fit.prior_warning() if fit else ""
     said = Sentences("\n".join(filter(None, [headline, prior_warning])))
@@ -170,6 +170,12 @@ def record(
     }
     Path(folder, FINDINGS).write_text(json.dumps(findings), encoding="utf-8")
     return said
+
+
+def _headline(fit: "Fit | FitBy") -> str:
+    """Return the sentence of a fit, and that its new-study rate piles up at both ends if so."""
+    piles = fit.piles() if isinstance(fit, Fit) and fit.posterior is not None else ""
+    return "\n".join(filter(None, [fit.describe(), piles]))
 
 
 def _found(fit: "Fit | FitBy | None", folder: Path) -> dict[str, Any]:
