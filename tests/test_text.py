@@ -185,4 +185,4 @@ def test_differences_of_rates_are_said_in_the_unit_of_the_page():
     rare = table_of({"shift": [-1.3e-4, 5e-5], "mid_p": [0.8, 0.2]}, digits=3)
     shown = rare.in_unit(UNITS["per-1000"], "shift", apart=True)
     assert shown["shift"].to_list() == ["-0.1", "0.05"] and shown["mid_p"].to_list() == [0.8, 0.2]
-    assert repr(shown).splitlines()[0].split() == "differences per 1,000 shift mid_p".split()
+    assert repr(shown).splitlines()[0].split() == ["differences", "per", "1,000", "shift", "mid_p"]
