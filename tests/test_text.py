@@ -182,7 +182,8 @@ def test_what_lacks_of_one_by_rounding_is_one():
 
 def test_differences_of_rates_are_said_in_the_unit_of_the_page():
     """-0.13 per 1,000 and 0.05 per 1,000 by hand."""
-    rare = table_of({"shift": [-1.3e-4, 5e-5], "mid_p": [0.8, 0.2]}, digits=3)
+    columns = {"shift": [-1.3e-4, 5e-5], "mid_p": [0.8, 0.2]}
+    rare = table_of(columns, digits=3, index=["A", "B"])
     shown = rare.in_unit(UNITS["per-1000"], "shift", apart=True)
     assert shown["shift"].to_list() == ["-0.1", "0.05"] and shown["mid_p"].to_list() == [0.8, 0.2]
     assert repr(shown).splitlines()[0].split() == ["differences", "per", "1,000", "shift", "mid_p"]
