@@ -220,9 +220,7 @@ def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
         return []
     most = max(found, key=lambda quantity: abs(found[quantity]))
     way = "up" if found[most] > 0 else "down"
-    return [
-        f"pulls the {_words(most)} {way} (location {found[most]:+.2f}, limit {LOCATION_LIMIT:g})"
-    ]
+    return [f"pulls the {_words(most)} {way} (location {_over(found[most], LOCATION_LIMIT)})"]
 
 
 def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
@@ -231,7 +229,17 @@ def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
     if power is None or not abs(power.width) > WIDTH_LIMIT:  # not where it is not a number
         return []
     what = "widens" if power.width > 0 else "narrows"
-    return [
-        f"{what} the interval of a new study's rate (width {power.width:+.2f}, limit "
-        f"{WIDTH_LIMIT:g})"
-    ]
+    return [f"{what} the interval of a new study's rate (width {_over(power.width, WIDTH_LIMIT)})"]
+
+
+def _over(value: float, limit: float) -> str:
+    """Return a number of a size over its limit, with the decimals that show that, and the limit.
+
+    Examples
+    --------
+    >>> _over(0.4406, 0.25), _over(-0.1507, 0.15)
+    ('+0.44, limit 0.25', '-0.151, limit 0.15')
+    """
+    texts = (f"{value:+.{digits}f}" for digits in range(2, 9))
+    text = next((each for each in texts if abs(float(each)) > limit), f"{value:+g}")
+    return f"{text}, limit {limit:g}"

@@ -305,6 +305,8 @@ def test_the_headline_where_a_trial_cannot_succeed_or_always_does(spondylitis):
     assert text == ("No number of responders among 1 patient shows a rate above 90 %.")
     text = dfsp.planning.plan(spondylitis, flat, n=1, p0=0.02).describe()
     assert "A trial of 1 patient needs 1 responder to show" in text
+    text = dfsp.planning.plan(spondylitis, flat, n=10_000, p0=0.2).describe()
+    assert text.startswith("A trial of 10,000 patients needs 2,0")  # 2,000 and two sd of 40
     text = dfsp.planning.plan(spondylitis, flat, n=40, p0=0.8).describe()
     assert "0.000" not in text
     assert "probability below 0.001" in text

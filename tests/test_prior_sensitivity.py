@@ -79,6 +79,11 @@ def test_a_prior_that_decides_is_named_with_its_way_and_what_to_do():
     assert "The prior of mu decides: it pulls the mean rate up (location +6.43" in says
     assert "--mu-sd, and report both" in says
     assert "The prior of mu decides: it pulls the mean rate up" in page(NONE)
+    # Widths of -0.1508 would else be told as -0.15, "limit 0.15".
+    near = table(
+        events=[1198, 5396, 800, 20480, 3097, 3994], total=[1200, 5400, 800, 20500, 3100, 4000]
+    )
+    assert "(width -0.151, limit 0.15)" in dfsp.fit(near).prior_warning()
     # Ten times as wide, the prior of mu hardly pulls.
     wide = dfsp.fit(table(events=[2, 3, 4], total=[1_000_000] * 3), dfsp.Model(dfsp.Normal(0, 20)))
     assert abs(wide.prior_sensitivity["typical_rate"]["mu"].location) < LOCATION_LIMIT

@@ -998,12 +998,12 @@ class Plan(Result):
 
     def _of(self, n: int, critical: int, false_success: float, success: float) -> str:
         beyond = f"a rate above {self.unit.chosen(self.p0)}"
-        trial = f"{n} patient{'' if n == 1 else 's'}"
+        trial = f"{n:,} patient{'' if n == 1 else 's'}"
         if critical > n:
             return f"No number of responders among {trial} shows {beyond}."
         needed = "no responder"
         if critical:
-            needed = f"{critical} responder{'' if critical == 1 else 's'}"
+            needed = f"{critical:,} responder{'' if critical == 1 else 's'}"
         return (
             f"A trial of {trial} needs {needed} to show {beyond}; under today's evidence it "
             f"succeeds with probability {chance(success)}, and with probability "
