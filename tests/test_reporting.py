@@ -433,6 +433,13 @@ def test_in_a_browser_without_a_network(runs):
                 "Page.javascriptDialogOpening", "Network.loadingFailed",
             ):  # fmt: skip
                 assert trouble not in methods, [e for e in events if e["method"] == trouble]
+            # On paper nothing is folded, nor light on white where the screen is dark
+            dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+            send("Emulation.setEmulatedMedia", media="print", features=dark)
+            assert ask("getComputedStyle(document.body).color") == "rgb(34, 34, 34)"
+            inside = "[...document.querySelectorAll('details:not(.code) :is(p, td)')]"
+            assert ask(f"{inside}.every(e => e.checkVisibility() && e.offsetHeight > 5)")
+            send("Emulation.setEmulatedMedia", media="", features=[])
             if name == made[1].folder.name:  # a link to a section unfolds it, and only it
                 ask("location.hash = 'The-prior'")
                 time.sleep(0.2)
