@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isnan
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from dfsp.text import Sentences, Table, chance, table_of
 # deviation the other way.
 LOCATION_LIMIT = 0.25
 WIDTH_LIMIT = 0.15
+NAMED = 4
+"""Of more results a prior is said to decide by their number, and which of them it moves most."""
 LEAST = 0.05
 """Probability that the priors must give to each side that was named beforehand."""
 PRIOR = "prior: "
@@ -115,16 +118,23 @@ def decisive_priors(
     """
     said = []
     for prior in priors:
-        does = []
+        does: list[tuple[float, str]] = []
         for name, each in powers.items():
             moved = {quantity: by_prior[prior] for quantity, by_prior in each.items()}
             if parts := [*_pulls(moved), *_stretches(moved)]:
-                does.append(f"{f'for {name} ' if name else ''}it {' and '.join(parts)}")
+                limits, words = zip(*parts, strict=True)
+                of = f"for {name} " if name else ""
+                does.append((max(limits), f"{of}it {' and '.join(words)}"))
         if does:
-            pulls = [part for part in does if "pulls" in part]
+            pulls = [part for _, part in does if "pulls" in part]
             down = bool(pulls) and all("down" in part for part in pulls)  # from near certainty
             advice = _advice(prior, "lower" if down else "upper", written)
-            said.append(f"The prior of {prior} decides: {', '.join(does)}; {advice}.")
+            where = ""
+            if len(does) > NAMED:
+                where = f" for {len(does)} of {len(powers)}, most of all"
+                does = sorted(does, key=itemgetter(0), reverse=True)[:NAMED]
+            parts_said = ", ".join(part for _, part in does)
+            said.append(f"The prior of {prior} decides{where}: {parts_said}; {advice}.")
     return Sentences(" ".join(said))
 
 
@@ -209,8 +219,8 @@ def _words(quantity: str) -> str:
     return quantity.replace("_rate", " rate").replace("new_study", "new-study")
 
 
-def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
-    """Say which way a prior pulls the rate that it moves most, if it does so enough."""
+def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[tuple[float, str]]:
+    """Say which way a prior pulls the rate that it moves most, if beyond the limit: how far."""
     found = {
         quantity: power.location
         for quantity in ("typical_rate", "mean_rate")
@@ -220,16 +230,23 @@ def _pulls(moved: Mapping[str, PowerScaling | None]) -> list[str]:
         return []
     most = max(found, key=lambda quantity: abs(found[quantity]))
     way = "up" if found[most] > 0 else "down"
-    return [f"pulls the {_words(most)} {way} (location {_over(found[most], LOCATION_LIMIT)})"]
+    says = f"pulls the {_words(most)} {way} (location {_over(found[most], LOCATION_LIMIT)})"
+    return [(abs(found[most]) / LOCATION_LIMIT, says)]
 
 
-def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[str]:
-    """Say what a prior does to the interval of a new study's rate, if it does so enough."""
+def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[tuple[float, str]]:
+    """Say what a prior does to a new study's interval, if beyond the limit: how far."""
     power = moved["new_study_rate"]
     if power is None or not abs(power.width) > WIDTH_LIMIT:  # not where it is not a number
         return []
     what = "widens" if power.width > 0 else "narrows"
-    return [f"{what} the interval of a new study's rate (width {_over(power.width, WIDTH_LIMIT)})"]
+    over = _over(power.width, WIDTH_LIMIT)
+    return [
+        (
+            abs(power.width) / WIDTH_LIMIT,
+            f"{what} the interval of a new study's rate (width {over})",
+        )
+    ]
 
 
 def _over(value: float, limit: float) -> str:

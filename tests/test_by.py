@@ -621,3 +621,23 @@ def test_a_record_of_tables_has_the_numbers_of_each(events, tmp_path, monkeypatc
     assert counts["1 (minor)"] == "2 of 25"
     assert len(counts) == 9
     assert pd.read_csv(tmp_path / "groups.csv")["AE"].to_list() == GROUPS
+
+
+def test_rows_add_up_others_of_their_own_group_only():
+    """(11, 37) is the sum of two rows of group A before it, and those of B interleave with them."""
+    rows = {"events": [7, 2, 4, 11], "total": [15, 8, 22, 37], "study": list("PQRS")}
+    accepted = check_tables(pd.DataFrame(rows | {"group": ["A", "B", "A", "B"]}), by="group")
+    assert [len(accepted[name].table) for name in ("A", "B")] == [2, 2]
+    with pytest.raises(DfspError, match="11 of 37 is the sum of rows") as refused:
+        check_tables(pd.DataFrame(rows | {"group": ["A", "B", "A", "A"]}), by="group")
+    assert str(refused.value).count("is the sum of") == 1
+
+
+def test_of_many_groups_a_prior_is_said_to_decide_by_number_and_where_it_moves_most():
+    """Of 30 small tables all are moved by tau's prior; no sentence names 30."""
+    names = [f"term {i}" for i in range(30)]
+    rows = [(f"{name}, {k}", k, 12 + k, name) for name in names for k in (2, 5)]
+    table = pd.DataFrame(rows, columns=["study", "events", "total", "term"])
+    said = dfsp.fit_by(table, by="term").prior_warning()
+    assert "The prior of tau decides for 30 of 30, most of all: for term 0 it" in said
+    assert said.count("for term") == said.count("most of all") * 4

@@ -1097,12 +1097,15 @@ def _name_faults(rows: Mapping[int, str]) -> dict[int, list[str]]:
 def _total_faults(
     rows: Mapping[int, str], numbers: Mapping[int, tuple[int, int]], asked: _Asked
 ) -> dict[int, list[str]]:
-    """Say which rows add up others, or are called so."""
+    """Say which of some rows add up others of these, or are called so."""
     if asked.keep_totals:
         return {}
     faults = {row: ["it is called a total"] for row, name in rows.items() if called_total(name)}
-    order = [row for row, (_, total) in numbers.items() if total]
-    gaps = [i for i, row in enumerate(order) if i and row - order[i - 1] != 1]
+    filled = [row for row, (_, total) in numbers.items() if total]
+    # The rows of another group between two are no gap in the table.
+    block = dict(zip(filled, (row - i for i, row in enumerate(filled)), strict=True))
+    order = [row for row in rows if row in block]
+    gaps = [i for i, row in enumerate(order) if i and block[row] != block[order[i - 1]]]
     named = [i for i, row in enumerate(order) if row in faults]
     events, total = ([numbers[row][i] for row in order] for i in (0, 1))
     for i, parts in sums(events, total, gaps, named).items():
