@@ -56,6 +56,41 @@ def test_many_tables_are_a_caterpillar():
     assert len(labels(dfsp.plots.groups(dfsp.fit_by(frame, by="term")))) == 12
 
 
+def test_of_more_tables_than_have_room_none_has_a_name():
+    """As with studies; a picture of 300 named rows would be 74 inches high."""
+    rows = [(f"s{i} {j}", f"t{j}", j % 4 + i, 12) for j in range(80) for i in range(2)]
+    frame = pd.DataFrame(rows, columns=["study", "term", "events", "total"])
+    ax = dfsp.plots.groups(dfsp.fit_by(frame, by="term"))
+    assert labels(ax) == ["80 tables,\nby their rate"] and not texts(ax)
+    assert len(ax.collections[0].get_segments()) == 80
+    assert ax.figure.get_size_inches()[1] < 9
+
+
+def test_long_names_differ_and_leave_the_plot_room(fits):
+    name = "Patients with unresectable or metastatic disease after two or more lines, cohort {}"
+    table = {"study": list("ABCD"), "events": [3, 8, 1, 0], "total": [10, 20, 10, 20]}
+    group = [name.format(cohort) for cohort in "XXYY"]
+    ax = dfsp.plots.groups(dfsp.fit_by(pd.DataFrame(table | {"group": group}), by="group"))
+    heads = [each for each in labels(ax) if each.startswith("Patients")]
+    assert len(set(heads)) == 2 and all(len(each) == 44 for each in heads)
+    ax.figure.draw_without_rendering()
+    short = dfsp.plots.groups(fits)
+    short.figure.draw_without_rendering()
+    wide = [each.get_window_extent().width / each.figure.dpi for each in (ax, short)]
+    assert wide[0] > 3 and wide[1] > 3  # inches
+
+
+def test_a_skewed_new_study_is_drawn_at_its_median():
+    """Its mean, 53 per 100,000 here with a median of 18, says little: as everywhere else."""
+    table = {"study": list("ABCDE"), "events": [6, 5, 33, 3, 12]}
+    table |= {"total": [52559, 21452, 119990, 40415, 103119], "ward": ["w"] * 5}
+    fits = dfsp.fit_by(pd.DataFrame(table), by="ward")
+    row = fits.fits["w"].summary.loc["new_study_rate"] * 1e5
+    assert row["mean"] > 2 * row["q50"]
+    (said,) = [each for each in texts(dfsp.plots.groups(fits)) if each.endswith(", 155]")]
+    assert float(said.split()[0]) == pytest.approx(row["q50"], abs=0.05)
+
+
 def test_tables_without_a_typical_rate():
     table = {"study": list("ABAB"), "events": [3, 8, 1, 0], "total": [10, 20, 10, 20]}
     frame = pd.DataFrame(table | {"event": ["rash"] * 2 + ["oedema"] * 2})

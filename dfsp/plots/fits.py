@@ -542,6 +542,11 @@ def _columns(
             columns.insert(-1, (BIAS, []))  # as wide as its lights are; see _lights
         if (judged["certainty"] != NOT_ASSESSED).any():
             columns.insert(-1, ("Certainty", judged["certainty"].to_list()))
+    return _placed(columns)
+
+
+def _placed(columns: Sequence[tuple[str, list[str]]]) -> list[tuple[float, str, list[str]]]:
+    """Place columns of a title and cells: points right of the plot."""
     placed, at = [], 14.0
     for title, cells in columns:
         placed.append((at, title, cells))

@@ -126,7 +126,7 @@ def _by_group(result: Regression, name: str, own: list[str], ax: Axes | None) ->
         drawn += [*rates]
         studies = alone[member == level]
         ax.text(
-            0, at, f"{name}: {level}", transform=ax.get_yaxis_transform(), fontsize=FONT,
+            0, at, shortened(f"{name}: {level}"), transform=ax.get_yaxis_transform(), fontsize=FONT,
             weight="bold", va="center", parse_math=False,
         )  # fmt: skip
         for study in studies.to_dict("records"):

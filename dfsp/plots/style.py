@@ -241,5 +241,12 @@ def legend(ax: Axes) -> None:
 
 
 def shortened(name: str, most: int = 60) -> str:
-    """Return a name of at most so many characters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """Return a name of at most so many characters; what differs is often at its end, so that stays.
+
+    Examples
+    --------
+    >>> shortened("Patients after two lines of therapy: cohort A", 20)
+    'Patients a… cohort A'
+    """
+    end = most // 2 - 1
+    return name if len(name) <= most else f"{name[: most - end - 1]}…{name[-end:]}"

@@ -8,12 +8,15 @@ from matplotlib.axes import Axes
 
 from dfsp.analyses.by import FitBy
 from dfsp.fitting import NAMES
-from dfsp.plots.fits import MOST_NAMED, _summit, _write
+from dfsp.plots.fits import CATERPILLAR, MOST_NAMED, _placed, _population, _summit, _write
 from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, legend, scale, shortened
 from dfsp.rates import Unit, limits, unit_named
 
 Rate = tuple[float, float, float]
 """A rate with its interval."""
+
+MOST_LETTERS = 44
+"""Of a name beside its row."""
 
 
 def groups(
@@ -31,7 +34,8 @@ def groups(
     result : FitBy
     studies : bool, optional
         Whether each table is a block of its studies with its population below; otherwise it is one
-        row. By default, if that makes at most `MOST_NAMED` rows.
+        row, and more than `MOST_NAMED` tables have no names. By default, if that makes at most so
+        many rows.
     order : {"rate", "given"}
         Of tables that are one row each: by their rates, or as they are, such as by year.
     unit : str
@@ -66,33 +70,36 @@ def _blocks(result: FitBy, unit: str, ax: Axes | None) -> Axes:
     """Draw a block a table: its name, its studies, and what they together find."""
     said_in = unit_named(unit) if unit else result.unit
     centre = result.model.effects.centre
-    below = {NAMES[centre].capitalize(): centre, "New study (true rate)": "new_study_rate"}
+    below = [NAMES[centre].capitalize(), "New study (true rate)"]
     labels: list[tuple[float, str]] = []
     rows: list[tuple[float, str, Rate, Rate | None, str]] = []
     heads: list[float] = []
     at = 0.0
     for group, fit in result.fits.items():
         heads.append(at)
-        labels.append((at, shortened(group)))
+        labels.append((at, shortened(group, MOST_LETTERS)))
         alone = fit.counts.observed()
         for i, row in enumerate(fit.studies.to_dict("records")):
             at += 1
-            labels.append((at, shortened(str(row["study"]))))
+            labels.append((at, shortened(str(row["study"]), MOST_LETTERS)))
             rate, low, high = (float(alone[name].iloc[i]) for name in ("rate", "low", "high"))
             seen = rate, low, high
             own = row["mean"], row["q2.5"], row["q97.5"]
             rows.append((at, "study", own, seen, f"{row['events']}/{row['total']}"))
-        for label, quantity in below.items():
+        for label in below:
             at += 1
             labels.append((at, label))
-            found = fit.summary.T[quantity]
-            middle = found["mean" if quantity == "new_study_rate" else "q50"]
-            rows.append((at, label, (middle, found["q2.5"], found["q97.5"]), None, ""))
+            rows.append((at, label, _population(fit, label), None, ""))
         at += 1.4
     drawn = np.array([own for _, _, own, _, _ in rows])
     observed = np.array([seen for _, _, _, seen, _ in rows if seen])
     reach = limits(np.concatenate([drawn[:, :2].ravel(), observed.ravel()]), drawn.ravel())
-    ax = ax or axes(7.6, 1.2 + 0.27 * (at + 1))
+    shown = [seen or own for _, _, own, seen, _ in rows]
+    # Nothing is observed where nobody is.
+    texts = ["–" if each[0] != each[0] else said_in.bracketed(*each) for each in shown]
+    columns = _columns([events for *_, events in rows], texts, said_in)
+    names = [text for _, text in labels]
+    ax = ax or axes(_width(columns, names), 1.2 + 0.27 * (at + 1))
     whole = said_in.whole
     ends = [whole * end for end in reach]
     for place, kind, under, alone_rate, _ in rows:
@@ -107,20 +114,12 @@ def _blocks(result: FitBy, unit: str, ax: Axes | None) -> Axes:
         ax.plot([middle], [place + 0.18], "o", mfc="white", mec=BLUE, mew=1.3, ms=5, zorder=4)
     ax.plot([], [], "s", color=DARK, ms=4, label="Observed rate, exact interval")
     ax.plot([], [], "o", mfc="white", mec=BLUE, mew=1.3, ms=5, label="Under the model")
-    ax.set_yticks(
-        [y for y, _ in labels], [text for _, text in labels], fontsize=FONT, parse_math=False
-    )
+    ax.set_yticks([y for y, _ in labels], names, fontsize=FONT, parse_math=False)
     for tick, (y, _) in zip(ax.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if y in heads else "normal")
     for head in heads[1:]:
         ax.axhline(head - 0.7, color=GREY, lw=0.6)
-    shown = [seen or own for _, _, own, seen, _ in rows]
-    # Nothing is observed where nobody is.
-    texts = ["–" if each[0] != each[0] else said_in.bracketed(*each) for each in shown]
-    places = [-1.0, *(place for place, *_ in rows)]
-    counts = [events for *_, events in rows]
-    columns = [(14.0, "Events/n", counts), (84.0, f"{said_in.sign} [95 % interval]", texts)]
-    _write(ax, columns, places)
+    _write(ax, columns, [-1.0, *(place for place, *_ in rows)])
     _finished(ax, result, said_in, reach, at - 1.4)
     return ax
 
@@ -134,30 +133,46 @@ def _caterpillar(result: FitBy, order: str, unit: str, ax: Axes | None) -> Axes:
     rates = table[[centre, "low", "high"]].to_numpy(np.float64)
     news = table[["new_low", "new_high"]].to_numpy(np.float64)
     reach = limits(rates, news)
-    ax = ax or axes(7.6, 1.2 + 0.24 * (len(table) + 1))
+    many = len(table) > MOST_NAMED
     whole, y = said_in.whole, np.arange(len(table), dtype=float)
+    names, columns = [], _columns([], [], said_in)
+    if many:
+        y = np.linspace(0, CATERPILLAR - 1, len(table))
+    else:
+        names = [shortened(str(name), MOST_LETTERS) for name in table.index]
+        counts = [f"{e}/{n}" for e, n in zip(table["events"], table["total"], strict=True)]
+        columns = _columns(counts, [said_in.bracketed(*row) for row in rates.tolist()], said_in)
+    ax = ax or axes(_width(columns, names), 1.2 + 0.24 * (y[-1] + 2))
     ax.hlines(
-        y,
-        whole * news[:, 0],
-        whole * news[:, 1],
-        color=ORANGE,
-        lw=1.2,
+        y, whole * news[:, 0], whole * news[:, 1], color=ORANGE, lw=0.5 if many else 1.2,
         label="New study (true rate)",
-    )
-    ax.hlines(y, whole * rates[:, 1], whole * rates[:, 2], color=BLUE, lw=3)
+    )  # fmt: skip
+    ax.hlines(
+        y, whole * rates[:, 1], whole * rates[:, 2], color=BLUE, lw=0.7 if many else 3
+    )  # fmt: skip
     ax.plot(
-        whole * rates[:, 0], y, "D", color=BLUE, ms=4.5, zorder=4, label=NAMES[centre].capitalize()
-    )
-    ax.set_yticks(
-        y, [shortened(str(name)) for name in table.index], fontsize=FONT, parse_math=False
-    )
-    counts = [f"{e}/{n}" for e, n in zip(table["events"], table["total"], strict=True)]
-    texts = [said_in.bracketed(*row) for row in rates.tolist()]
-    width = FONT * max(0.72 * 8, *(0.64 * len(text) for text in counts)) + 24
-    columns = [(14.0, "Events/n", counts), (width, f"{said_in.sign} [95 % interval]", texts)]
-    _write(ax, columns, [-1.0, *y.tolist()])
-    _finished(ax, result, said_in, reach, float(len(table) - 1))
+        whole * rates[:, 0], y, "D", color=BLUE, ms=1.8 if many else 4.5, zorder=4,
+        label=NAMES[centre].capitalize(),
+    )  # fmt: skip
+    if many:
+        by = "by their rate" if order == "rate" else "as given"
+        ax.set_yticks([y[-1] / 2], [f"{len(y)} tables,\n{by}"], fontsize=FONT)
+    else:
+        ax.set_yticks(y, names, fontsize=FONT, parse_math=False)
+        _write(ax, columns, [-1.0, *y.tolist()])
+    _finished(ax, result, said_in, reach, float(y[-1]))
     return ax
+
+
+def _columns(counts: list[str], texts: list[str], unit: Unit) -> list[tuple[float, str, list[str]]]:
+    """Place the text columns beside the rows; the last one ends them."""
+    return _placed([("Events/n", counts), (f"{unit.sign} [95 % interval]", texts), ("", [])])
+
+
+def _width(columns: list[tuple[float, str, list[str]]], names: list[str]) -> float:
+    """Return the inches that leave the plot room between names and columns."""
+    widest = max(map(len, names), default=0)
+    return max(7.6, 3.6 + (columns[-1][0] + 0.62 * FONT * widest) / 72)
 
 
 def _finished(ax: Axes, result: FitBy, unit: Unit, reach: Sequence[float], last: float) -> None:
