@@ -240,13 +240,8 @@ def _stretches(moved: Mapping[str, PowerScaling | None]) -> list[tuple[float, st
     if power is None or not abs(power.width) > WIDTH_LIMIT:  # not where it is not a number
         return []
     what = "widens" if power.width > 0 else "narrows"
-    over = _over(power.width, WIDTH_LIMIT)
-    return [
-        (
-            abs(power.width) / WIDTH_LIMIT,
-            f"{what} the interval of a new study's rate (width {over})",
-        )
-    ]
+    says = f"{what} the interval of a new study's rate (width {_over(power.width, WIDTH_LIMIT)})"
+    return [(abs(power.width) / WIDTH_LIMIT, says)]
 
 
 def _over(value: float, limit: float) -> str:

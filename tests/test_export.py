@@ -19,7 +19,8 @@ import dfsp, pandas as pd
 table = pd.DataFrame({"study": ["A & <B>", "C"], "events": [3, 4], "total": [9, 10]})
 fit = dfsp.fit(table)
 many = pd.DataFrame({"row": range(70)})
-dfsp.record(fit=fit, figures={"forest": dfsp.plots.forest(fit)}, tables={"many": many}, seed=3)
+tables = {"many": many, "nobody": many.head(0)}
+dfsp.record(fit=fit, figures={"forest": dfsp.plots.forest(fit)}, tables=tables, seed=3)
 """
 
 
@@ -41,6 +42,7 @@ def test_a_word_file_holds_headline_tables_and_figures(run):
     cells = [[cell.text for cell in row.cells] for table in found.tables for row in table.rows]
     assert "A & <B>" in [row[0] for row in cells]
     assert "The first 60 of 70 rows of many.csv." in texts
+    assert texts[texts.index("Nobody") + 1] == "None."
     assert any("PRISMA 2020" in row for row in cells)
     # What says more has more room, and none is wider than its page
     widths = [cell.width.inches for cell in found.tables[-1].rows[1].cells]

@@ -62,6 +62,9 @@ def word(folder: Path, record: Record) -> bytes:
     for name in record["tables"]:
         head, *rows = _rows(folder / name)
         document.add_heading(_heading(name), 1)
+        if not rows:
+            document.add_paragraph("None.")
+            continue
         _add_table(document, head, [[_short(cell) for cell in row] for row in rows[:MOST_ROWS]])
         if len(rows) > MOST_ROWS:
             document.add_paragraph(f"The first {MOST_ROWS} of {len(rows)} rows of {name}.")
