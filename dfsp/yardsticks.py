@@ -18,6 +18,8 @@ THRESHOLD = 0.4
 """A rate that the analyses of ordinary rates are held against; of others it is one of `ODDS` times
 smaller odds than theirs."""
 ODDS = 2.5
+TRUTHS = (0.1, 0.3, 0.6, 0.85)
+"""True rates where ordinary rates are seen."""
 PATIENTS = 20
 EVENTS = 10
 """Patients of a new study of an ordinary rate; of others there are so many of the rarer outcome."""
@@ -69,6 +71,19 @@ def rates_about(rate: float) -> list[float]:
     if is_ordinary(rate):
         return [step / 10 for step in range(1, 10)]
     return [_divided(rate, 1 / times) for times in (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8)]
+
+
+def truths_about(rate: float) -> list[float]:
+    """Return true rates at which one asks how a method does where about this rate is seen.
+
+    Examples
+    --------
+    >>> truths_about(0.4), truths_about(0.0007), truths_about(0.998)
+    ([0.1, 0.3, 0.6, 0.85], [0.0002, 0.0007, 0.003], [0.992, 0.998, 0.9995])
+    """
+    if is_ordinary(rate):
+        return [*TRUTHS]
+    return [rounded(_divided(rate, 1 / times)) for times in (0.25, 1, 4)]
 
 
 def _divided(rate: float, by: float) -> float:

@@ -267,3 +267,14 @@ def test_a_grid_of_more_columns_than_narrow_rows_are_spread_over(small, monkeypa
     """As that for studies of 10,000 patients, which takes a minute."""
     monkeypatch.setattr("dfsp.engine.many.MOST_COLUMNS", 10)
     assert all(check.passed for check in calibrate(small, number=400).checks)
+
+
+def test_coverage_is_asked_for_at_rates_about_those_that_are_seen():
+    """3 of 3,000: not at 10 to 85 %, which nobody sees there, but at a thousandth and about it."""
+    rare = pd.DataFrame({"study": list("AB"), "events": [1, 2], "total": [1000, 2000]})
+    found = dfsp.calibration.coverage(rare, taus=[0.3], number=20)
+    truths = sorted(set(found.table["typical_rate"]))
+    assert truths == [pytest.approx(each) for each in (0.0003, 0.001, 0.005)]
+    usual = rare.assign(total=[10, 20], events=[4, 9])
+    found = dfsp.calibration.coverage(usual, taus=[0.3], number=20)
+    assert sorted(set(found.table["typical_rate"])) == [0.1, 0.3, 0.6, 0.85]

@@ -8,15 +8,16 @@ from frozen import REAL
 
 import dfsp
 from dfsp.analyses.calibration import store
-from dfsp.analyses.calibration.simulation import RATES, TAUS
+from dfsp.analyses.calibration.simulation import TAUS
 from dfsp.engine import VERSION
+from dfsp.yardsticks import TRUTHS
 
 
 def test_the_engine_still_gives_the_numbers_that_are_kept():
     assert store.stored()["engine_version"] == VERSION, "run `make calibrate`"
     kept = pd.DataFrame(store.stored()["results"]["coverage"])
     counts = dfsp.count(dfsp.load_evidence(store.EVIDENCE, folder=REAL), "objective_response")
-    again = pd.DataFrame(dfsp.calibration.coverage(counts, rates=RATES, taus=TAUS).table)
+    again = pd.DataFrame(dfsp.calibration.coverage(counts, rates=TRUTHS, taus=TAUS).table)
     pd.testing.assert_frame_equal(again, kept, rtol=0, atol=1e-6)
     assert again["width"].count() >= 20
 

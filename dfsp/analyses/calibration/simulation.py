@@ -35,6 +35,7 @@ from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator, integer
 from dfsp.text import Result, Sentences, Table, table_of
+from dfsp.yardsticks import truths_about
 
 Array = npt.NDArray[np.float64]
 Intervals = dict[str, Array]
@@ -57,7 +58,6 @@ DRAWS, THIN = 1000, 10  # of NUTS for a data set: every tenth draw is nearly ind
 
 Z = float(ndtri(ENDS[1]))
 SMALLEST, LARGEST = 1e-6, 100.0  # true rate, true tau
-RATES = (0.1, 0.3, 0.6, 0.85)
 TAUS = (0.0, 0.3, 0.6, 1.0, 1.5)
 
 
@@ -394,7 +394,7 @@ def coverage(
     counts: Counts | pd.DataFrame,
     model: Model | None = None,
     *,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
     taus: Sequence[float] = TAUS,
     number: int = 400,
     seed: int = SEED,
@@ -404,11 +404,12 @@ def coverage(
     Parameters
     ----------
     counts : Counts or pandas.DataFrame
-        Its number of studies and their sizes are the design; its events are not used.
+        Its number of studies and their sizes are the design.
     model : Model, optional
         Of the hierarchical analysis; normal effects.
-    rates : sequence of float
-        True typical rates, between 0 and 1.
+    rates : sequence of float, optional
+        True typical rates, between 0 and 1; by default 0.1, 0.3, 0.6 and 0.85, or if the counts'
+        own is below 0.1 or above 0.9 that one, and a quarter and four times its odds.
     taus : sequence of float
         True standard deviations between studies, logit scale, 0 or more.
     number : int
@@ -441,6 +442,9 @@ def coverage(
     counts = Counts.of(counts)
     model.require_linear("coverage is computed for")
     _require_whole(number, 1)
+    events, patients = counts.table["events"].sum(), counts.table["total"].sum()
+    seen = truths_about(float((events + 0.5) / (patients + 1)))
+    rates = np.unique(np.clip(seen, SMALLEST, 1 - SMALLEST)).tolist() if rates is None else rates
     possible = _within(rates, SMALLEST, 1 - SMALLEST) and _within(taus, 0, LARGEST)
     if not possible:
         raise DfspError(
