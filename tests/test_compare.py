@@ -69,6 +69,13 @@ def test_counts_that_changed_are_named_by_study(tmp_path):
     )
 
 
+def test_a_change_is_one_line_also_where_a_headline_has_two(tmp_path):
+    run(tmp_path / "before", TABLE)
+    run(tmp_path / "after", TABLE, headline="20 patients.\nOne study.")
+    said = compare_runs(tmp_path / "before", tmp_path / "after").describe().splitlines()
+    assert [line[0] for line in said] == ["0", " ", "0"] and "20 patients. One study." in said[1]
+
+
 def test_a_number_that_stays_is_said_to(tmp_path):
     """The same counts twice narrow the interval and leave the median where it was."""
     twice = pd.concat([TABLE, TABLE.assign(study=["Diaz", "Eker", "Funk"])])

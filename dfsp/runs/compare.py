@@ -55,7 +55,7 @@ class Comparison(Result):
         lines = []
         for name, changes in self.changes.items():
             if changes:
-                lines += [f"{name}:", *(f"  {change}" for change in changes)]
+                lines += [f"{name}:", *(f"  {' '.join(change.split())}" for change in changes)]
         for word, names in (("Gone", self.gone), ("New", self.new)):
             if names:
                 lines += [f"{word}:", *(f"  {name}" for name in names)]
