@@ -782,3 +782,13 @@ def test_seeds_as_bugs_prints_them(seeds):
     apart = (found["mean"].to_numpy(float) - mean) / sd
     assert np.abs(apart).max() < 0.2
     assert found["sd"].to_numpy(float) == pytest.approx(sd, rel=0.15)
+
+
+def test_rates_and_studies_integrate_each_row_of_the_design_once(monkeypatch):
+    doses = [0.1, 0.3, 0.7, 1.1, 1.3]
+    table = pd.DataFrame({"study": list("ABCDE"), "events": 3, "total": 10, "dose": doses})
+    fit = dfsp.regression.regress(table, "dose")
+    integrated, grid = [], LinearPosterior._grid
+    monkeypatch.setattr(LinearPosterior, "_grid", lambda *at: integrated.append(at) or grid(*at))
+    assert len(fit.rates.droplevel("rate").index.unique()) == len(fit.studies) == len(doses)
+    assert len(integrated) <= len(doses)

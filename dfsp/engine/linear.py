@@ -92,6 +92,8 @@ AT = 1e-5
 # are so uneven along tau that 384 rows are placed, not 28.
 PLACING = COARSE + 1
 PREDICTOR_SDS = 12.0  # that a predictor's table covers on either side at first
+# Of coordinates: a row of the design is one that is known, however its last digits were rounded.
+SAME_DECIMALS = 12
 TABLE_CELLS = 512  # of a table
 IN_TABLE = (32, 64, 128, 256)  # Chebyshev nodes from which a table is made,
 TABLE_ERROR = 1e-9  # and the size of the last coefficients with which they are enough
@@ -517,7 +519,7 @@ class LinearPosterior:
             intercept or a coefficient. The prior of `mu` in the population's model is its own.
         """
         v = np.asarray(v, dtype=np.float64)
-        key = tuple(v.tolist())
+        key = tuple(v.round(SAME_DECIMALS).tolist())
         if key not in self._populations:
             exist = self.tau_moments, self.spread_moments
             prior = Normal(float(self.mean @ v), float(np.hypot.reduce(self.sd * v)))

@@ -101,7 +101,7 @@ UNSEEN = 1e-7  # probability of a row below which its mean rates may be wrong: b
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 AT_ONCE = 4_000_000  # numbers held at once: 32 MB
-KERNELS_AT_ONCE = 2_000_000  # kernels evaluated at once
+KERNELS_AT_ONCE = 200_000  # kernels evaluated at once: 1.6 MB, which a cache holds
 KERNEL_REACH = 35.0  # widths from a node at which its kernel counts as nothing: e^-612
 
 

@@ -799,6 +799,7 @@ class _BetaRates(Effects):
     spread = "concentration"
     spread_words = "concentration of the studies' rates"
     spread_scale = ""
+    analytic = True
     reach = np.inf
 
     def mean_effect(self, mu: Array, tau: Array) -> Array:
@@ -906,7 +907,6 @@ class BetaBinomial(_BetaRates):
     """
 
     family = "beta-binomial"
-    analytic = True
     own_priors = (
         "give priors of the mean and the concentration, such as BetaBinomial(a=1, b=1, "
         "concentration=LogNormal(2, 1.5))"
