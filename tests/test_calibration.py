@@ -278,3 +278,23 @@ def test_coverage_is_asked_for_at_rates_about_those_that_are_seen():
     usual = rare.assign(total=[10, 20], events=[4, 9])
     found = dfsp.calibration.coverage(usual, taus=[0.3], number=20)
     assert sorted(set(found.table["typical_rate"])) == [0.1, 0.3, 0.6, 0.85]
+
+
+def test_patients_too_many_for_one_grid_are_calibrated_one_by_one(small, monkeypatch):
+    monkeypatch.setattr("dfsp.engine.many.MOST_VALUES", 1000)
+    with pytest.raises(dfsp.DfspError, match="engine='fit' or fewer data sets"):
+        calibrate(small, number=100)
+    found, control = dfsp.calibration.both_ways(small, dfsp.Model(), number=5000, through_fit=100)
+    assert [(each.engine, len(each.pit)) for each in (*found, control)] == [("fit", 100)] * 2
+    assert control.pit["tau"].ne(found[0].pit["tau"]).any()
+
+
+def test_coverage_of_patients_too_many_for_one_grid_is_the_same_but_for_a_method(
+    small, monkeypatch
+):
+    how = {"rates": [0.2], "taus": [0.0, 0.5], "number": 10}
+    together = coverage(small, **how).table
+    monkeypatch.setattr("dfsp.engine.many.MOST_VALUES", 1000)
+    alone = coverage(small, **how).table
+    kept = together[together["method"] != "maximum likelihood"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(alone), pd.DataFrame(kept), rtol=0, atol=1e-4)

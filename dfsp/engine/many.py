@@ -161,6 +161,10 @@ def distinct_counts(events: npt.ArrayLike, total: npt.ArrayLike) -> tuple[Array,
     return distinct[:, 1], distinct[:, 0], times
 
 
+class TooLarge(DfspError):
+    """Counts that are too many and too large for one grid."""
+
+
 class SharedGrid:
     """Nodes of (mu, tau) that serve many analyses of distinct counts under several priors.
 
@@ -224,7 +228,7 @@ class SharedGrid:
         self.width = width / (self.fine - 1)
         number = len(events) * len(self.rows) * self.fine
         if number > MOST_VALUES:
-            raise DfspError(
+            raise TooLarge(
                 f"the likelihoods of {len(events):,} distinct counts need {8 * number / 1e9:.0f} "
                 f"GB; a shared grid takes at most {8 * MOST_VALUES / 1e9:.0f} GB: fit each by "
                 "itself instead, to calibrate with engine='fit' or fewer data sets"

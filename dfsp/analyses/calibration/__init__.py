@@ -3,13 +3,14 @@
 from dfsp.analyses.calibration.simulation import (
     Calibration,
     Coverage,
+    both_ways,
     calibrate,
     coverage,
     verdict,
 )
 from dfsp.analyses.calibration.store import kept
 
-__all__ = ["Calibration", "Coverage", "calibrate", "coverage", "kept", "verdict"]
+__all__ = ["Calibration", "Coverage", "both_ways", "calibrate", "coverage", "kept", "verdict"]
 
 
 def __dir__() -> list[str]:

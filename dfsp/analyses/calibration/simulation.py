@@ -14,7 +14,7 @@ all simulated data sets (`dfsp.engine.many`).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ from scipy.special import betaincinv, chdtrc, logit, ndtr, ndtri
 from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, ENDS, SEED
 from dfsp.engine.distributions import Distribution
-from dfsp.engine.many import SharedGrid, distinct_counts
-from dfsp.engine.posterior import AT_ONCE
+from dfsp.engine.many import SharedGrid, TooLarge, distinct_counts
+from dfsp.engine.posterior import AT_ONCE, solve
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts
 from dfsp.fitting import fit
@@ -213,6 +213,55 @@ def calibrate(
     return Calibration(pit, tuple(_uniform(pit[name], name) for name in map(str, pit)), engine)
 
 
+def both_ways(
+    counts: Counts | pd.DataFrame,
+    model: Model,
+    *,
+    number: int = 10_000,
+    through_fit: int = 500,
+    seed: int = SEED,
+) -> tuple[list[Calibration], Calibration]:
+    """Calibrate on one grid and through `dfsp.fit`, beside a control that must fail.
+
+    Parameters
+    ----------
+    counts, model
+        As in `calibrate`.
+    number : int
+        Data sets on one grid, and of the control.
+    through_fit : int
+        Data sets that are fitted one by one. Where the patients are too many for one grid these
+        are all, and as many those of the control.
+    seed : int
+
+    Returns
+    -------
+    calibrations : list of Calibration
+        On one grid, unless there is none, and through `dfsp.fit`.
+    control : Calibration
+        Analysed under a prior of tau that is half as wide.
+
+    Examples
+    --------
+    >>> import dfsp, pandas as pd
+    >>> table = pd.DataFrame({"study": ["A", "B"], "events": [1, 2], "total": [4, 4]})
+    >>> found, control = dfsp.calibration.both_ways(
+    ...     table, dfsp.Model(), number=1000, through_fit=100
+    ... )
+    >>> [len(each.pit) for each in (*found, control)]
+    [1000, 100, 1000]
+    """
+    one_by_one: dict[str, Any] = {"number": through_fit, "engine": "fit", "seed": seed}
+    together: dict[str, Any] = {"number": number, "seed": seed}
+    through = calibrate(counts, model, **one_by_one)
+    wrong = model.narrowed()
+    try:
+        found = [calibrate(counts, model, **together), through]
+    except TooLarge:
+        return [through], calibrate(counts, model, fitted=wrong, **one_by_one)
+    return found, calibrate(counts, model, fitted=wrong, **together)
+
+
 def judged(model: Model) -> tuple[str, ...]:
     """Return the quantities that are judged: what a model has and leaves open.
 
@@ -353,7 +402,8 @@ class Coverage(Result):
         Methods: `hierarchical`; `complete pooling` with the Clopper-Pearson interval, used for
         all three; `normal approximation` of the logits with 0.5 added, DerSimonian & Laird
         (1986, doi:10.1016/0197-2456(86)90046-2); `maximum likelihood` of the binomial-normal
-        model with an interval from the curvature of its profile. The last two have no mean rate
+        model with an interval from the curvature of its profile, unless the patients are too many
+        for one grid over all data sets. The last two have no mean rate
         of their own: their typical rate is used.
 
     Examples
@@ -529,13 +579,25 @@ def _held(name: str, ends: Array, truth: Truth) -> tuple[float, float]:
 
 
 def _hierarchical(data: DataSets) -> Intervals:
-    grid, times = data.shared
+    try:
+        grid, times = data.shared
+    except TooLarge:
+        return _one_by_one(data)
     own = {"typical_rate": "mu", "mean_rate": "mean_rate", "new_study_rate": "new_study_rate"}
     parts = [
         {name: some.quantiles(key, ENDS) for name, key in own.items()}
         for some in grid.tables(times)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in own}
+
+
+def _one_by_one(data: DataSets) -> Intervals:
+    names = "typical_rate", "mean_rate", "new_study_rate"
+    ends = np.empty((len(names), len(data.events), 2))
+    for i, events in enumerate(data.events):
+        posterior = solve(events, data.total, data.model)
+        ends[:, i] = [logit(getattr(posterior, name).quantile(ENDS)) for name in names]
+    return dict(zip(names, ends, strict=True))
 
 
 def _complete_pooling(data: DataSets) -> Intervals:
@@ -566,7 +628,10 @@ def _maximum_likelihood(data: DataSets) -> Intervals:
     mu = 2 sinh(t) is that of `SharedGrid`; the slope is 0 there, so that the curvature in mu is
     that in t over (dmu/dt)^2.
     """
-    grid, times = data.shared
+    try:
+        grid, times = data.shared
+    except TooLarge:
+        return {}
     t = np.arcsinh(grid.mu / 2)
     spacing = t[1] - t[0]
     u = grid.rows.u
