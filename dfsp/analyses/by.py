@@ -138,16 +138,11 @@ class FitBy(Result):
         """How probably each group borrows."""
         return [] if self.between is None else self.between.exchangeable.tolist()
 
-    @cached_property
-    def _populations(self) -> dict[str, Posterior]:
-        """The posteriors for those who ask for no study's rate."""
-        return {group: replace(each, with_studies=False) for group, each in self.posteriors.items()}
-
     def _found(self, group: str) -> dict[str, float]:
         """Return what the table shows of a group's posterior."""
         centre, spread = self.model.effects.centre, self.model.effects.spread
         names = (centre, "mean_rate", "new_study_rate", spread)
-        if known := self._populations.get(group):
+        if known := self.posteriors.get(group):
             numbers = [getattr(known, name).summary() for name in names]
         else:
             numbers = [self.fits[group].numbers[name] for name in names]
@@ -182,7 +177,7 @@ class FitBy(Result):
         check_threshold(rate)
         names = [name for name in RATES if name in self.model.quantities]
         rows = [
-            [getattr(self._populations[group], name).prob_above(rate) for name in names]
+            [getattr(self.posteriors[group], name).prob_above(rate) for name in names]
             if group in self.posteriors
             else [self.fits[group].above(rate).population[name] for name in names]
             for group in self.counts
@@ -207,7 +202,7 @@ class FitBy(Result):
             return self.common
         if self.between is not None:
             return self.between.population.log_marginal_likelihood
-        return float(sum(each.log_marginal_likelihood for each in self._populations.values()))
+        return float(sum(each.log_marginal_likelihood for each in self.posteriors.values()))
 
     @property
     def checks(self) -> dict[str, tuple[Check, ...]]:
@@ -351,7 +346,7 @@ class FitBy(Result):
         written : callable, optional
             How the name of a parameter is written.
         """
-        alone = {group: each for group, each in self._populations.items() if not each.model.told}
+        alone = {group: each for group, each in self.posteriors.items() if not each.model.told}
         if not alone:
             return Sentences("")
         # Rows that belong together have a prior of sigma.

@@ -81,10 +81,9 @@ Array = npt.NDArray[np.float64]
 # 3e-7 at the median.
 # Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
 # in conflict with the others err by 1e-4. Where densities vanish at both ends, distribution
-# functions are as exact at two places of a step. No counts of its own narrow a new study's density:
-# on 1.5 times the spacing, at as many places, its quantiles move by 1e-7; on 2.5 times, by 4e-5.
+# functions are as exact at two places of a step.
 DENSITY_STEP = 0.2
-FINER, FINER_ALONE = 2, 3
+FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
@@ -411,16 +410,12 @@ class Posterior(Population):
     together : sequence of sequences of int or None
         For each study, the studies (itself among them) that are left out when its counts are
         predicted; by default each study alone.
-    with_studies : bool
-        Whether a new study's rate is tabulated with those of the studies: it takes half as long by
-        itself, where nobody asks for theirs.
     """
 
     events: Array = field(default_factory=lambda: np.empty(0))
     total: Array = field(default_factory=lambda: np.empty(0))
     data: Data = field(repr=False, default_factory=lambda: Data.of(np.empty(0), np.empty(0)))
     together: Sequence[Sequence[int]] | None = field(repr=False, default=None)
-    with_studies: bool = field(repr=False, default=True)
 
     @cached_property
     def leave_one_out_lpd(self) -> Array:
@@ -442,7 +437,7 @@ class Posterior(Population):
 
     @cached_property
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
-        return self._summarised(NOWHERE) if self.with_studies else super()._rates
+        return self._summarised(NOWHERE)
 
     def _summarised(self, at: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return summaries of the distinct studies' rates, and a new study's table."""
@@ -737,12 +732,11 @@ def tabulate(
     last = np.empty(0), np.empty(0)
     groups = _alike(centre, step, max(1, AT_ONCE // len(nodes.mu)))
     # Other densities can have corners, or with heavy tails reach beyond any table.
-    finer = FINER if total.any() else FINER_ALONE
-    pending = [(chosen, finer if effects.new.normal_kernel else 1) for chosen in groups]
+    finer = FINER if effects.new.normal_kernel else 1
+    pending = [(chosen, finer) for chosen in groups]
     for chosen, finer in pending:
         span = float(low[chosen].min()), float(high[chosen].max())
-        grain = float(step[chosen].min()) * max(1.0, finer / FINER)
-        table = _Table.between(*span, grain, float(centre[chosen].mean()), finer)
+        table = _Table.between(*span, step[chosen].min(), float(centre[chosen].mean()), finer)
         counts = events[chosen, None], total[chosen, None]
         summaries[chosen], cdf, cut_off = _rates(
             *counts, nodes, log_ratio(chosen), effects, table, at
