@@ -61,7 +61,7 @@ lint: $(VENV)/dfsp.stamp
 # Files go to two processes, in the order of tests/conftest.py: tests, the package's examples, and the
 # notebooks against their outputs. Two processes fill two cores: more threads of linear algebra cost a fifth;
 # and less optimised models of PyMC, which sample as fast here, are compiled in two thirds of the time.
-PYTEST = OMP_NUM_THREADS=1 NUMBA_OPT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = env OMP_NUM_THREADS=1 NUMBA_OPT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 NBVAL = --nbval-lax --nbval-current-env --nbval-cell-timeout=600
 
 test: lint
