@@ -56,7 +56,7 @@ run: $(VENV)/dfsp.stamp
 lint: $(VENV)/dfsp.stamp
 	@.ci/timed lint sh -ec '$(BIN)/ruff check . && $(BIN)/ruff format --check . && \
 		$(BIN)/lint-imports --no-logo --no-cache'
-	@.ci/timed types $(BIN)/mypy
+	@.ci/timed types $(BIN)/mypy -n auto
 
 # Files go to two processes, in the order of tests/conftest.py: tests, the package's examples, and the
 # notebooks against their outputs. Two processes fill two cores: more threads of linear algebra cost a fifth;

@@ -29,7 +29,6 @@ have narrow distributions that stand apart, as under a prior of mu of sd 0.01, p
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
 MIXTURE_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
-ROUGHLY = 2  # every so many points of a row say well enough where those of the mixture go
 GOLDEN = (np.sqrt(5) - 1) / 2
 FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
 FACTOR_CELLS = 160  # of one factor of a product, each with its share of the mass
@@ -319,10 +318,9 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    rough_values, rough_cdf = values[:, ::ROUGHLY], within[:, ::ROUGHLY]
-    mass = np.diff(rough_cdf, axis=1) * weight[:, None]
+    mass = np.diff(within, axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = rough_values[:, :-1] + share * np.diff(rough_values, axis=1)
+    at = values[:, :-1] + share * np.diff(values, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
