@@ -89,7 +89,7 @@ BASE =
 bench: $(VENV)/dfsp.stamp
 	@$(BIN)/python tests/benchmarks/run.py $(BASE)
 
-# make test does so with the quick notebooks only.
+# The tests do so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp
 	$(BIN)/jupyter lab notebooks
 

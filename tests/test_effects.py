@@ -270,7 +270,7 @@ def test_heavy_tails_let_a_study_be_far_off():
     ],
 )
 def test_both_engines_agree(table, family):
-    result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=2000)
+    result = dfsp.fit(table, Model(effects=effects_of(family)), engine="both", draws=1000)
     assert result.agrees, [str(check) for check in result.checks if check.passed is not True]
     # Within five Monte Carlo standard errors, which allow for the draws' autocorrelation
     wanted = {"rate": "mean"} | ({"exchangeable": "exchangeable"} if family == "exnex" else {})

@@ -21,7 +21,7 @@ import pytest
 from chromium import browser, needs_chromium
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-QUICK = ("explore.ipynb", "08_planning.ipynb")
+QUICK = ["explore.ipynb", pytest.param("08_planning.ipynb", marks=pytest.mark.slow)]
 CHOSEN = sorted(p.name for p in FOLDER.glob("*.ipynb")) if os.getenv("DFSP_LAB") == "all" else QUICK
 WIDE, HIGH = 1400, 900
 LAB = "[...jupyterapp.shell.widgets('main')].find(w => w.context?.path === NAME)"
