@@ -54,5 +54,6 @@ def test_coverage_has_a_panel_for_each_rate_and_a_line_for_each_method():
     titles = ["typical rate 20 %", "typical rate 50 %"]
     assert [ax.get_title() for ax in figure.axes] == [*titles, "", ""]
     assert [len(ax.lines) for ax in figure.axes] == [5, 5, 4, 4]
-    assert set(figure.axes[2].lines[0].get_ydata()) == {0.3}
+    assert set(figure.axes[2].lines[0].get_ydata()) == {30.0}  # a width of 0.3, in per cent
+    assert figure.axes[2].get_ylabel() == "mean width, %"
     assert len(figure.legends[0].get_texts()) == 4

@@ -87,7 +87,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
         From `dfsp.calibration.coverage`.
     quantity : {"typical_rate", "mean_rate", "new_study_rate"}
     unit : str
-        Name of the unit in which the true rates are said.
+        Name of the unit in which the true rates and the widths are said.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
     """
     import seaborn as sns
 
-    table = found.table
+    table, said = found.table, unit_named(unit)
     chosen = table[table["quantity"] == quantity]
     rates = chosen["typical_rate"].unique()
     axes = panels(8.4, 3.9, rows=2, columns=len(rates), sharex=True, sharey="row")
@@ -114,20 +114,21 @@ def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "pe
         panel = chosen[chosen["typical_rate"] == rate]
         column[0].axhline(CI_PROB, color=GREY, lw=0.8)
         for ax, shown in zip(column, ("coverage", "width"), strict=True):
-            for method, (colour, marker, line) in STYLES.items():
-                of_method = panel[panel["method"] == method]
+            for method, of_method in panel.groupby("method", sort=False):
+                colour, marker, line = STYLES[str(method)]
+                height = of_method[shown] * (said.whole if shown == "width" else 1)
                 ax.plot(
-                    of_method["tau"], of_method[shown], color=colour, marker=marker, ls=line,
-                    lw=1.3, ms=4.5, label=method,
+                    of_method["tau"], height, color=colour, marker=marker, ls=line,
+                    lw=1.3, ms=4.5, label=str(method),
                 )  # fmt: skip
             sns.despine(ax=ax)
-        column[0].set_title(f"typical rate {unit_named(unit).chosen(rate)}", fontsize=FONT + 1)
+        column[0].set_title(f"typical rate {said.chosen(rate)}", fontsize=FONT + 1)
         column[1].set_xlabel("true tau (logit)", fontsize=FONT)
     # Once all is drawn: a limit that is set holds for the whole row from then on.
     for ax, most in zip(axes[:, 0], (1.02, None), strict=True):
         ax.set_ylim(0, most)
     axes[0, 0].set_ylabel("coverage", fontsize=FONT)
-    axes[1, 0].set_ylabel("mean width", fontsize=FONT)
+    axes[1, 0].set_ylabel(f"mean width, {said.sign}", fontsize=FONT)
     name = quantity.replace("_", " ").replace("new study", "new-study")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(
