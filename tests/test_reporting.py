@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
 from dfsp.runs.compare import state_of
+from dfsp.runs.record import parameters_of
 from dfsp.runs.report import _exporter, _index, aligned, cleaned, mathml, page, write_report
 from dfsp.runs.run import run_notebook
 
@@ -503,3 +504,14 @@ def test_of_many_runs_the_first_are_shown_until_all_are_asked_for(runs, tmp_path
         )
         ask("document.getElementById('all').click()")
         assert (ask(visible), ask("document.getElementById('all').hidden")) == (320, True)
+
+
+def test_an_evidence_set_that_a_table_stands_for_is_no_parameter():
+    declared = {"evidence_set": "reconciled", "table": ""}
+    record = {"parameters": {}, "effective_parameters": declared}
+    assert parameters_of(record) == declared
+    given = {
+        "parameters": {"table": "t.csv"},
+        "effective_parameters": declared | {"table": "t.csv"},
+    }
+    assert parameters_of(given) == {"table": "t.csv"}

@@ -321,8 +321,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters of a run: those given, and the notebook's own values of the others."""
-    return {**record["parameters"], **record["effective_parameters"]}
+    """Return all parameters of a run: those given, and the notebook's own values of the others.
+
+    Beside a table, which stands for it, an evidence set says nothing and is left out.
+    """
+    found = {**record["parameters"], **record["effective_parameters"]}
+    if found.get("table"):
+        found.pop("evidence_set", None)
+    return found
 
 
 def unit_of_runs(runs: Iterable[Mapping[str, Any]]) -> Unit:
