@@ -89,10 +89,10 @@ BASE =
 bench: $(VENV)/dfsp.stamp
 	@$(BIN)/python tests/benchmarks/run.py $(BASE)
 
-# The tests do so with the quick notebooks only.
 lab: $(VENV)/dfsp.stamp
 	$(BIN)/jupyter lab notebooks
 
+# The tests do so with the quick notebooks only.
 screens: $(VENV)/dfsp.stamp
 	DFSP_LAB=all DFSP_SCREENSHOTS=build/lab $(BIN)/python -m pytest tests/test_lab.py
 

@@ -96,9 +96,13 @@ class Tables:
     resolved: npt.NDArray[np.bool_]
 
     def quantiles(self, quantity: str, q: npt.ArrayLike) -> Array:
-        """Return quantiles, shape (analysis, quantile): logit scale, also of rates."""
-        if quantity == "tau" and "tau" not in self.cdf:
-            return np.full((len(self.mean), np.size(q)), self.c)
+        """Return quantiles, shape (analysis, quantile): logit scale, also of rates.
+
+        They are NaN of what was not asked for.
+        """
+        if quantity not in self.cdf:
+            known = self.c if quantity == "tau" else np.nan
+            return np.full((len(self.mean), np.size(q)), known)
         x = invert(self.points[quantity][None], self.cdf[quantity], np.asarray(q, np.float64))
         return self.c * np.sinh(x) if quantity == "tau" else x
 
@@ -289,7 +293,9 @@ class SharedGrid:
             weight /= mass
             yield below.read(weight, (top + np.log(mass))[:, 0])
 
-    def solve(self, times: Times, which: npt.NDArray[np.intp] | None = None) -> Answers:
+    def solve(
+        self, times: Times, which: npt.NDArray[np.intp] | None = None, *, only_mu: bool = False
+    ) -> Answers:
         """Analyse, and keep medians and intervals; parameters as in `tables`.
 
         Returns
@@ -298,7 +304,7 @@ class SharedGrid:
         """
         absent = [name not in self.effects.quantities for name in ("typical_rate", "tau")]
         parts = []
-        for some in self.tables(times, which):
+        for some in self.tables(times, which, only_mu=only_mu):
             typical, mean, new = (
                 sigmoid(some.quantiles(name, MEDIAN_AND_ENDS))
                 for name in ("mu", "mean_rate", "new_study_rate")

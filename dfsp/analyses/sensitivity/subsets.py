@@ -18,7 +18,6 @@ from dfsp.engine.predictive import mid_p
 from dfsp.errors import DfspError
 from dfsp.evidence.tables import Counts, partners
 from dfsp.fitting import Fit, require_fit
-from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.rates import INTERVAL, PERCENT, Unit
 from dfsp.seeds import generator
@@ -123,17 +122,9 @@ def all_subsets(
     pairs, which = np.unique(counted, axis=0, return_inverse=True)
     times = member @ np.eye(len(pairs))[which.ravel()]
     grid = SharedGrid(pairs[:, 0], pairs[:, 1], [model])
-    parts = [
-        (
-            sigmoid(some.quantiles("mu", MEDIAN_AND_ENDS)),
-            some.quantiles("tau", MEDIAN_AND_ENDS[:1]),
-            some.resolved,
-        )
-        for some in grid.tables(times, only_mu=True)
-    ]
-    typical, tau, resolved = (np.concatenate(each) for each in zip(*parts, strict=True))
-    columns = np.column_stack([typical, tau])
-    for row in np.flatnonzero(~resolved):
+    found = grid.solve(times, only_mu=True)
+    columns = np.column_stack([found.typical, found.tau])
+    for row in np.flatnonzero(~found.resolved):
         one = table[member[row] > 0]
         own = solve(one["events"], one["total"], model)
         columns[row] = [*own.typical_rate.quantile(MEDIAN_AND_ENDS), *own.tau.quantile(0.5)]
