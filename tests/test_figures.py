@@ -1,5 +1,7 @@
 """Figures are tested by their parts, not by their pixels."""
 
+import io
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -8,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 import dfsp
 from dfsp.plots.style import _STYLE
@@ -76,6 +80,41 @@ def test_saved_files_are_the_same_twice_and_whole(review_fit, tmp_path):
         dfsp.plots.save(ax, tmp_path / "missing" / "one")
     with pytest.raises(dfsp.DfspError, match="gif not known; use svg, png"):
         dfsp.plots.save(ax, tmp_path / "one", formats=["gif"])
+
+
+def pixels(file):
+    return np.asarray(Image.open(io.BytesIO(file)))
+
+
+def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_a_format(monkeypatch):
+    """Expected are the pixels of matplotlib's own `bbox_inches="tight"`."""
+    figure, again = (dfsp.plots.prior(dfsp.Model()).get_figure() for _ in range(2))
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda *args: (drawn.append(1), draw(*args)))
+    first = figure.file("png")
+    assert figure.file("png") is first and figure.file("svg") and len(drawn) == 2
+    expected = io.BytesIO()
+    with mpl.rc_context({"text.hinting": "no_hinting"}):
+        again.savefig(expected, format="png", dpi=200, bbox_inches="tight")
+    assert np.array_equal(pixels(first), pixels(expected.getvalue()))
+
+
+def test_a_figure_that_has_changed_is_drawn_anew(tmp_path):
+    """As one that had its title from the beginning."""
+    ax, titled = (dfsp.plots.prior(dfsp.Model()) for _ in range(2))
+    before = ax.get_figure().file("png")
+    for each in (ax, titled):
+        each.set_title("Priors")
+        each.get_figure().canvas.draw()
+    (path,) = dfsp.plots.save(ax, tmp_path / "prior", formats=["png"])
+    assert before != path.read_bytes() == titled.get_figure().file("png")
+
+
+def test_a_figure_of_ones_own_is_saved_too(tmp_path):
+    _, ax = plt.subplots(layout="tight")
+    ax.plot([1, 2])
+    assert len(dfsp.plots.save(ax, tmp_path / "own")) == 2
+    assert ax.get_figure().get_layout_engine() is not None
 
 
 def test_densities_integrate_to_one(review_fit):

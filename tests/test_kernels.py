@@ -1,5 +1,6 @@
 """What a run's kernel sees, what its record says of it, and how it says that it has failed."""
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import nbformat
 import pytest
+from PIL import Image
 from small import notebook, plan, results
 
 from dfsp.errors import DfspError
@@ -210,6 +212,29 @@ def test_what_a_user_has_set_changes_nothing(tmp_path, monkeypatch):
         "text/plain",
     ]
     assert sorted(each.name for each in run.folder.iterdir()) == ["d.ipynb", "record.json"]
+
+
+SHOWS = """
+import dfsp
+ax = dfsp.plots.prior(dfsp.Model())
+dfsp.record(headline="h", prior_warning="", figures={"prior": ax})
+"""
+
+
+def test_a_notebook_shows_the_file_that_is_saved_at_the_size_of_the_figure(tmp_path):
+    """200 dots an inch, shown as 100."""
+    path = notebook(tmp_path / "s.ipynb", None, SHOWS)
+    run = run_notebook(path, {}, folder=tmp_path / "runs", progress=False)
+    saved = (run.folder / "prior.png").read_bytes()
+    (shown,) = (
+        output
+        for output in nbformat.read(run.folder / path.name, 4).cells[0].outputs
+        if "image/png" in output.get("data", {})
+    )
+    assert base64.b64decode(shown.data["image/png"]) == saved
+    with Image.open(run.folder / "prior.png") as image:
+        halves = [round(side / 2) for side in image.size]
+    assert [shown.metadata["image/png"][name] for name in ("width", "height")] == halves
 
 
 PROMISES = """

@@ -34,7 +34,7 @@ def answer(
     found = {
         "python": sys.executable,
         "prefix": sys.prefix,
-        "versions": versions(packages),
+        "versions": record.versions() if record else versions(packages),
         "source_sha256": getattr(record, "SOURCE_SHA256", None),
         "parameters": {name: plain(own[name]) for name in names if name in own},
     }

@@ -20,12 +20,15 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
+from traitlets import Type
 
 from dfsp.errors import DfspError
 from dfsp.runs import inside
@@ -42,7 +45,11 @@ _FOR_TERMINALS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
 _SAVED = 2.0
-"""Seconds after which a notebook is saved while a cell runs."""
+"""Seconds between two savings of a notebook at work."""
+_SILENCE = 0.02
+"""Seconds without a message after which a kernel that has answered is ready."""
+_ENDING = 0.01
+"""Seconds between two looks whether a kernel has ended."""
 
 
 class KernelFailed(Exception):
@@ -209,7 +216,6 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         super().__init__(nb_man, kernel_manager_class=manager_of(session), **options)
         self.session = session
         self.cell: int | None = None
-        self.unsaved = False  # whether a cell of code has ended since the notebook was saved
         self.end: float | None = None  # when the cells have to be done
 
     @classmethod
@@ -251,27 +257,23 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
         self.cell = cell_index
-        try:
-            return super().execute_cell(cell, cell_index, **kwargs)
-        finally:
-            self.unsaved = cell.cell_type == "code"
+        return super().execute_cell(cell, cell_index, **kwargs)
 
     def saving(self, save: Callable[..., None]) -> Callable[..., None]:
-        """Let a notebook be saved after each cell of code, and once in some seconds.
+        """Let a notebook be saved once in some seconds.
 
-        Papermill saves it twice a cell, of text too, which took a twentieth of a run of many quick
-        cells.
+        Papermill saves it twice a cell, of text too, which took a fifth of a run of many quick
+        cells. It writes the whole at the end, whatever ends it.
         """
         last = monotonic()
 
-        def save_news(**options: Any) -> None:
+        def save_sometimes(**options: Any) -> None:
             nonlocal last
-            if self.unsaved or monotonic() - last >= _SAVED:
-                self.unsaved = False
+            if monotonic() - last >= _SAVED:
                 save(**options)
                 last = monotonic()
 
-        return save_news
+        return save_sometimes
 
     def ask(self) -> None:
         """Ask the kernel what `inside` answers."""
@@ -381,10 +383,25 @@ def _reason_of(error: Exception, timeout: float | None) -> str:
 # ---------------------------------------------------------------- the process
 
 
+class _Prompt(AsyncZMQSocketChannel):
+    async def get_msg(  # type: ignore[override]
+        self, timeout: float | None = None
+    ) -> dict[str, Any]:
+        return await super().get_msg(None if timeout is None else min(timeout, _SILENCE))
+
+
+class _KernelClient(AsyncKernelClient):
+    """Does not wait a fifth of a second whether a kernel that is ready says more."""
+
+    iopub_channel_class = Type(_Prompt)
+
+
 def manager_of(session: Session) -> type:
     """Return a class of kernel managers for one run."""
 
     class Manager(AsyncKernelManager):
+        client_factory = Type(_KernelClient)
+
         async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
             # Not in the user's folder of Jupyter, which may be read-only.
             self.connection_file = str(session.private / "connection.json")
@@ -408,6 +425,14 @@ def manager_of(session: Session) -> type:
             own: Any = self.provisioner
             own.process, own.pid, own.pgid = forked, forked.pid, forked.pid
             self._reconcile_connection_info(own.connection_info)
+
+        async def _async_finish_shutdown(
+            self,
+            waittime: float | None = None,
+            pollinterval: float = _ENDING,
+            restart: bool = False,
+        ) -> None:
+            await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
     return Manager
 
