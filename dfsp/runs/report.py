@@ -267,7 +267,8 @@ def _take_picture(cells: Sequence[Any]) -> dict[str, str] | None:
         for output in _pictures(cell)[:1]:
             cell.outputs.remove(output)
             data = "".join(output.data["image/png"].split())
-            return {"src": f"data:image/png;base64,{data}", "alt": cell.metadata["alt"]}
+            size = {k: str(v) for k, v in output.metadata.get("image/png", {}).items()}
+            return size | {"src": f"data:image/png;base64,{data}", "alt": cell.metadata["alt"]}
     return None
 
 
