@@ -267,8 +267,8 @@ def _take_picture(cells: Sequence[Any]) -> dict[str, str] | None:
         for output in _pictures(cell)[:1]:
             cell.outputs.remove(output)
             data = "".join(output.data["image/png"].split())
-            size = {k: str(v) for k, v in output.metadata.get("image/png", {}).items()}
-            return size | {"src": f"data:image/png;base64,{data}", "alt": cell.metadata["alt"]}
+            shown = {"src": f"data:image/png;base64,{data}", "alt": cell.metadata["alt"]}
+            return shown | {k: str(v) for k, v in output.metadata.get("image/png", {}).items()}
     return None
 
 
