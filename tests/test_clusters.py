@@ -26,10 +26,19 @@ DFSP = [sys.executable, "-c", "from dfsp.cli import main; main()"]
 
 @pytest.fixture(scope="module")
 def two():
-    """A cluster of two worker processes that gives a task up at the first worker that it kills."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-    ) as made:
+    """A cluster of two worker processes that gives a task up at the first worker that it kills.
+
+    It does not give up a worker that takes its time to come back.
+    """
+    import dask
+
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"})
+    with (
+        patient,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as made,
+    ):
         made.scheduler.allowed_failures = 0
         yield made
 

@@ -28,7 +28,6 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
-from traitlets import Type
 
 from dfsp.errors import DfspError
 from dfsp.runs import inside
@@ -393,14 +392,14 @@ class _Prompt(AsyncZMQSocketChannel):
 class _KernelClient(AsyncKernelClient):
     """Does not wait a fifth of a second whether a kernel that is ready says more."""
 
-    iopub_channel_class = Type(_Prompt)
+    iopub_channel_class = _Prompt
 
 
 def manager_of(session: Session) -> type:
     """Return a class of kernel managers for one run."""
 
     class Manager(AsyncKernelManager):
-        client_factory = Type(_KernelClient)
+        client_factory = _KernelClient
 
         async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
             # Not in the user's folder of Jupyter, which may be read-only.
