@@ -30,9 +30,7 @@ def two():
 
     It does not give up a worker that takes its time to come back.
     """
-    import dask
-
-    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"})
+    patient = distributed.dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"})
     with (
         patient,
         distributed.LocalCluster(
