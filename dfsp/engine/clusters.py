@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import roots_hermitenorm
+from numpy.polynomial.hermite_e import hermegauss
 
 from dfsp.engine.grid import Data
 from dfsp.model.likelihood import (
@@ -47,14 +47,10 @@ BROAD = 4.0  # logit; where own rates are farther from their middle, steps of t 
 BEND = 1.2
 NOTICED = 16.0
 TAPS = 10  # points of a table that a polynomial goes through
-LAGRANGE = np.array(
-    [[1 / np.prod([tap - other for other in range(TAPS) if other != tap])] for tap in range(TAPS)]
-)
-# Gauss-Hermite nodes over a standard normal. Its error is (b / (2 + b))^number where the rows say b
-# as much of x as tau does, 5e-11 at the most that is NARROW_CLUSTER.
-SCORES, SCORE_WEIGHTS = roots_hermitenorm(14)
-LOG_SCORES = np.log(SCORE_WEIGHTS) - LOG_ROOT_2PI
-NARROW_CLUSTER = 0.5
+# From powers of the distance from the middle of these points to the polynomial's weights
+TO_WEIGHTS = np.linalg.inv(np.vander(np.arange(TAPS) - (TAPS - 1) / 2, increasing=True))
+# Numbers of Gauss-Hermite nodes, and up to which b, as much as the rows say of x beside tau.
+SCORES = {4: 0.002, 6: 0.013, 9: 0.06, 14: 0.5}
 CLUSTER_REACH = 8.4  # how many tau from mu a table covers
 # Log likelihood below a cluster's highest at which it is not integrated. Of three tables (few
 # events in millions, ordinary, of all sizes) under two priors nothing moves by more than 1e-14
@@ -135,14 +131,14 @@ def _interpolation(place: Array, number: int) -> Array:
     Shapes: `place` (point,), result (point, number).
     """
     start = np.clip(np.floor(place).astype(np.intp) - TAPS // 2 + 1, 0, number - TAPS)
-    away = place - start - np.arange(TAPS)[:, None]
-    # Lagrange's polynomials: products of all distances but the tap's own
-    one = np.ones((1, len(place)))
-    before = np.cumprod(np.concatenate([one, away[:-1]]), axis=0)
-    after = np.cumprod(np.concatenate([one, away[:0:-1]]), axis=0)[::-1]
-    matrix = np.zeros((len(place), number))
-    matrix[np.arange(len(place)), start + np.arange(TAPS)[:, None]] = before * after * LAGRANGE
-    return matrix
+    away = place - start - (TAPS - 1) / 2
+    powers = np.ones((TAPS, len(place)))
+    for degree in range(1, TAPS):
+        np.multiply(powers[degree - 1], away, out=powers[degree])
+    matrix = np.zeros(len(place) * number)
+    first = np.arange(len(place)) * number + start
+    matrix[first[:, None] + np.arange(TAPS)] = powers.T @ TO_WEIGHTS
+    return matrix.reshape(len(place), number)
 
 
 class Clusters:
@@ -191,20 +187,18 @@ class Clusters:
         """
         table = self.table(mu, tau, omega, level)
         information = self.information(omega)
-        width = (information + tau**-2.0) ** -0.5
         values = np.empty((len(tau), len(self), mu.shape[1]))
+        number = np.searchsorted([*SCORES.values()], tau**2 * information)
+        for which, scores in enumerate(SCORES):
+            pairs = np.flatnonzero(number == which)
+            if len(pairs):
+                self._by_scores(table, mu, tau, omega, pairs, scores, values)
         # Pairs that need points as dense as each other share them.
-        octave = np.floor(np.log2(width))
-        for each in np.unique(octave):
+        width = (information + tau**-2.0) ** -0.5
+        octave = np.where(number == len(SCORES), np.floor(np.log2(width)), np.nan)
+        for each in np.unique(octave[number == len(SCORES)]):
             pairs = np.flatnonzero(octave == each)
             common = self._common(mu, tau, width, pairs, level)
-            narrow = tau[pairs] ** 2 * information[pairs] <= NARROW_CLUSTER
-            if common.number > mu.shape[1] * len(SCORES) and narrow.any():
-                self._by_scores(table, mu, tau, omega, pairs[narrow], values)
-                pairs = pairs[~narrow]
-                if not len(pairs):
-                    continue
-                common = self._common(mu, tau, width, pairs, level)
             self._on_points(table, mu, tau, omega, pairs, common, values)
         return values.transpose(1, 0, 2)
 
@@ -252,15 +246,23 @@ class Clusters:
         return Table(centre, core, c, *steps, rows, clusters)
 
     def _by_scores(
-        self, table: Table, mu: Array, tau: Array, omega: Array, pairs: Index, values: Array
+        self,
+        table: Table,
+        mu: Array,
+        tau: Array,
+        omega: Array,
+        pairs: Index,
+        number: int,
+        values: Array,
     ) -> None:
-        size = mu.shape[1] * len(SCORES) * (table.rows.shape[2] + len(self))
+        scores, weights = hermegauss(number)
+        size = mu.shape[1] * number * (table.rows.shape[2] + len(self))
         for some in np.array_split(pairs, _pieces(len(pairs), size)):
-            x = mu[some][:, :, None] + tau[some][:, None, None] * SCORES
+            x = mu[some][:, :, None] + tau[some][:, None, None] * scores
             matrix = table.in_x(x.ravel()).reshape(len(some), -1, table.rows.shape[2])
             height = table.at(table.clusters, omega[some]) @ matrix.swapaxes(1, 2)
-            height = height.reshape(len(some), len(self), mu.shape[1], len(SCORES))
-            values[some] = log_sum(height + LOG_SCORES)
+            height = height.reshape(len(some), len(self), mu.shape[1], number)
+            values[some] = log_sum(height + (np.log(weights) - LOG_ROOT_2PI))
 
     def _on_points(
         self,
