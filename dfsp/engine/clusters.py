@@ -16,16 +16,15 @@ density and one product for each of them. Where tau is so narrow that they would
 x = mu + tau z, with z at Gauss-Hermite nodes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.polynomial.hermite_e import hermegauss
 
 from dfsp.engine.grid import Data
 from dfsp.model.likelihood import (
-    COARSE,
-    FLOOR,
     LOG_ROOT_2PI,
     SPACINGS,
     UNDERFLOW,
@@ -38,9 +37,9 @@ from dfsp.model.likelihood import (
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
-# Steps of t and of s in a table, by level
-IN_T = (0.2, 0.12, 0.09, 0.07)
-IN_S = (0.3, 0.2, 0.15, 0.11)
+# Steps of t and of s in a table
+IN_T = 0.09
+IN_S = 0.15
 BROAD = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
 # Logit; the longest step at 0, and n omega^2 that the first steps of s resolve: with 2.3, or
 # with c of 2 events in a million, what is interpolated is above 0 far from the rate.
@@ -51,12 +50,13 @@ TAPS = 10  # points of a table that a polynomial goes through
 TO_WEIGHTS = np.linalg.inv(np.vander(np.arange(TAPS) - (TAPS - 1) / 2, increasing=True))
 # Numbers of Gauss-Hermite nodes, and up to which b, as much as the rows say of x beside tau.
 SCORES = {4: 0.002, 6: 0.013, 9: 0.06, 14: 0.5}
+SCORE_RULES = [hermegauss(number) for number in SCORES]
 CLUSTER_REACH = 8.4  # how many tau from mu a table covers
 # Log likelihood below a cluster's highest at which it is not integrated. Of three tables (few
 # events in millions, ordinary, of all sizes) under two priors nothing moves by more than 1e-14
 # with 500, by 1e-10 with 50.
 FAR_BELOW = 5000.0
-ROOM = 1.2  # by how much a table reaches beyond what it is made for
+ROOM = 1.4  # by how much a table reaches beyond what it is first made for: a look reaches farther
 CLUSTERS_AT_ONCE = 400_000  # numbers held at once: 3 MB, which stay in a cache
 
 
@@ -107,6 +107,17 @@ class Table:
         left = np.clip(np.floor(self.place(x)).astype(np.intp), 0, last - 1)
         return np.asarray((counts[1:] | counts[:-1])[left])
 
+    def about(self, low: float, high: float) -> "Table":
+        """Return what of it interpolates from x = `low` to `high`, which it covers."""
+        start, end = self.place(np.array([low, high])).astype(np.intp)
+        some = slice(max(start - TAPS, 0), end + TAPS)
+        return replace(
+            self,
+            first=self.first + some.start * self.step,
+            rows=self.rows[..., some],
+            clusters=self.clusters[..., some],
+        )
+
     def in_x(self, x: Array) -> Array:
         """Return the matrix that interpolates along t at locations `x` (point,): (point, t).
 
@@ -135,10 +146,10 @@ def _interpolation(place: Array, number: int) -> Array:
     powers = np.ones((TAPS, len(place)))
     for degree in range(1, TAPS):
         np.multiply(powers[degree - 1], away, out=powers[degree])
-    matrix = np.zeros(len(place) * number)
-    first = np.arange(len(place)) * number + start
-    matrix[first[:, None] + np.arange(TAPS)] = powers.T @ TO_WEIGHTS
-    return matrix.reshape(len(place), number)
+    matrix = np.zeros((len(place), number))
+    windows = sliding_window_view(matrix, TAPS, axis=1, writeable=True)
+    windows[np.arange(len(place)), start] = powers.T @ TO_WEIGHTS
+    return matrix
 
 
 class Clusters:
@@ -159,7 +170,7 @@ class Clusters:
         p = (self.data.events + 0.5) / (self.data.total + 1)
         self.own = np.log(p / (1 - p))
         self.variance = 1 / (self.data.total * p * (1 - p))
-        self._tables: dict[int, Table] = {}
+        self._table: Table | None = None
 
     def __len__(self) -> int:
         return len(self.member)
@@ -185,14 +196,14 @@ class Clusters:
         -------
         array, shape (cluster, pair, point)
         """
-        table = self.table(mu, tau, omega, level)
+        table = self.table(mu, tau, omega)
         information = self.information(omega)
         values = np.empty((len(tau), len(self), mu.shape[1]))
         number = np.searchsorted([*SCORES.values()], tau**2 * information)
-        for which, scores in enumerate(SCORES):
+        for which, rule in enumerate(SCORE_RULES):
             pairs = np.flatnonzero(number == which)
             if len(pairs):
-                self._by_scores(table, mu, tau, omega, pairs, scores, values)
+                self._by_scores(table, mu, tau, omega, pairs, rule, values)
         # Pairs that need points as dense as each other share them.
         width = (information + tau**-2.0) ** -0.5
         octave = np.where(number == len(SCORES), np.floor(np.log2(width)), np.nan)
@@ -207,39 +218,39 @@ class Clusters:
         spacing = SPACINGS[level]
         return Common.of(self.own, *points, float(width[pairs].min()), spacing)
 
-    def table(self, mu: Array, tau: Array, omega: Array, level: int) -> Table:
+    def table(self, mu: Array, tau: Array, omega: Array) -> Table:
         """Return a table that covers these points; an earlier one, if it does."""
         reach = (CLUSTER_REACH * tau)[:, None]
         low = min(float((mu - reach).min()), float(self.own.min()))
         high = max(float((mu + reach).max()), float(self.own.max()))
         last = float(omega.max())
-        if level in self._tables:
-            covered = self._tables[level].covers
+        if self._table is not None:
+            covered = self._table.covers
             if covered[0] <= low and high <= covered[1] and last <= covered[2]:
-                return self._tables[level]
+                return self._table
             low, high, last = min(low, covered[0]), max(high, covered[1]), max(last, covered[2])
-        self._tables[level] = self._tabulated(low, high, last, level)
-        return self._tables[level]
+        self._table = self._tabulated(low, high, last)
+        return self._table
 
-    def _tabulated(self, low: float, high: float, last: float, level: int) -> Table:
+    def _tabulated(self, low: float, high: float, last: float) -> Table:
         centre = float(self.own.max() + self.own.min()) / 2
         core = max(2.0, float(self.own.max()) - centre)
         c = min(float(self.variance.min()), NOTICED / float(self.data.total.max())) ** 0.5
         # As dense between rates far apart, and to where a patient's likelihood bends, at 0
         bend = float(np.hypot(core, centre))
-        step = min(IN_T[level], IN_T[level] * BROAD / core, BEND / bend)
+        step = min(IN_T, IN_T * BROAD / core, BEND / bend)
         middle, half = (low + high) / 2, ROOM * (high - low) / 2
         ends = np.arcsinh((np.array([middle - half, middle + half]) - centre) / core)
         t = np.linspace(ends[0], ends[1], max(TAPS, int((ends[1] - ends[0]) / step) + 2))
         s_last = float(np.arcsinh(ROOM * last / c))
-        s = np.linspace(0, s_last, max(TAPS, int(s_last / IN_S[level]) + 2))
+        s = np.linspace(0, s_last, max(TAPS, int(s_last / IN_S) + 2))
         x = centre + core * np.sinh(t)
         rows = np.empty((len(self.data.total), len(s), len(t)))
         counts = self.data.events, self.data.total
         # At omega = 0 the row's effect is its cluster's.
         rows[:, 0] = log_binomial(counts[0][:, None], counts[1][:, None], x)
         pairs = np.tile(x, len(s) - 1), np.repeat(c * np.sinh(s[1:]), len(t))
-        inner = log_likelihood(*counts, *pairs, max(level, COARSE + 1))
+        inner = log_likelihood(*counts, *pairs)
         rows[:, 1:] = inner.reshape(-1, len(s) - 1, len(t))
         clusters = np.tensordot(self.member, rows, axes=1)
         steps = float(t[0]), float(t[1] - t[0]), float(s[1])
@@ -252,17 +263,18 @@ class Clusters:
         tau: Array,
         omega: Array,
         pairs: Index,
-        number: int,
+        rule: tuple[Array, Array],
         values: Array,
     ) -> None:
-        scores, weights = hermegauss(number)
-        size = mu.shape[1] * number * (table.rows.shape[2] + len(self))
-        for some in np.array_split(pairs, _pieces(len(pairs), size)):
-            x = mu[some][:, :, None] + tau[some][:, None, None] * scores
-            matrix = table.in_x(x.ravel()).reshape(len(some), -1, table.rows.shape[2])
-            height = table.at(table.clusters, omega[some]) @ matrix.swapaxes(1, 2)
-            height = height.reshape(len(some), len(self), mu.shape[1], number)
-            values[some] = log_sum(height + (np.log(weights) - LOG_ROOT_2PI))
+        scores, weights = rule
+        x = mu[pairs][:, None, :] + tau[pairs][:, None, None] * scores[:, None]
+        table = table.about(float(x.min()), float(x.max()))
+        size = x[0].size * (table.rows.shape[2] + len(self))
+        for some in np.array_split(np.arange(len(pairs)), _pieces(len(pairs), size)):
+            matrix = table.in_x(x[some].ravel()).reshape(len(some), -1, table.rows.shape[2])
+            height = table.at(table.clusters, omega[pairs[some]]) @ matrix.swapaxes(1, 2)
+            height = height.reshape(len(some), len(self), *x.shape[1:]).swapaxes(2, 3)
+            values[pairs[some]] = log_sum(height + (np.log(weights) - LOG_ROOT_2PI))
 
     def _on_points(
         self,
@@ -281,20 +293,22 @@ class Clusters:
         matrix = table.in_x(x).T
         size = len(x) * (len(self) + mu.shape[1])
         for some in np.array_split(pairs, _pieces(len(pairs), size)):
-            height = table.at(table.clusters, omega[some]) @ matrix
+            height = table.at(table.clusters, omega[some]).reshape(-1, len(matrix)) @ matrix
+            height = height.reshape(len(some), len(self), len(x))
             top = height.max(-1, keepdims=True)
-            z = (x - mu[some][:, :, None]) / tau[some][:, None, None]
-            z *= z
-            z *= -0.5
-            kernel = np.maximum(z, FLOOR)
+            scale = 0.5**0.5 / tau[some][:, None]
+            kernel = (mu[some] * scale)[:, :, None] - (x * scale)[:, None, :]
+            kernel *= kernel
+            np.negative(kernel, out=kernel)
             np.exp(kernel, out=kernel)
-            sums = (np.exp(np.maximum(height - top, FLOOR)) * weight) @ kernel.swapaxes(1, 2)
+            sums = (np.exp(height - top) * weight) @ kernel.swapaxes(1, 2)
             with np.errstate(divide="ignore"):
                 found = np.log(sums) + top
             # Counts so far from a location that the products underflow
             pair, cluster, point = np.nonzero(sums < UNDERFLOW)
+            z = (x - mu[some][pair, point, None]) / tau[some][pair, None]
             found[pair, cluster, point] = log_sum(
-                height[pair, cluster] + z[pair, point] + np.log(weight)
+                height[pair, cluster] - z * z / 2 + np.log(weight)
             )
             values[some] = found - np.log(tau[some])[:, None, None] - LOG_ROOT_2PI
 

@@ -66,14 +66,15 @@ from dfsp.model.model import Model
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
-FEW_SHARES = 12  # nodes of phi with which a grid is placed,
-ENOUGH_SHARES = 4  # at least so many of them where the posterior is
+PRIOR_SHARES = 12  # nodes of phi where rho has its prior
+FEW_SHARES = 5  # nodes of phi with which a grid is placed,
+ENOUGH_SHARES = 2  # at least so many of them where the posterior is
 MANY_SHARES = 64  # most nodes of phi; with so many their number is chosen,
 EVERY_ROW, SOME_SHARES = 5, 16  # at every fifth row of sigma and so many points of mu
 IN_LOOK = 6  # nodes of phi at the first look of a grid
 SHARE_TOLERANCE = 1e-5  # of the last coefficients along phi; with 1e-6 rates move by 3e-7
 DROP_SHARES = 22.0  # log mass below its maximum at which the posterior of phi ends
-FINE_SHARES = 120  # nodes of phi between which the distributions of tau and omega are mixed
+FINE_SHARES = 5  # values of phi that tau and omega are mixed over, for each node; with 3 error 5e-5
 SMOOTHED = 3e-7  # error of a density of a location that counts fully, as of `equidistant_nodes`
 CLUSTERS = 64  # located at once
 
@@ -148,7 +149,7 @@ class NestedSurface(Surface):
 
     @property
     def first_columns(self) -> int:
-        return 2
+        return 3
 
     def by_share(self, phi: Rows, mu: Array, sigma: Array, level: int) -> Array:
         """Return log L of each cluster of two rows or more: (phi, cluster, *shape of mu)."""
@@ -331,16 +332,29 @@ class Nested(Posterior):
             falls = x[0] > x[-1]
             x, cdf = (x[::-1], 1 - cdf[::-1]) if falls else (x, cdf)
             return Distribution(x, cdf, mean, sd, False)
+        phi, mass, within = self._by_phi
+        parts = share(phi)[:, None]
+
+        def share_of(x: Array, some: npt.NDArray[np.bool_]) -> Array:
+            low, high = rows.ends
+            place = 2 * (np.arcsinh(x / (rows.c * parts[some])) - low) / (high - low) - 1
+            return np.asarray(np.arccos(-np.clip(place, -1, 1)) / np.pi)
+
+        # At the points of `cdf_of_u`
+        values = parts * (rows.c * np.sinh(cdf_of_u(rows, mass[:1])[0]))
+        table = mix(values, within, mass.sum(1), MIXTURE_POINTS[1], share_of)
+        return Distribution(*table, mean, sd, False)
+
+    @cached_property
+    def _by_phi(self) -> tuple[Array, Array, Array]:
+        """Values of phi, posterior masses (phi, row of sigma), distribution functions of u."""
         low, high = self.placed.phi.ends
-        fine = Rows.between(low, high, 1.0, FINE_SHARES)
+        fine = Rows.between(low, high, 1.0, FINE_SHARES * len(self.placed.phi))
         place = 2 * (fine.u - low) / (high - low) - 1
         coefficients = self.placed.phi.coefficients(self.mass.T)
         mass = np.maximum(legendre.legval(place, coefficients.T) * fine.weights, 0).T
         some = mass.sum(1) > 0
-        u, within = cdf_of_u(rows, mass[some])
-        values = share(fine.u[some])[:, None] * (rows.c * np.sinh(u))
-        table = mix(values, within, mass[some].sum(1), MIXTURE_POINTS[1])
-        return Distribution(*table, mean, sd, False)
+        return fine.u[some], mass[some], cdf_of_u(self.grid.rows, mass[some])[1]
 
     # Rates
 
@@ -468,7 +482,7 @@ class Nested(Posterior):
         tau, omega = rows.tau[main], grid.tau[main] * cosine
         reach = effects.reach * tau
         ends = np.stack([grid.low[main] - reach, grid.high[main] + reach], axis=1)
-        table = clusters.table(ends, 0 * tau, omega, ENOUGH)
+        table = clusters.table(ends, 0 * tau, omega)
         of_clusters = table.at(table.clusters[some], omega)
         of_rows = table.at(table.rows, omega)
         sd = (clusters.information(omega) + 1 / (tau**2 + grid.sd[main] ** 2)) ** -0.5
@@ -592,11 +606,12 @@ def solve_nested(
 
 def _place(units: Units, model: Model, order: int, *, leaving_out: bool = True) -> Placed:
     """Place a grid of mu and sigma with a few nodes of phi, then take as many as are needed."""
-    phi = Rows.between(0.0, np.pi / 2, 1.0, FEW_SHARES)
     if units.clusters is None:
+        phi = Rows.between(0.0, np.pi / 2, 1.0, PRIOR_SHARES)
         grid = place(Surface(units.data, model, leaving_out=leaving_out), order)
         by_phi = grid.log_joint + _log_prior(phi)[:, None, None]
         return Placed(grid, phi, by_phi, np.empty((len(phi), 0, *grid.log_joint.shape)), 0.0)
+    phi = Rows.between(0.0, np.pi / 2, 1.0, FEW_SHARES)
     while True:
         surface = NestedSurface(units, model, phi, leaving_out=leaving_out)
         grid = place(surface, order)
