@@ -17,8 +17,7 @@ help:
 	@echo "make run    execute the notebooks of notebooks/plans/primary.yaml and write a report"
 	@echo "make test   linters, types, fast tests, and the notebooks against their saved outputs"
 	@echo "make test-slow  the tests that take long; make test-all is both"
-	@echo "make stress kill a batch at 50 random moments, and workers of a cluster; compare results;"
-	@echo "            1,000 designs of clusters"
+	@echo "make stress kill a batch at 50 random moments, and workers of a cluster; compare results"
 	@echo "make bench  time the engines; with BASE=REVISION beside an older revision, in the same run"
 	@echo "make notebooks  make anew what is kept and made from data/: the notebooks' outputs, the"
 	@echo "            README's figure, results; says what changed"
@@ -75,7 +74,6 @@ test-all: test test-slow
 
 stress: $(VENV)/dfsp.stamp
 	DFSP_KILLS=50 $(BIN)/python -m pytest -k kill tests/test_batches.py tests/test_clusters.py
-	DFSP_DESIGNS=1000 $(BIN)/python -m pytest -k calibrated tests/test_nested.py
 
 calibrate: $(VENV)/dfsp.stamp
 	$(BIN)/python -c "from dfsp.analyses.calibration.store import remake, stored_checks; remake(); print(stored_checks())"

@@ -12,10 +12,10 @@ freeze()
 # Files that take longest, in this order; begun first, so that none of them is left to one process
 # at the end. From `--durations=0` of both tiers.
 LONGEST = (
-    "04_dose.ipynb", "07_calibration.ipynb", "test_nested.py", "test_notebooks.py",
-    "test_clusters.py", "test_batches.py", "test_regression.py", "test_hostile_input.py",
-    "test_moderators.py", "test_repeatability.py", "test_posterior.py", "test_by.py",
-    "test_readme.py", "test_project.py", "test_cumulative.py", "test_effects.py",
+    "04_dose.ipynb", "07_calibration.ipynb", "test_nested_calibration.py", "test_nested.py",
+    "test_notebooks.py", "test_clusters.py", "test_batches.py", "test_regression.py",
+    "test_hostile_input.py", "test_moderators.py", "test_repeatability.py", "test_posterior.py",
+    "test_by.py", "test_readme.py", "test_project.py", "test_cumulative.py", "test_effects.py",
     "test_brute_force.py", "test_thresholds.py",
 )  # fmt: skip
 

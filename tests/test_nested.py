@@ -1,7 +1,6 @@
 """Rows that belong to clusters: the exact engine against plain sums, against itself, and NUTS."""
 
 import json
-import os
 from dataclasses import replace
 
 import jsonschema
@@ -12,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from scipy.stats import binom, kstest, norm
+from scipy.stats import binom, norm
 
 import dfsp
 from dfsp.cli import cli
@@ -358,7 +357,7 @@ def test_camels_are_less_certain_nested_than_as_independent_rows():
     assert nested.studies[-2, 0] < alone.studies[0, 0]
 
 
-# ------------------------------------------------------------------------- NUTS and calibration
+# ------------------------------------------------------------------------- NUTS
 
 
 # Serious toxicity of sorafenib at several doses, events/total; a line a trial
@@ -405,30 +404,6 @@ def test_nuts_agrees(counts):
         "mcse_q2.5"
     ].to_numpy()
     assert np.abs(ends).max() < 5
-
-
-@pytest.mark.slow
-def test_posteriors_of_simulated_clusters_are_calibrated():
-    """`make stress` simulates 1,000 designs."""
-    rng = np.random.default_rng(20190301)
-    model, number = Model(tau=HalfNormal(0.7)), int(os.getenv("DFSP_DESIGNS", "60"))
-    found = {name: [] for name in ("mu", "sigma", "tau", "omega", "rho")}
-    for _ in range(number):
-        cluster = np.repeat(np.arange(5), rng.integers(1, 5, 5))
-        mu, sigma = rng.normal(0, 2), np.abs(rng.normal(0, 0.7))
-        rho = rng.uniform()
-        tau, omega = sigma * rho**0.5, sigma * (1 - rho) ** 0.5
-        theta = mu + tau * rng.normal(size=5)[cluster] + omega * rng.normal(size=len(cluster))
-        total = rng.integers(5, 41, len(cluster))
-        posterior = solve_nested(
-            rng.binomial(total, 1 / (1 + np.exp(-theta))), total, cluster.tolist(), model
-        )
-        truth = {"mu": mu, "sigma": sigma, "tau": tau, "omega": omega, "rho": rho}
-        for name, value in truth.items():
-            found[name].append(getattr(posterior, name).prob_above(value))
-    for name, probabilities in found.items():
-        # Uniform if calibrated; a miss by chance in one of 200 runs of the test
-        assert kstest(probabilities, "uniform").pvalue > 0.001, name
 
 
 def test_a_frame_says_itself_which_rows_belong_together():

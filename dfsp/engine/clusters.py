@@ -38,7 +38,7 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 # Steps of t and of s in a table
-IN_T = 0.09
+IN_T = 0.12
 IN_S = 0.15
 BROAD = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
 # Logit; the longest step at 0, and n omega^2 that the first steps of s resolve: with 2.3, or
