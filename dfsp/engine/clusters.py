@@ -37,7 +37,8 @@ from dfsp.model.likelihood import (
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
-# Steps of t and of s in a table
+# Steps of t and of s in a table. Where the posterior is, a cluster's log likelihood errs by 1e-7 at
+# the median and by 3e-4 in its tails; there by 4e-4 with 0.15 for t, by 8e-3 with 0.2 for s.
 IN_T = 0.12
 IN_S = 0.15
 BROAD = 4.0  # logit; where own rates are farther from their middle, steps of t are as much smaller
@@ -48,7 +49,10 @@ NOTICED = 16.0
 TAPS = 10  # points of a table that a polynomial goes through
 # From powers of the distance from the middle of these points to the polynomial's weights
 TO_WEIGHTS = np.linalg.inv(np.vander(np.arange(TAPS) - (TAPS - 1) / 2, increasing=True))
-# Numbers of Gauss-Hermite nodes, and up to which b, as much as the rows say of x beside tau.
+# Numbers of Gauss-Hermite nodes, and up to which b, as much as the rows say of x beside tau. Their
+# error is (b / (2 + b))^number at a likelihood's top, and a^(2 number) number! / (2 number)! where
+# the likelihood changes by a factor e^a in one tau: below 3e-9 up to a = 5 sqrt(b), which is where
+# it is e^-12 of its top; with 14 nodes 2e-10 at the top.
 SCORES = {4: 0.002, 6: 0.013, 9: 0.06, 14: 0.5}
 SCORE_RULES = [hermegauss(number) for number in SCORES]
 CLUSTER_REACH = 8.4  # how many tau from mu a table covers
