@@ -69,7 +69,7 @@ Index = npt.NDArray[np.intp]
 PRIOR_SHARES = 12  # nodes of phi where rho has its prior
 FEW_SHARES = 5  # nodes of phi with which a grid is placed,
 ENOUGH_SHARES = 2  # at least so many of them where the posterior is
-MANY_SHARES = 64  # most nodes of phi; with so many their number is chosen,
+MANY_SHARES = 64  # most nodes of phi; with so many or a half their number is chosen,
 EVERY_ROW, SOME_SHARES = 5, 16  # at every fifth row of sigma and so many points of mu
 IN_LOOK = 6  # nodes of phi at the first look of a grid
 SHARE_TOLERANCE = 1e-5  # of the last coefficients along phi; with 1e-6 rates move by 3e-7
@@ -638,9 +638,9 @@ def _chosen(surface: NestedSurface, grid: Grid) -> Rows:
     rows = slice(None, None, EVERY_ROW)
     mu, width = grid.place(chebyshev_shares(SOME_SHARES), rows)
     sigma = np.broadcast_to(grid.tau[rows, None], mu.shape)
-    ends = surface.phi.ends
+    ends, many = surface.phi.ends, MANY_SHARES // 2
     while True:
-        phi = Rows.between(*ends, 1.0, MANY_SHARES)
+        phi = Rows.between(*ends, 1.0, many)
         by_phi, _, _ = surface.joint(phi, mu, sigma, COARSE + 1)
         # Roughly in proportion to the mass of each row and phi
         log_mass = log_sum(by_phi + np.log(width)) + grid.log_row[rows]
@@ -649,14 +649,14 @@ def _chosen(surface: NestedSurface, grid: Grid) -> Rows:
         near = np.flatnonzero(density > density.max() * np.exp(-DROP_SHARES))
         steps = np.array([ends[0], *phi.u, ends[1]])
         low, high = float(steps[near[0]]), float(steps[near[-1] + 2])
-        shorter = Rows.between(low, high, 1.0, MANY_SHARES)
+        shorter = Rows.between(low, high, 1.0, many)
         place_in = 2 * (shorter.u - ends[0]) / (ends[1] - ends[0]) - 1
         values = legendre.legval(place_in, phi.coefficients(density * phi.weights))
         size = np.abs(shorter.coefficients(values * shorter.weights))
         number = int(np.flatnonzero(size > SHARE_TOLERANCE * size.max())[-1]) + 3
-        if number < MANY_SHARES or high - low > 0.7 * (ends[1] - ends[0]):
-            return Rows.between(low, high, 1.0, min(number, MANY_SHARES))
-        ends = low, high
+        if number < many or (many == MANY_SHARES and high - low > 0.7 * (ends[1] - ends[0])):
+            return Rows.between(low, high, 1.0, min(number, many))
+        ends, many = (low, high), MANY_SHARES
 
 
 def _evaluated(surface: NestedSurface, grid: Grid, phi: Rows) -> Placed:
