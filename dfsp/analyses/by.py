@@ -128,7 +128,8 @@ class FitBy(Result):
         `groups` counts them, `studies` their clusters, and `sigma` is the total of both parts.
         Where tables borrow, `exchangeable` is how probably each does.
         """
-        rows = [{**_counted(counts), **self._found(group)} for group, counts in self.counts.items()]
+        counted = map(_counted, self.counts.values())
+        rows = [{**own, **found} for own, found in zip(counted, self._found, strict=True)]
         index = pd.Index(list(self.counts), name=self.by)
         table = table_of(rows, rates=True, index=index)
         return table if self.between is None else table.assign(exchangeable=self._exchangeable)
@@ -138,23 +139,36 @@ class FitBy(Result):
         """How probably each group borrows."""
         return [] if self.between is None else self.between.exchangeable.tolist()
 
-    def _found(self, group: str) -> dict[str, float]:
-        """Return what the table shows of a group's posterior."""
+    @property
+    def _found(self) -> list[dict[str, float]]:
+        """What the table shows of each group's posterior."""
         centre, spread = self.model.effects.centre, self.model.effects.spread
-        names = (centre, "mean_rate", "new_study_rate", spread)
-        if known := self.posteriors.get(group):
-            numbers = [getattr(known, name).summary() for name in names]
-        else:
-            numbers = [self.fits[group].numbers[name] for name in names]
-        rate, mean, new, scatter = (dict(zip(STATISTICS, own, strict=True)) for own in numbers)
-        found = {
-            "mean_rate": mean[stands_for(mean)],
-            centre: rate["q50"], "low": rate["q2.5"], "high": rate["q97.5"],
-            "new_low": new["q2.5"], "new_high": new["q97.5"], spread: scatter["q50"],
-        }  # fmt: skip
+        # One quantity after the other of all groups, which takes less time than group by group
+        rate, mean, new, scatter = (
+            [
+                dict(zip(STATISTICS, self._numbers(group, name), strict=True))
+                for group in self.counts
+            ]
+            for name in (centre, "mean_rate", "new_study_rate", spread)
+        )
+        found = [
+            {
+                "mean_rate": m[stands_for(m)],
+                centre: r["q50"], "low": r["q2.5"], "high": r["q97.5"],
+                "new_low": n["q2.5"], "new_high": n["q97.5"], spread: s["q50"],
+            }
+            for r, m, n, s in zip(rate, mean, new, scatter, strict=True)
+        ]  # fmt: skip
         if self.clustered:
-            found["sigma"] = self.fits[group].summary.at["sigma", "q50"]
+            for row, fit in zip(found, self.fits.values(), strict=True):
+                row["sigma"] = fit.summary.at["sigma", "q50"]
         return found
+
+    def _numbers(self, group: str, name: str) -> Array:
+        """Return the summary of a quantity of a group's posterior."""
+        if known := self.posteriors.get(group):
+            return np.asarray(getattr(known, name).summary())
+        return np.asarray(self.fits[group].numbers[name])
 
     @property
     def clustered(self) -> bool:
