@@ -273,14 +273,15 @@ def cumulate_vanishing(density: Array, finer: int) -> Array:
 
     By sinc functions (Stenger 1993, doi:10.1007/978-1-4612-2706-9, section 3.6), whose error falls
     as geometrically with the spacing as that of the trapezoidal sum over all points. The integral
-    is as exact between the points, and is given at `finer` places for each of their steps.
+    is as exact between the points, and is given at `finer` places for each of their steps; where
+    it is 0 or 1 it can fall by its error.
     """
     number = density.shape[-1]
     length, transform = _sinc_integral(number, finer)
     apart = np.zeros((*density.shape[:-1], length))
     apart[..., : number * finer : finer] = density
-    total = np.fft.irfft(np.fft.rfft(apart) * transform, length)[..., : (number - 1) * finer + 1]
-    return np.asarray(np.maximum.accumulate(np.maximum(total, 0), axis=-1))
+    total = np.fft.irfft(np.fft.rfft(apart) * transform, length)
+    return np.asarray(total[..., : (number - 1) * finer + 1])
 
 
 @lru_cache(maxsize=8)

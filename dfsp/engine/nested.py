@@ -60,7 +60,7 @@ from dfsp.engine.posterior import (
     tabulate,
 )
 from dfsp.errors import DfspError
-from dfsp.model.likelihood import COARSE, ENOUGH, log_sum, modes
+from dfsp.model.likelihood import COARSE, ENOUGH, log_sum
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
@@ -248,14 +248,12 @@ class _Piece(NamedTuple):
 class _Located(NamedTuple):
     """Locations of clusters: nodes with log weights (cluster, node) and log likelihoods of rows.
 
-    `rows` is (distinct row, node), `mean` (cluster,); `ends` has a row for each cluster.
+    `rows` is (distinct row, node); `ends` has a row for each cluster.
     """
 
     nodes: Nodes
     log_weight: Array
     rows: Array
-    mean: Array
-    omega: float
     ends: Ends
 
 
@@ -431,9 +429,8 @@ class Nested(Posterior):
                 value = located.log_weight[of[which]]
                 return value if new else value - located.rows[clusters.data.inverse[chosen[which]]]
 
-            centre = modes(events, total, located.mean[of], np.array(located.omega))[0]
             ends = located.ends._replace(mu=located.ends.mu[of])
-            parts = events, total, located.nodes, log_ratio, ends, centre
+            parts = events, total, located.nodes, log_ratio, ends
             found[chosen] = tabulate(*parts, self.model.effects, at)[0]
         return found
 
@@ -456,14 +453,14 @@ class Nested(Posterior):
         high = np.maximum.reduceat(np.where(near, mu, -np.inf), starts, axis=1)
         low, high = (np.where(np.isfinite(end), end, mean[:, None]) for end in (low, high))
         weight = np.clip(np.add.reduceat(share, starts, axis=1).max(0), LIGHT, 1)
-        ends = Ends.of(low, high, omega, sd, weight)
+        ends = Ends.of(low, high, mean, omega, sd, weight)
         most = share.max(0)
         with np.errstate(divide="ignore"):
             log_most = np.log(most)
         tau, width = np.repeat(omega, sizes), np.repeat(width, sizes)
         excess, is_end = 1 - (tau / width) ** 2, np.zeros(len(mu), dtype=bool)
         nodes = Nodes(mu, tau, width, excess, most, log_most, is_end, ())
-        return _Located(nodes, log_weight, rows, mean, float(omega[weight.argmax()]), ends)
+        return _Located(nodes, log_weight, rows, ends)
 
     def _locate_at(self, clusters: Clusters, log_l: Array, some: Index, k: int) -> list[_Piece]:
         """Return the nodes of one phi, by row of sigma."""

@@ -30,6 +30,7 @@ likelihood is narrow, logarithmic in the tails. On these points sums converge ge
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import batched
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,9 +81,11 @@ Array = npt.NDArray[np.float64]
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
 # 3e-7 at the median.
 # Spacing of tabulated densities in units of their narrowest feature; with 0.3 quantiles of studies
-# in conflict with the others err by 1e-4. Where densities vanish at both ends, distribution
-# functions are as exact at two places of a step.
+# in conflict with the others err by 1e-4. Where densities vanish at both ends SPARSE times that
+# will do, unless mu has several modes (error 5e-5; with 1.5 prior sensitivities of new studies err
+# by 1e-4), and distribution functions are as exact at FINER places of a step.
 DENSITY_STEP = 0.2
+SPARSE = 1.25
 FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
@@ -169,10 +172,10 @@ class Nodes:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
         # -z^2 / 2 as a product of matrices, about a point in the middle, which keeps its digits:
         # kernels that are narrow beside their distance from it are none whose shape matters.
-        middle = mu[weight.max(0).argmax()]
-        at, mu, precision = theta - middle, mu - middle, width**-2
-        terms = np.stack([-0.5 * precision, precision * mu, -0.5 * precision * mu * mu], axis=1)
-        half = terms @ np.stack([at * at, at, np.ones(len(at))])
+        middle = mu[self.weight[chosen].argmax()]
+        at, mu, half_precision = theta - middle, mu - middle, -0.5 * width**-2
+        terms = np.stack([half_precision, -2 * mu * half_precision, mu * mu * half_precision])
+        half = terms.T @ np.stack([at * at, at, np.ones(len(at))])
         # The heat equation run backwards takes the excess back, to sixth order in the width.
         (wider,) = excess.nonzero()
         some = slice(int(wider[0]), int(wider[-1]) + 1) if len(wider) else slice(0)
@@ -605,8 +608,6 @@ def left_out(
 
     `log_marginal` returns the log marginal likelihood of some studies.
     """
-    alone = np.empty(len(data.total))
-    astray = np.zeros(len(alone), dtype=bool)
     open_above = result.tau[-1] < 0.9 * model.spread_prior.upper
     open_below = result.rows.u[0] > 1e-2 * result.rows.u[-1]
     edge = nodes.is_end.copy()
@@ -629,26 +630,29 @@ def left_out(
         unfit = beyond | (np.einsum("...n,...n->...", share, error) > LOOSE * total)
         return without, np.log(total) + top[..., 0], unfit
 
-    step = max(1, AT_ONCE // len(nodes.mu))
-    for start in range(0, len(alone), step):
-        block = slice(start, start + step)
-        _, mass, astray[block] = mass_without(result.log_l[block])
-        alone[block] = -mass
-    lpd = alone[data.inverse]
-    studies = list(range(len(lpd)))
+    studies = range(len(data.inverse))
+    out = [[study] for study in studies] if together is None else together
+    # The same counts are left out once, whoever's they are.
+    sets: dict[tuple[int, ...], list[int]] = {}
     for study in studies:
-        out = [study] if together is None else list(together[study])
-        if len(out) < 2 and not astray[data.inverse[study]] and len(studies) > 1:
-            continue
-        if 1 < len(out) < len(studies):
-            without, mass, unfit = mass_without(result.log_l[data.inverse[out]].sum(0))
-            if not unfit:
-                own = nodes.spread(result.log_l[data.inverse[study]])
-                lpd[study] = log_sum(without + own) - mass
-                continue
-        # What is left may lie where the grid of all studies does not reach or is too coarse.
-        rest = [other for other in studies if other not in set(out)]
-        lpd[study] = log_marginal([*rest, study]) - log_marginal(rest)
+        sets.setdefault(tuple(sorted(data.inverse[out[study]].tolist())), []).append(study)
+    lpd, step = np.empty(len(studies)), max(1, AT_ONCE // len(nodes.mu))
+    for block in batched(sets.items(), step):
+        sizes = [len(counts) for counts, _ in block]
+        of_all = result.log_l[[each for counts, _ in block for each in counts]]
+        log_l = np.add.reduceat(of_all, np.cumsum([0, *sizes[:-1]]), axis=0)
+        for (_, those), size, *found in zip(block, sizes, *mass_without(log_l), strict=True):
+            without, mass, unfit = found
+            for study in those:
+                if size == len(studies) or unfit:
+                    # What is left may lie where the grid does not reach or is too coarse.
+                    rest = [other for other in studies if other not in set(out[study])]
+                    lpd[study] = log_marginal([*rest, study]) - log_marginal(rest)
+                elif size == 1:
+                    lpd[study] = -mass
+                else:
+                    own = nodes.spread(result.log_l[data.inverse[study]])
+                    lpd[study] = log_sum(without + own) - mass
     return lpd
 
 
@@ -679,16 +683,13 @@ def study_rates(
     events, total = np.append(data.events, 0.0), np.append(data.total, 0.0)
     log_l = np.concatenate([log_l, np.zeros((1, *log_l.shape[1:]))])
     main = row_weight > 1e-9
-    ends = Ends.of(
-        result.low[main], result.high[main], result.tau[main], result.sd[main], row_weight[main]
-    )
-    mean, tau = nodes.weight @ nodes.mu, min(result.tau[row_weight.argmax()], CORE)
-    centre, _ = modes(events, total, np.full(1, mean), np.full(1, tau))
+    rows = (each[main] for each in (result.tau, result.sd, row_weight))
+    ends = Ends.of(result.low[main], result.high[main], nodes.weight @ nodes.mu, *rows)
 
     def log_ratio(chosen: npt.NDArray[np.intp]) -> Array:
         return nodes.log_weight - nodes.spread(log_l[chosen])
 
-    found, table = tabulate(events, total, nodes, log_ratio, ends, centre, effects, at)
+    found, table = tabulate(events, total, nodes, log_ratio, ends, effects, at)
     return found[:-1], table
 
 
@@ -698,7 +699,6 @@ def tabulate(
     nodes: Nodes,
     log_ratio: Callable[[npt.NDArray[np.intp]], Array],
     ends: "Ends",
-    centre: Array,
     effects: Effects,
     at: Array = NOWHERE,
 ) -> tuple[Array, tuple[Array, Array]]:
@@ -714,8 +714,6 @@ def tabulate(
         own: (chosen, node).
     ends : Ends
         Where the nodes are.
-    centre : array, shape (study,)
-        Roughly where each effect is (logit).
     effects : Effects
     at : array, shape (value,)
         Logit rates.
@@ -728,23 +726,26 @@ def tabulate(
         Points (logit) and the distribution function there of the last study's effect.
     """
     summaries = np.empty((len(total), 2 + len(QUANTILES) + len(at)))
-    low, high, step = _ranges(events[:, None], total[:, None], ends, effects)
+    low, high, centre, step = _ranges(events[:, None], total[:, None], ends, effects)
     last = np.empty(0), np.empty(0)
     groups = _alike(centre, step, max(1, AT_ONCE // len(nodes.mu)))
     # Other densities can have corners, or with heavy tails reach beyond any table.
     finer = FINER if effects.new.normal_kernel else 1
+    sparse = 1 if effects.several_modes else SPARSE
     pending = [(chosen, finer) for chosen in groups]
     for chosen, finer in pending:
         span = float(low[chosen].min()), float(high[chosen].max())
-        table = _Table.between(*span, step[chosen].min(), float(centre[chosen].mean()), finer)
+        grain = float(step[chosen].min()) * (sparse if finer > 1 else 1)
+        table = _Table.between(*span, grain, float(centre[chosen].mean()), finer)
         counts = events[chosen, None], total[chosen, None]
         summaries[chosen], cdf, cut_off = _rates(
             *counts, nodes, log_ratio(chosen), effects, table, at
         )
         if cut_off.any():
             pending.append((chosen[cut_off], 1))
-        if len(total) - 1 in chosen[~cut_off]:
-            last = table.read, cdf[list(chosen).index(len(total) - 1)]
+        is_last = (chosen == len(total) - 1) & ~cut_off
+        if is_last.any():
+            last = table.read, cdf[is_last][0]
     return summaries, last
 
 
@@ -794,50 +795,57 @@ class _Table(NamedTuple):
 class Ends(NamedTuple):
     """Where the locations of effects end, how widely effects scatter, and what that counts.
 
-    Shapes (end,), or of `mu` (study, end); logit scale.
+    The last one is no end but the middle. Shapes (end,), or of `mu` (study, end); logit scale.
+    `weight` is a posterior probability.
     """
 
     mu: Array
     tau: Array
     sd: Array
-    tolerance: Array
+    weight: Array
 
     @classmethod
-    def of(cls, low: Array, high: Array, tau: Array, sd: Array, weight: Array) -> "Ends":
-        """Return both ends of ranges of mu, of spread `sd`, that have these weights."""
-        # What has little weight may be resolved less well: the error grows with the eighth power.
-        known = np.tile(tau, 2), np.tile(sd, 2), np.tile(weight ** (-1 / 6), 2)
-        return cls(np.concatenate([low, high], axis=-1), *known)
+    def of(
+        cls, low: Array, high: Array, mean: Array, tau: Array, sd: Array, weight: Array
+    ) -> "Ends":
+        """Return both ends of ranges of mu, of spread `sd`, that have these weights, and `mean`."""
+        most = slice(weight.argmax(), weight.argmax() + 1)
+        mu = np.concatenate([low, high, mean[..., None]], axis=-1)
+        within = np.minimum(tau[most], CORE)
+        known = (np.concatenate([each, each, each[most]]) for each in (sd, weight))
+        return cls(mu, np.concatenate([tau, tau, within]), *known)
 
 
 def _ranges(
     events: Array, total: Array, ends: Ends, effects: Effects
-) -> tuple[Array, Array, Array]:
-    """Return where each effect can be, and a spacing that resolves its density.
+) -> tuple[Array, Array, Array, Array]:
+    """Return where each effect can be, roughly its middle, and a spacing for its density.
 
     Shapes: `events`, `total` (study, 1); results (study,).
     """
     low, high = np.full(len(total), np.inf), np.full(len(total), -np.inf)
     narrowest = np.full(len(total), np.inf)
-    pairs = [ends]
+    pairs, middles = [ends], []
     if np.isinf(effects.reach):
         # Heavy tails let a study go where its own counts are, however far that is.
-        pairs.append(ends._replace(tau=np.full(len(ends.mu), FARTHEST_LOGIT)))
+        pairs.append(ends._replace(tau=np.full(len(ends.tau), FARTHEST_LOGIT)))
     if alone := effects.alone:
         pairs.append(Ends(*(np.full(1, x) for x in (alone.mean, alone.sd, 0.0, 1.0))))
-    for mu, width, sd, tolerance in pairs:
+    for mu, width, sd, weight in pairs:
         mode, scale = modes(events, total, mu, width)
-        # What has little weight is negligible sooner, by as much as its log density is lower.
-        known = 1 - 12 * np.log(tolerance) / 8.5**2
+        middles.append(mode[:, -1])
+        # What has little weight is negligible sooner, by as much as its log density is lower,
+        known = 1 + 2 * np.log(weight) / 8.5**2
         tails, reach = 9 * scale, effects.reach * width * np.sqrt(np.maximum(known, 0.2))
         below = np.minimum(reach, tails + 28 / np.maximum(events, 0.1))
         above = np.minimum(reach, tails + 28 / np.maximum(total - events, 0.1))
         low = np.minimum(low, (mode - below).min(-1))
         high = np.maximum(high, (mode + above).max(-1))
-        spread = tolerance * np.hypot(scale, scale**2 / width**2 * sd)
+        # and may be resolved less well: the error grows with the eighth power.
+        spread = weight ** (-1 / 6) * np.hypot(scale, scale**2 / width**2 * sd)
         narrowest = np.minimum(narrowest, spread.min(-1))
     low, high = np.maximum(low, -FARTHEST_LOGIT), np.minimum(high, FARTHEST_LOGIT)
-    return low, high, np.minimum(DENSITY_STEP * narrowest, 0.25)
+    return low, high, middles[0], np.minimum(DENSITY_STEP * narrowest, 0.25)
 
 
 def _rates(
@@ -910,7 +918,8 @@ def _rates(
             inner = cdf[new] - cdf[new, INNER, None]
             cdf[new] = inner + below if effects.new.analytic else below
     cdf /= np.where(open_end, 1.0, cdf[:, -1])[:, None]
-    cdf = np.maximum.accumulate(np.clip(cdf, 0, 1), axis=-1)
+    np.minimum(np.maximum(cdf, 0), 1, out=cdf)
+    np.maximum.accumulate(cdf, axis=-1, out=cdf)
     quantiles = np.minimum(sigmoid(invert(read[None], cdf, np.array(QUANTILES))), BELOW_ONE)
     found = np.column_stack([mean, sd, quantiles, _above(read, cdf, at)])
     return found, cdf, cut_off & (finer > 1)

@@ -52,6 +52,7 @@ from dfsp.model.heavy import StudentKernel
 from dfsp.model.likelihood import (
     FARTHEST_LOGIT,
     FINEST,
+    INTEGRANDS_AT_ONCE,
     LOG_ROOT_2PI,
     log_choose,
     log_likelihood,
@@ -96,6 +97,8 @@ MOST_SCALES = 160
 # interpolated, to 1e-5 or better; larger studies have narrower likelihoods and are not.
 IN_LOG_TAU = 200
 MOST_PATIENTS = 400
+NO_RATE = 21.0  # e^-21 = 8e-10 of a moment of rates under Student-t effects is left out
+FAR_POLE = 6  # log2 of the least pole from which on such a rule is too long to pay
 LIMITS = (1.0, 2.0, 4.0, 8.0)  # of tau, each with a rule of its own for the moments of a rate
 # Standardised effects of one study at equidistant normal scores, against another's tails
 STUDY_SCORES = np.linspace(-6, 6, 121)
@@ -589,11 +592,11 @@ def _rule_of_rates(limit: float) -> tuple[Array, Array]:
     """Return nodes and weights of the trapezoidal rule of a standard normal for rates.
 
     logit^-1(mu + tau z) has its nearest poles pi / tau off the real axis, so that up to tau =
-    `limit` the rule of this spacing is exact to 1e-12. Where mu is far below 0 a rate's square
+    `limit` the rule of this spacing is exact to 1e-8. Where mu is far below 0 a rate's square
     grows as exp(2 tau z), which moves its integral up by 2 tau.
     """
-    spacing = 0.7 / limit
-    z = spacing * np.arange(np.ceil(-8.4 / spacing), (6.4 + 2 * limit) / spacing)
+    spacing = min(0.7, 0.85 / limit)
+    z = spacing * np.arange(np.ceil(-6.4 / spacing), (6.4 + 2 * limit) / spacing)
     return z, spacing * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
 
 
@@ -757,6 +760,46 @@ class StudentT(Effects):
             piece = chebyshev.chebvander(place, IN_LOG_TAU - 1) @ coefficients
             np.logaddexp(value, weight + piece, out=value)
         return value
+
+    def moments(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        # The nearest poles of a rate are about pi / pole off the real axis of `_rule_of_rates`.
+        pole = np.maximum(np.hypot(np.sqrt(self.df) * tau, mu), 1)
+        first, second = np.empty_like(mu), np.empty_like(mu)
+        octave = np.minimum(np.ceil(np.log2(pole)), FAR_POLE + 1)
+        for each in np.unique(octave):
+            points = np.flatnonzero(octave == each)
+            if each > FAR_POLE:
+                first[points], second[points] = super().moments(mu[points], tau[points])
+                continue
+            z, weight = self._rule_of_rates(2.0**each, mu[points], tau[points])
+            for some in np.array_split(points, len(points) * len(z) // INTEGRANDS_AT_ONCE + 1):
+                rate = sigmoid(mu[some, None] + tau[some, None] * z)
+                first[some] = rate @ weight
+                rate *= rate
+                second[some] = rate @ weight
+        return first, second
+
+    def _rule_of_rates(self, pole: float, mu: Array, tau: Array) -> tuple[Array, Array]:
+        """Return nodes and weights for rates at these `mu` and `tau`, to 1e-8.
+
+        It is the trapezoidal rule in x, t = sqrt(df) sinh(x), whose density is of cosh(x)^-df.
+        """
+        root, rarest = np.sqrt(self.df), max(-mu.min(), 0)
+        step = min(0.45, 0.7 / root, 0.8 / pole)
+        reach = np.arccosh(np.exp(NO_RATE / self.df))
+        end = reach + np.arcsinh(rarest / (root * tau.min()))
+        x = step * np.arange(np.floor(-reach / step), end / step + 1)
+        z, log_weight = root * np.sinh(x), -self.df * np.log(np.cosh(x))
+        # How far the rarest rate and its square rise from t = 0 on decides which tail counts.
+        rise = np.minimum(np.outer(np.geomspace(tau.min(), tau.max(), 17), z), rarest + np.log(2))
+        height = log_weight + np.concatenate([rise, 2 * rise])
+        seen = (height > height.max(-1, keepdims=True) - NO_RATE).any(0)
+        last = int(seen.nonzero()[0][-1]) + 1
+        weight = np.exp(log_weight)
+        return z[:last], weight[:last] / weight.sum()
+
+    def moments_of_rarer(self, mu: Array, tau: Array) -> tuple[Array, Array]:
+        return self.moments(-np.abs(mu), tau)
 
     def log_density(self, theta: Array, mu: Array, tau: Array) -> Array:
         z = (theta - mu) / tau

@@ -148,7 +148,9 @@ def softplus(x: Array) -> Array:
 
 def sigmoid(x: Array) -> Array:
     """Return the inverse logit; saves the call to `scipy.special.expit`, which is slower."""
-    return 1 / (1 + np.exp(-np.maximum(x, -700)))
+    value = np.exp(-np.maximum(x, -700))
+    value += 1
+    return 1 / value
 
 
 def log_binomial(events: Array, total: Array, theta: Array) -> Array:
