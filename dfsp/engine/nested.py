@@ -53,6 +53,7 @@ from dfsp.engine.posterior import (
     Nodes,
     Population,
     Posterior,
+    at_nodes,
     equidistant_nodes,
     left_out,
     logit_of,
@@ -358,9 +359,9 @@ class Nested(Posterior):
 
     def _summarised(self, at: Array) -> tuple[Array, tuple[Array, Array]]:
         single = self.units.single
-        log_l = self.grid.log_l[: len(single.total)]
+        of_single = at_nodes(self.nodes, self.grid.log_l[: len(single.total)])
         parts = self.grid, self.nodes, self.row_weight, self.model.effects
-        return study_rates(single, log_l, *parts, at)
+        return study_rates(single, of_single, *parts, at)
 
     @cached_property
     def studies(self) -> Array:
@@ -522,7 +523,8 @@ class Nested(Posterior):
             placed = _place(parts, self.model, 0, leaving_out=False)
             return Population(self.model, placed.grid).log_marginal_likelihood
 
-        parts = units.data, self.nodes, self.grid, self.row_weight
+        of_units = at_nodes(self.nodes, self.grid.log_l)
+        parts = units.data, of_units, self.nodes, self.grid, self.row_weight
         lpd = left_out(*parts, None, self.model, log_marginal)
         every = set(range(len(lpd)))
         for unit, out in enumerate(self._together()):

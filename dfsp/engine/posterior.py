@@ -30,7 +30,7 @@ likelihood is narrow, logarithmic in the tails. On these points sums converge ge
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import batched
+from itertools import accumulate, batched
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,11 +71,13 @@ from dfsp.model.likelihood import (
     log_binomial,
     log_sum,
     modes,
+    normal_exponents,
     sigmoid,
 )
 from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
+AtNodes = Callable[[Any], Array]
 
 # Errors in these comments are the largest of a rate over the sixty random tables of
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
@@ -93,7 +95,7 @@ CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linea
 PLAIN = (161, 401)
 """Equidistant points of mu in a row for its conditional distribution: of one mode, of several. With
 half as many the error is 4e-5."""
-SIZES = tuple(24 * 2**power + 1 for power in range(11))
+SIZES = tuple(int(24 * 2 ** (power / 2)) + 1 for power in range(21))
 """Numbers of nodes of mu in a row: each row takes the first that its tau and its weight need."""
 FAINT = 1e-14  # probability of a row below which it counts for nothing
 LOOSE = 1e-5  # error of log densities, weighted by a posterior, from which on it is placed anew
@@ -103,7 +105,7 @@ UNSEEN = 1e-7  # probability of a row below which its mean rates may be wrong: b
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
 AT_ONCE = 4_000_000  # numbers held at once: 32 MB
-KERNELS_AT_ONCE = 200_000  # kernels evaluated at once: 1.6 MB, which a cache holds
+KERNELS_AT_ONCE = 100_000  # kernels evaluated at once: 0.8 MB, which a cache holds
 KERNEL_REACH = 35.0  # widths from a node at which its kernel counts as nothing: e^-612
 
 
@@ -152,9 +154,10 @@ class Nodes:
         Shapes: `weight` (..., node), result (..., theta).
         """
         if len(theta) * len(chosen) <= KERNELS_AT_ONCE:
-            return self._mixed(theta, effects, chosen, weight)
+            return np.maximum(self._mixed(theta, effects, chosen, weight), 0)
         # Nodes of like width near each other, whose kernels have no more than a part of theta
-        order = np.lexsort((self.mu[chosen], np.floor(np.log2(self.width[chosen]))))
+        width, wider = np.floor(np.log2(self.width[chosen])), self.excess[chosen] > 0
+        order = np.lexsort((self.mu[chosen], width, wider))
         value = np.zeros((*weight.shape[:-1], len(theta)))
         for some in np.array_split(order, len(theta) * len(chosen) // KERNELS_AT_ONCE + 1):
             block = chosen[some]
@@ -162,7 +165,7 @@ class Nodes:
             ends = self.mu[block].min() - reach, self.mu[block].max() + reach
             part = slice(*np.searchsorted(theta, ends))
             value[..., part] += self._mixed(theta[part], effects, block, weight[..., some])
-        return value
+        return np.maximum(value, 0)  # not block by block: what is taken back of one is in others
 
     def _mixed(
         self, theta: Array, effects: Effects, chosen: npt.NDArray[np.intp], weight: Array
@@ -170,12 +173,7 @@ class Nodes:
         mu, width, excess = self.mu[chosen], self.width[chosen], self.excess[chosen]
         if not effects.normal_kernel:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
-        # -z^2 / 2 as a product of matrices, about a point in the middle, which keeps its digits:
-        # kernels that are narrow beside their distance from it are none whose shape matters.
-        middle = mu[self.weight[chosen].argmax()]
-        at, mu, half_precision = theta - middle, mu - middle, -0.5 * width**-2
-        terms = np.stack([half_precision, -2 * mu * half_precision, mu * mu * half_precision])
-        half = terms.T @ np.stack([at * at, at, np.ones(len(at))])
+        half = normal_exponents(theta, mu, width, mu[self.weight[chosen].argmax()])
         # The heat equation run backwards takes the excess back, to sixth order in the width.
         (wider,) = excess.nonzero()
         some = slice(int(wider[0]), int(wider[-1]) + 1) if len(wider) else slice(0)
@@ -187,7 +185,7 @@ class Nodes:
         np.maximum(half, FLOOR, out=half)  # exponentials that underflow take several times as long
         kernel = np.exp(half, out=half)
         kernel[some] *= back
-        return np.asarray(np.maximum((weight / (np.sqrt(2 * np.pi) * width)) @ kernel, 0))
+        return np.asarray((weight / (np.sqrt(2 * np.pi) * width)) @ kernel)
 
     def density_and_slope(self, theta: Array, main: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
         """Return the density of a new normal effect at `theta` (logit) and its derivative.
@@ -352,8 +350,9 @@ class Population:
     def _rates(self) -> tuple[Array, tuple[Array, Array]]:
         """Summaries of the rates of known studies (none here), and a new study's table."""
         none = Data(np.empty(0), np.empty(0), np.empty(0, np.intp), np.empty(0))
-        log_l = self.grid.log_l[:0]
-        return study_rates(none, log_l, self.grid, self.nodes, self.row_weight, self.model.effects)
+        of_none = at_nodes(self.nodes, self.grid.log_l[:0])
+        parts = self.grid, self.nodes, self.row_weight, self.model.effects
+        return study_rates(none, of_none, *parts)
 
     def draw(self, number: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw mu and tau: tau from its distribution, mu from its neighbouring rows' quantiles.
@@ -430,8 +429,12 @@ class Posterior(Population):
             counts = self.events[studies], self.total[studies]
             return log_marginal_likelihood(*counts, self.model)
 
-        parts = self.data, self.nodes, self.grid, self.row_weight
+        parts = self.data, self._of_studies, self.nodes, self.grid, self.row_weight
         return left_out(*parts, self.together, self.model, log_marginal)
+
+    @cached_property
+    def _of_studies(self) -> AtNodes:
+        return at_nodes(self.nodes, self.grid.log_l)
 
     @property
     def effect_has_mean(self) -> bool:
@@ -445,7 +448,7 @@ class Posterior(Population):
     def _summarised(self, at: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return summaries of the distinct studies' rates, and a new study's table."""
         parts = self.grid, self.nodes, self.row_weight, self.model.effects
-        return study_rates(self.data, self.grid.log_l, *parts, at)
+        return study_rates(self.data, self._of_studies, *parts, at)
 
     @property
     def studies(self) -> Array:
@@ -483,7 +486,8 @@ class Posterior(Population):
         effects = self.model.effects
         if not effects.judges_exchangeability:
             return None
-        return 1 - _share_alone(self.data, self.grid, self.nodes, effects)[self.data.inverse]
+        parts = self.data, self._of_studies, self.nodes, effects
+        return 1 - _share_alone(*parts)[self.data.inverse]
 
 
 def solve(
@@ -559,12 +563,27 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     return Nodes(mu, tau, width, excess, np.exp(log_weight), log_weight, is_end, tuple(parts))
 
 
-def _share_alone(data: Data, result: Grid, nodes: Nodes, effects: Effects) -> Array:
+def at_nodes(nodes: Nodes, log_l: Array) -> AtNodes:
+    """Return what gives log likelihoods of chosen distinct studies at the nodes, (chosen, node).
+
+    Those of all are interpolated once, if they can be held at once.
+    """
+    if len(log_l) * len(nodes.mu) > AT_ONCE:
+        return lambda chosen: nodes.spread(log_l[chosen])
+    of_all = nodes.spread(log_l)
+    return lambda chosen: of_all[chosen]
+
+
+def _share_alone(data: Data, of_studies: AtNodes, nodes: Nodes, effects: Effects) -> Array:
     """Return the posterior probability that each distinct study is not exchangeable."""
-    if effects.alone and effects.alone.share == 1:
-        return np.ones(len(data.total))
-    log_alone = effects.log_alone(data.events, data.total)[:, None, None]
-    return nodes.spread(np.exp(log_alone - result.log_l)) @ nodes.weight
+    share = np.ones(len(data.total))
+    if effects.alone and effects.alone.share < 1:
+        log_alone = effects.log_alone(data.events, data.total)[:, None]
+        for some in np.array_split(
+            np.arange(len(share)), len(share) * len(nodes.mu) // AT_ONCE + 1
+        ):
+            share[some] = np.exp(log_alone[some] - of_studies(some)) @ nodes.weight
+    return share
 
 
 def _mean_rates(
@@ -597,6 +616,7 @@ def _mean_rates(
 
 def left_out(
     data: Data,
+    of_studies: AtNodes,
     nodes: Nodes,
     result: Grid,
     row_weight: Array,
@@ -606,7 +626,7 @@ def left_out(
 ) -> Array:
     """Return the log predictive density of each study given those that are not left out with it.
 
-    `log_marginal` returns the log marginal likelihood of some studies.
+    `of_studies` are the grid's, `log_marginal` returns the log marginal likelihood of some studies.
     """
     open_above = result.tau[-1] < 0.9 * model.spread_prior.upper
     open_below = result.rows.u[0] > 1e-2 * result.rows.u[-1]
@@ -619,9 +639,13 @@ def left_out(
 
     at_edge = edge.astype(np.float64)
 
-    def mass_without(log_l: Array) -> tuple[Array, Array, Array]:
-        """Return log weights that lack `log_l`, their log sum, and whether the grid fails them."""
-        without = nodes.log_weight - nodes.spread(log_l)
+    def mass_without(which: list[int], starts: list[int]) -> tuple[Array, Array, Array]:
+        """Return log weights that lack sets, their log sums, and whether the grid fails them."""
+        log_l, by_node = (
+            np.add.reduceat(each, starts, axis=0)
+            for each in (result.log_l[which], of_studies(which))
+        )
+        without = nodes.log_weight - by_node
         top = without.max(-1, keepdims=True)
         share = np.exp(without - top)
         total = share.sum(-1)
@@ -639,9 +663,9 @@ def left_out(
     lpd, step = np.empty(len(studies)), max(1, AT_ONCE // len(nodes.mu))
     for block in batched(sets.items(), step):
         sizes = [len(counts) for counts, _ in block]
-        of_all = result.log_l[[each for counts, _ in block for each in counts]]
-        log_l = np.add.reduceat(of_all, np.cumsum([0, *sizes[:-1]]), axis=0)
-        for (_, those), size, *found in zip(block, sizes, *mass_without(log_l), strict=True):
+        which = [each for counts, _ in block for each in counts]
+        parts = mass_without(which, [0, *accumulate(sizes[:-1])])
+        for (_, those), size, *found in zip(block, sizes, *parts, strict=True):
             without, mass, unfit = found
             for study in those:
                 if size == len(studies) or unfit:
@@ -651,8 +675,8 @@ def left_out(
                 elif size == 1:
                     lpd[study] = -mass
                 else:
-                    own = nodes.spread(result.log_l[data.inverse[study]])
-                    lpd[study] = log_sum(without + own) - mass
+                    own = of_studies(data.inverse[[study]])
+                    lpd[study] = log_sum(without + own)[0] - mass
     return lpd
 
 
@@ -671,7 +695,7 @@ def logit_of(rate: float) -> Array:
 
 def study_rates(
     data: Data,
-    log_l: Array,
+    of_studies: AtNodes,
     result: Grid,
     nodes: Nodes,
     row_weight: Array,
@@ -681,13 +705,15 @@ def study_rates(
     """Return summaries of the rates of distinct studies, as `tabulate`, and a new study's table."""
     # A new study is one without patients, the last one here.
     events, total = np.append(data.events, 0.0), np.append(data.total, 0.0)
-    log_l = np.concatenate([log_l, np.zeros((1, *log_l.shape[1:]))])
     main = row_weight > 1e-9
     rows = (each[main] for each in (result.tau, result.sd, row_weight))
     ends = Ends.of(result.low[main], result.high[main], nodes.weight @ nodes.mu, *rows)
 
     def log_ratio(chosen: npt.NDArray[np.intp]) -> Array:
-        return nodes.log_weight - nodes.spread(log_l[chosen])
+        log_ratio = np.tile(nodes.log_weight, (len(chosen), 1))
+        known = chosen < len(data.total)
+        log_ratio[known] -= of_studies(chosen[known])
+        return log_ratio
 
     found, table = tabulate(events, total, nodes, log_ratio, ends, effects, at)
     return found[:-1], table

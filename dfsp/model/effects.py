@@ -1319,9 +1319,10 @@ def _mixture(events: Array, total: Array, parts: Components, points: int, level:
     means, sds = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     flat = log_likelihood(events, total, means, sds, level)
     pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
-    value = np.full((len(events), points), -np.inf)
-    for (weight, _, _), piece in zip(parts, pieces, strict=True):
-        value = np.logaddexp(value, weight + piece)
+    pieces = [weight + piece for (weight, _, _), piece in zip(parts, pieces, strict=True)]
+    value = np.broadcast_to(pieces[0], (len(events), points)).copy()
+    for piece in pieces[1:]:
+        np.logaddexp(value, piece, out=value)
     return value
 
 

@@ -34,8 +34,9 @@ LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 ROOT_2_BY_PI = (2 / np.pi) ** 0.5
 FARTHEST_LOGIT = 45.0  # a logit rate beyond this is 0 or 1 to double precision
 BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narrower bell
-FEW = 20  # points that share a table whatever their tau
-TABLES = (0.03, 0.3, np.inf)  # edges of the ranges of tau that have a table each
+# Edges of the ranges of tau that have a table each, of few, more, and many points
+TABLES = ((0.01, np.inf), (0.03, 0.3, np.inf), (0.03, 0.3, 1.0, np.inf))
+FEW = (20, 1000)  # the numbers up to which points are few, and more
 SPACINGS = (1.0, 1.0, 0.9, 0.75)
 """Of a table for all studies, by level, in units of its narrowest integrand."""
 WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowest likelihood
@@ -55,7 +56,7 @@ MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
 # Of Newton's steps d, after which they are log(1 + |d|) long, which cannot go to and fro for ever:
 # Sun & Tran-Dinh 2019, doi:10.1007/s10107-018-1282-4
 FREE_STEPS = 30
-INTEGRANDS_AT_ONCE = 400_000  # integrand values held at once: 3 MB, whatever the number of studies
+INTEGRANDS_AT_ONCE = 100_000  # integrand values held at once: 3 MB, whatever the number of studies
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def log_likelihood(
     if not len(events):
         return values
     rest = np.ones(len(mu), dtype=bool)
-    tables = TABLES if len(mu) > FEW else (0.01, np.inf)
+    tables = TABLES[np.searchsorted(FEW, len(mu))]
     if level == COARSE:
         # To place a grid, what is far narrower than the likelihoods may be a part of their width.
         tau = np.maximum(tau, WIDENED * narrowest(total))
@@ -228,6 +229,17 @@ def log_likelihood(
         values[:, points] = _study_by_study(events, total, mu[points], tau[points], level)
     values += log_choose(events, total)[:, None]
     return values
+
+
+def normal_exponents(theta: Array, mu: Array, width: Array, middle: float) -> Array:
+    """Return -((theta - mu) / width)^2 / 2 at every pair of `mu` and `theta`: (mu, theta).
+
+    It is a product of matrices, about a point in the middle, which keeps its digits: normals that
+    are narrow beside their distance from it are none whose shape matters.
+    """
+    at, mu, half_precision = theta - middle, mu - middle, -0.5 * width**-2
+    terms = np.stack([half_precision, -2 * mu * half_precision, mu * mu * half_precision])
+    return np.asarray(terms.T @ np.stack([at * at, at, np.ones(len(at))]))
 
 
 def narrowest(total: Array) -> float:
@@ -363,13 +375,9 @@ def _on_one_table(
     step = max(1, INTEGRANDS_AT_ONCE // common.number)
     for start in range(0, len(points), step):
         block = points[start : start + step]
-        z = theta[:, None] - mu[block]
-        z /= tau[block]
-        z *= z
-        z *= -0.5
-        np.maximum(z, FLOOR, out=z)
-        np.exp(z, out=z)
-        sums = height @ z
+        half = normal_exponents(theta, mu[block], tau[block], common.centre)
+        np.maximum(half, FLOOR, out=half)
+        sums = height @ np.exp(half, out=half).T
         seen = sums.min(0) > UNDERFLOW
         values[:, block[seen]] = (
             np.log(sums[:, seen]) + top - np.log(tau[block[seen]]) - LOG_ROOT_2PI
