@@ -577,12 +577,12 @@ def at_nodes(nodes: Nodes, log_l: Array) -> AtNodes:
 def _share_alone(data: Data, of_studies: AtNodes, nodes: Nodes, effects: Effects) -> Array:
     """Return the posterior probability that each distinct study is not exchangeable."""
     share = np.ones(len(data.total))
-    if effects.alone and effects.alone.share < 1:
-        log_alone = effects.log_alone(data.events, data.total)[:, None]
-        for some in np.array_split(
-            np.arange(len(share)), len(share) * len(nodes.mu) // AT_ONCE + 1
-        ):
-            share[some] = np.exp(log_alone[some] - of_studies(some)) @ nodes.weight
+    if effects.alone and effects.alone.share == 1:
+        return share
+    log_alone = effects.log_alone(data.events, data.total)[:, None]
+    blocks = len(share) * len(nodes.mu) // AT_ONCE + 1
+    for some in np.array_split(np.arange(len(share)), blocks):
+        share[some] = np.exp(log_alone[some] - of_studies(some)) @ nodes.weight
     return share
 
 
