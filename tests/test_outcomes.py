@@ -300,3 +300,31 @@ def test_a_cohort_without_a_usable_total_is_dropped(tmp_path, cells, not_evaluab
     assert f"Han 2009: {says}" in refusal(
         evidence, "objective_response", not_evaluable=not_evaluable
     )
+
+
+@pytest.fixture
+def with_clusters(own_folder):
+    path = own_folder / "cohorts.csv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    lines = [
+        f"{header},cluster,centre",
+        *(f"{row},{own}" for row, own in zip(rows, ("x,m", ",m", ",n"), strict=True)),
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return dfsp.load_evidence("mine", folder=own_folder)
+
+
+def test_cohorts_say_themselves_which_belong_together(with_clusters):
+    counts = dfsp.count(with_clusters, "objective_response")
+    # One without an entry is by itself.
+    assert counts.table["cluster"].to_list() == ["x", "Brown", "Clark"]
+    assert "centre" in counts.table
+    named = dfsp.count(with_clusters, "objective_response", cluster="centre")
+    assert named.table["cluster"].to_list() == ["m", "m", "n"]
+    assert dfsp.fit(named).as_dict()["n_clusters"] == 2
+
+
+def test_models_of_categories_refuse_clusters(with_clusters):
+    for fit in (dfsp.categories.fit, dfsp.ordinal.fit):
+        with pytest.raises(dfsp.DfspError, match="does not model clusters"):
+            fit(with_clusters)

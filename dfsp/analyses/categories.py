@@ -23,6 +23,7 @@ from dfsp.engine.powers import Powers, power_scaling
 from dfsp.engine.predictive import draw, prior_of
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import require_independent
 from dfsp.fitting import resolved
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
@@ -444,6 +445,7 @@ def fit(
     said_in = unit_named(unit)
     if order not in ORDERS:
         raise DfspError(f"order {order!r} is not known; use one of {', '.join(ORDERS)}")
+    require_independent(evidence.cohorts, "the model of nested questions")
     rows = evidence.rows[evidence.rows["measure"] == "response"]
     if rows.empty:
         raise DfspError(f"evidence set {evidence.name!r} has no response counts")

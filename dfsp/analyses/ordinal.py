@@ -21,6 +21,7 @@ from dfsp.engine.posterior import solve
 from dfsp.engine.room import make_room
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
+from dfsp.evidence.tables import require_independent
 from dfsp.model.likelihood import sigmoid
 from dfsp.model.model import Model
 from dfsp.seeds import generator, integer
@@ -201,6 +202,7 @@ def cells_of(evidence: Evidence) -> Cells:
     DfspError
         No cohort is left.
     """
+    require_independent(evidence.cohorts, "the cumulative model")
     rows = evidence.rows[evidence.rows["measure"] == "response"]
     kinds = evidence.cohorts.set_index("cohort")["kind"]
     study: list[str] = []

@@ -49,7 +49,8 @@ def count(
         Cohorts, by name or label, that are left out; a text separates them by `|`.
     cluster : str
         A column of the cohorts, such as `"trial"` or `"reference"`, that says which rows belong
-        together; a cohort without an entry is by itself.
+        together; by default their column `cluster`, if they have one. A cohort without an entry is
+        by itself.
 
     Returns
     -------
@@ -174,7 +175,8 @@ def _events_and_total(
 def _table(counted: pd.DataFrame, evidence: Evidence, cluster: str) -> pd.DataFrame:
     first = ["study", "events", "total", "cohort", "dose_mg", "setting", "design", "year"]
     cohorts = evidence.cohorts.rename(columns={"start_dose_mg": "dose_mg"})
-    table = counted.merge(cohorts.drop(columns="label"), on="cohort", how="left")
+    no_covariates = cohorts.columns.intersection(["label", "cluster"])
+    table = counted.merge(cohorts.drop(columns=no_covariates), on="cohort", how="left")
     studies = dict(zip(table["cohort"], table["study"], strict=True))
     pairs = [
         (studies[row.cohort], studies[row.other_cohort])
@@ -187,6 +189,8 @@ def _table(counted: pd.DataFrame, evidence: Evidence, cluster: str) -> pd.DataFr
     numbers = table.select_dtypes("float").dropna(axis="columns")
     whole = [column for column in numbers if (numbers[column] % 1 == 0).all()]
     table = table.astype(dict.fromkeys(whole, int))
+    if "cluster" in cohorts:
+        cluster = cluster or "cluster"
     if cluster:
         named = evidence.cohorts.set_index("cohort")[cluster].astype("str")
         groups = table["cohort"].map(named)

@@ -304,12 +304,7 @@ class Counts:
         DfspError
             A column of clusters was named.
         """
-        if "cluster" in self.table:
-            raise DfspError(
-                f"{what} does not model clusters: rows that belong together would count as studies "
-                "of their own, with intervals that are too narrow. dfsp.fit models them; for this, "
-                "add up the rows of each cluster, or keep one of them"
-            )
+        require_independent(self.table, what)
 
     @property
     def groups(self) -> str:
@@ -420,6 +415,26 @@ class _Columns(NamedTuple):
     by: list[int]
     covariates: list[int]
     notes: list[str]
+
+
+def require_independent(table: pd.DataFrame, what: str) -> None:
+    """Refuse a table of counts or of cohorts with a column `cluster`, for `what` ignores it.
+
+    Raises
+    ------
+    DfspError
+        It has one.
+
+    Examples
+    --------
+    >>> require_independent(pd.DataFrame({"study": ["A", "B"]}), "this analysis")
+    """
+    if "cluster" in table:
+        raise DfspError(
+            f"{what} does not model clusters: rows that belong together would count as studies "
+            "of their own, with intervals that are too narrow. dfsp.fit models them; for this, "
+            "add up the rows of each cluster, or keep one of them"
+        )
 
 
 @once
