@@ -807,10 +807,10 @@ class StudentT(Effects):
         return np.asarray(norm - np.log(tau) - (self.df + 1) / 2 * np.log1p(z * z / self.df))
 
     def density(self, theta: Array, mu: Array, tau: Array) -> Array:
-        square = (theta - mu) / tau
+        square = (theta - mu) * (1 / tau)
         square *= square
         value = self._kernel.density(square)
-        value /= tau
+        value *= 1 / tau
         return value
 
     def cdf(self, theta: Array, mu: Array, tau: Array) -> Array:
