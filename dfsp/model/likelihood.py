@@ -260,7 +260,9 @@ def _about_mu(
         some = narrow[start : start + step]
         theta = mu[some, None] + tau[some, None] * z
         height = events[:, None, None] * theta - total[:, None, None] * softplus(theta)
-        values[:, some] = log_sum(height + (np.log(weight) - LOG_ROOT_2PI))
+        middle = height[..., len(z) // 2, None]  # at mu itself, to which the others are near
+        height = np.exp(height - middle)
+        values[:, some] = np.log(height @ weight) + (middle[..., 0] - LOG_ROOT_2PI)
     rest[narrow] = False
 
 
