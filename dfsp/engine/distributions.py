@@ -164,7 +164,8 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
     start = _search(cdf, q) - 4
     around = _around(start, min(8, x.shape[1]), x.shape[1])
     rows = np.arange(len(cdf))[:, None] * x.shape[1]
-    score = ndtri(np.clip(cdf.take(rows + around), 1e-300, 1 - 1e-16))
+    near = cdf.take(rows + around)
+    score = ndtri(np.minimum(np.maximum(near, 1e-300), 1 - 1e-16))
     at = x.take(rows + around if len(x) > 1 else around)
     inner = polynomial(score, at, ndtri(q))
     # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.

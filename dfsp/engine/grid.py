@@ -547,10 +547,10 @@ def _climb(
         # Steps and changes of scale are bounded, since far from the mode the density need not be
         # concave, and further out it underflows: nothing would come back from there. A mode that
         # is hundreds of standard deviations away is reached by steps each twice as long.
-        step = np.clip(slope / curvature, -most, most)
+        step = np.minimum(np.maximum(slope / curvature, -most), most)
         again = (np.abs(step) == most) & (step * before > 0)
         most, before = np.where(again, 2 * most, MOST_AT_ONCE), step
-        mode = np.clip(mode + step * sd, low, high)
+        mode = np.minimum(np.maximum(mode + step * sd, low), high)
         sd = np.minimum(sd * np.clip(curvature**-0.5, 0.2, 5), high - low)
         steady = bool(np.all(np.abs(step) < 0.8) and np.all(np.abs(curvature - 1) < 0.5))
         if steady:
@@ -587,7 +587,7 @@ def _reach(
     top_out = surface.left_out(top_l)
     side = np.array([-1.0, 1.0])[:, None]
     # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
-    reach = np.tile(9.3 * sd, (2, 1))
+    reach = np.stack([9.3 * sd, 9.3 * sd])
     least, raised = np.zeros((2, 1)), np.zeros((2, 1))
 
     def drop(reach: Array) -> Array:

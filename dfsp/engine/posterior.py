@@ -598,7 +598,7 @@ def _mean_rates(
     main = np.flatnonzero(row_weight > UNSEEN)
     reach = (result.high - result.low)[main] / 2
     bend = np.pi * np.maximum(result.tau[main], 1)
-    wanted = min(1 + 16 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
+    wanted = min(1 + 14 / float(np.arcsinh(bend / reach).min()), COLUMNS[-1])
     columns = next(number for number in COLUMNS if number >= wanted)
     mu, _ = result.place(chebyshev_shares(columns))
     tau = np.repeat(result.tau[main], columns)

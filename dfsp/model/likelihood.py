@@ -218,7 +218,8 @@ def log_likelihood(
         # To place a grid, what is far narrower than the likelihoods may be a part of their width.
         tau = np.maximum(tau, WIDENED * narrowest(total))
         tables = (0.0, np.inf)
-    _about_mu(events, total, mu, tau, values, rest)
+    else:
+        _about_mu(events, total, mu, tau, values, rest)
     _over_counts(events, total, mu, tau, values, rest)
     for lower, upper in pairwise(tables):
         points = np.flatnonzero(rest & (tau > lower) & (tau <= upper))
