@@ -32,6 +32,7 @@ from dfsp.model.likelihood import (
     log_binomial,
     log_likelihood,
     log_sum,
+    normal_exponents,
 )
 
 Array = npt.NDArray[np.float64]
@@ -300,11 +301,10 @@ class Clusters:
             height = table.at(table.clusters, omega[some]).reshape(-1, len(matrix)) @ matrix
             height = height.reshape(len(some), len(self), len(x))
             top = height.max(-1, keepdims=True)
-            scale = 0.5**0.5 / tau[some][:, None]
-            kernel = (mu[some] * scale)[:, :, None] - (x * scale)[:, None, :]
-            kernel *= kernel
-            np.negative(kernel, out=kernel)
+            width = np.repeat(tau[some], mu.shape[1])
+            kernel = normal_exponents(x, mu[some].ravel(), width, common.centre)
             np.exp(kernel, out=kernel)
+            kernel = kernel.reshape(len(some), -1, len(x))
             sums = (np.exp(height - top) * weight) @ kernel.swapaxes(1, 2)
             with np.errstate(divide="ignore"):
                 found = np.log(sums) + top
