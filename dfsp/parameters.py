@@ -28,6 +28,7 @@ from dfsp.evidence.tables import (
     Counts,
     read_table,
     read_tables,
+    require_independent,
     split_names,
     unit_of_tables,
     without,
@@ -508,6 +509,16 @@ def _measured(given: Parameters, declared: Set[str]) -> None:
         evidence = given.evidence
         if not declared & {"outcome", "totals_set"}:
             _needs("evidence_set", evidence, "response")
+
+
+@_together("evidence_set", "folder")
+def _independent(given: Parameters, declared: Set[str]) -> None:
+    """Refuse cohorts that belong together, where a notebook's analyses do not model that."""
+    of_categories = "not_evaluable" in declared and "outcome" not in declared
+    if given.table:
+        return
+    if of_categories or declared & {"moderators", "totals_set", "study", "data_sets"}:
+        require_independent(given.evidence.cohorts, "this notebook")
 
 
 @_together("totals_set", "folder")

@@ -92,6 +92,17 @@ def own_folder(tmp_path):
     return folder
 
 
+@pytest.fixture
+def clustered_folder(own_folder):
+    """The same with a column `cluster` and another of such names, partly blank."""
+    path = own_folder / "cohorts.csv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    own = zip(rows, ("x,m", ",m", ",n"), strict=True)
+    lines = [f"{header},cluster,centre", *(f"{row},{names}" for row, names in own)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return own_folder
+
+
 @pytest.fixture(scope="session")
 def make():
     """Counts from rows of study, events, total."""

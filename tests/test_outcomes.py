@@ -303,15 +303,8 @@ def test_a_cohort_without_a_usable_total_is_dropped(tmp_path, cells, not_evaluab
 
 
 @pytest.fixture
-def with_clusters(own_folder):
-    path = own_folder / "cohorts.csv"
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    lines = [
-        f"{header},cluster,centre",
-        *(f"{row},{own}" for row, own in zip(rows, ("x,m", ",m", ",n"), strict=True)),
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return dfsp.load_evidence("mine", folder=own_folder)
+def with_clusters(clustered_folder):
+    return dfsp.load_evidence("mine", folder=clustered_folder)
 
 
 def test_cohorts_say_themselves_which_belong_together(with_clusters):

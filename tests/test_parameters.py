@@ -226,6 +226,21 @@ def test_what_one_notebook_cannot_use(name, values, says):
     assert says in fault
 
 
+KNOW_CLUSTERS = ("01_evidence", "02_response", "08_planning", "explore")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_clusters_are_refused_before_the_start_by_notebooks_that_do_not_know_them(
+    path, clustered_folder
+):
+    values = {"evidence_set": "mine", "folder": str(clustered_folder)}
+    if path.stem in KNOW_CLUSTERS:
+        plan_run(path, values)
+    else:
+        faults = refused(path, **values)
+        assert any("this notebook does not model clusters" in fault for fault in faults)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_other_cell_gives_a_parameter_another_value(path):
     """Otherwise the second cell, run again, would check something else."""
