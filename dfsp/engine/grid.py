@@ -51,6 +51,7 @@ SCAN = 33
 NARROWEST = 1e-9
 """Spacing (logit) at which scans end: narrower densities are of rows far beyond any posterior."""
 LOOK = 9  # steps from row to row of the first look, at least; as accurate with 6 or 14
+END = 1.25  # drop at which rows end, in units of what is wanted
 LONGER = 3.0  # in u, by which a range that is too short grows first: to 20 times the tau
 PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is interpolated
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu; with 1e-4 densities err by 4e-7
@@ -327,13 +328,17 @@ class Surface:
 
 @dataclass(frozen=True)
 class Look:
-    """A first look: rows of u with the mode of mu, its spread and its reach on either side."""
+    """A first look: rows of u with the mode of mu, its spread and its reach on either side.
+
+    `span` is the range of u that holds the posterior.
+    """
 
     u: Array
     mode: Array
     sd: Array
     below: Array
     above: Array
+    span: tuple[float, float]
 
     def first_columns(self, surface: Surface) -> int:
         """Return which of `COLUMNS` to begin with."""
@@ -428,7 +433,8 @@ def _look(surface: Surface, c: float, order: int) -> Look:
     prior = surface.model.spread_prior
     if prior.known is not None:
         known = Rows.at(c)
-        return _reach(surface, known.u, known.tau, *_modes(surface, known.tau))
+        ends = float(known.u[0]), float(known.u[0])
+        return _reach(surface, known.u, known.tau, ends, *_modes(surface, known.tau))
     found: tuple[Array, ...] = ()
 
     def masses(tau: Array) -> tuple[Array, Array]:
@@ -442,9 +448,7 @@ def _look(surface: Surface, c: float, order: int) -> Look:
     mode, sd, joint, log_l = found
     rows = slice(max(first - 1, 0), last + 2)
     at_rows = mode[rows], sd[rows], joint[rows], log_l[:, rows]
-    look = _reach(surface, u[rows], c * np.sinh(u[rows]), *at_rows)
-    look.u[0] = span[0]
-    return look
+    return _reach(surface, u[rows], c * np.sinh(u[rows]), span, *at_rows)
 
 
 def held(
@@ -484,22 +488,35 @@ def held(
         in_u = prior.logpdf(tau) + np.log(np.cosh(u))
         mass, without = (each + in_u for each in masses(tau))
         mass = mass + order * np.log(tau)
-        near = (mass > mass.max() - DROP) | np.any(
-            without > without.max(-1, keepdims=True) - DROP_WITHOUT, axis=0
-        )
-        first, last = np.flatnonzero(near)[[0, -1]]
+        # In units of the drops that are wanted
+        dropped = (mass.max() - mass) / DROP
+        alone = (without.max(-1, keepdims=True) - without) / DROP_WITHOUT
+        dropped = np.minimum(dropped, alone.min(0, initial=np.inf))
+        first, last = np.flatnonzero(dropped < 1)[[0, -1]]
         if last == steps and span[1] < limit:
             span, longer = (0.0, min(span[1] + longer, limit)), 2 * longer
             continue
         lower = span[0] if first == 0 else u[first - 1]
         upper = span[1] if last == steps else u[last + 1]
-        narrower = (float(lower), float(upper))
         # Another look is worth its price where it makes the steps a third narrower.
-        done = narrower[1] - narrower[0] > 0.7 * (span[1] - span[0])
-        span = narrower
+        done = upper - lower > 0.7 * (span[1] - span[0])
+        if done:
+            lower = span[0] if first == 0 else _end(u, dropped, first, first - 1)
+            upper = span[1] if last == steps else _end(u, dropped, last, last + 1)
+        span = float(lower), float(upper)
         if done:
             break
     return u, span, (int(first), int(last))
+
+
+def _end(u: Array, dropped: Array, inside: int, outside: int) -> float:
+    """Return where between two rows the density has dropped by `END` of what is wanted.
+
+    Drops grow no faster than exponentially: their logarithms are read along a straight line.
+    """
+    near, far = np.log(np.maximum(dropped[[inside, outside]], 1e-3))
+    share = (np.log(END) - near) / (far - near) if np.isfinite(far) else 1.0
+    return float(u[inside] + min(share, 1.0) * (u[outside] - u[inside]))
 
 
 def _own_logits(data: Data) -> Array:
@@ -581,7 +598,14 @@ def _scan(surface: Surface, tau: Array, low: float, high: float) -> tuple[Array,
 
 
 def _reach(
-    surface: Surface, u: Array, tau: Array, mode: Array, sd: Array, top: Array, top_l: Array
+    surface: Surface,
+    u: Array,
+    tau: Array,
+    span: tuple[float, float],
+    mode: Array,
+    sd: Array,
+    top: Array,
+    top_l: Array,
 ) -> Look:
     """Find how far mu reaches on either side until its density is negligible."""
     top_out = surface.left_out(top_l)
@@ -616,7 +640,7 @@ def _reach(
         least = np.where(raised, least, of_prior)
         reach = np.maximum(reach, least)
     below, above = reach_to(drop, reach, least)
-    return Look(u, mode, sd, below, above)
+    return Look(u, mode, sd, below, above, span)
 
 
 def _below_peak(model: Model, mu: Array, tau: Array) -> Array:
@@ -665,7 +689,8 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
 
 def at_rows(surface: Surface, rows: Rows) -> Grid:
     """Return a grid whose rows are given, with as many columns as each of them needs."""
-    look = _reach(surface, rows.u, rows.tau, *_modes(surface, rows.tau))
+    ends = float(rows.u[0]), float(rows.u[-1])
+    look = _reach(surface, rows.u, rows.tau, ends, *_modes(surface, rows.tau))
     columns = look.first_columns(surface)
     while True:
         result = _fill(surface, rows, look, COLUMNS[columns])
@@ -678,7 +703,7 @@ def at_rows(surface: Surface, rows: Rows) -> Grid:
 def _evaluate(surface: Surface, c: float, look: Look, number: int, columns: int) -> Grid:
     rows = Rows.at(c)
     if len(look.u) > 1:
-        rows = Rows.between(float(look.u[0]), float(look.u[-1]), c, number)
+        rows = Rows.between(*look.span, c, number)
     return _fill(surface, rows, look, columns)
 
 
