@@ -449,6 +449,21 @@ def test_moments_of_a_rate_by_quadrature(tau):
             assert moment[0] == pytest.approx(value, abs=1e-8)
 
 
+@pytest.mark.parametrize("df", [1, 4, 30])
+def test_moments_of_a_rate_under_student_t_by_sums(df):
+    """All at once, as a grid asks for them: rare rates that are of the tail, and others."""
+    mu, tau = (x.ravel() for x in np.meshgrid([-30.0, -8, -1, 0], [1e-3, 0.3, 1.0, 4.0]))
+    found = dfsp.StudentT(df).moments(mu, tau)
+    # Sums over t = sqrt(df) sinh(x), fine enough for the narrowest rate
+    x = np.linspace(-30, 60, 60_001) if df < 30 else np.linspace(-3, 12, 60_001)
+    weight = np.exp(-df * np.log(np.cosh(x)))
+    weight /= weight.sum()
+    for each in range(len(mu)):
+        rate = special.expit(mu[each] + tau[each] * np.sqrt(df) * np.sinh(x))
+        wanted = [rate @ weight, rate**2 @ weight]
+        assert [one[each] for one in found] == pytest.approx(wanted, rel=2e-7)
+
+
 @pytest.mark.parametrize(
     ("events", "total"),
     [

@@ -130,3 +130,17 @@ def test_kernels_a_part_at_a_time_are_those_of_the_normals(monkeypatch):
     wanted = stats.norm.pdf(theta[:, None], mu, width)
     assert found[0] == pytest.approx(wanted.sum(1), rel=1e-9)
     assert found[1] == pytest.approx((wanted * mu**2).sum(1), rel=1e-9)
+
+
+def test_width_is_taken_back_of_all_kernels_together(monkeypatch):
+    """A part at a time as all at once: kernels whose width is taken back are negative in places."""
+    width, mu = np.repeat([0.5, 2.0], 40), np.tile(np.linspace(-3, 3, 40), 2)
+    excess, one = np.repeat([0.9, 0.0], 40), np.ones(80)
+    nodes = Nodes(mu, width, width, excess, one / 80, np.log(one / 80), excess < 0, ())
+    theta, chosen = np.linspace(-4, 4, 201), np.arange(80)
+    # Densities of a corner, as a study in conflict with the others has
+    weight = np.stack([np.where(np.abs(mu) < 1, one, 1e-3), one])
+    together = nodes.mixed(theta, NormalEffects(), chosen, weight)
+    monkeypatch.setattr("dfsp.engine.posterior.KERNELS_AT_ONCE", 2000)
+    by_parts = nodes.mixed(theta, NormalEffects(), chosen, weight)
+    assert by_parts == pytest.approx(together, rel=1e-9)
