@@ -1,5 +1,7 @@
 """What a larger problem costs: python tests/growth.py measures, draws, and keeps both.
 
+With R and packages that fit the same tables, `python tests/growth.py peers` measures those anew.
+
 Each size is a process of its own with one thread, so that its time is that of one core and its peak
 memory nobody else's; imports, and a first small call that fills caches, are left out of the time.
 The figure holds what it shows; `table` is that of notebooks/README.md.
@@ -9,6 +11,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +37,8 @@ freeze()
 ROOT = Path(__file__).parents[1]
 FIGURE, PAGE = ROOT / "notebooks/growth.png", ROOT / "notebooks/README.md"
 KEY = "measured"
-PEERS = "RBesT", "metafor", "brms"  # nobody has measured these on the same tables and machine
+PEERS = "RBesT", "metafor", "brms"
+PATIENCE = 120  # seconds of a core, after which a package is stopped
 
 
 def drawn(studies, patients):
@@ -144,6 +148,27 @@ def measured(case, size):
     return json.loads(done.stdout)
 
 
+def peers(case, size):
+    """Return how long each package of R takes for the table of a case, in seconds of a core.
+
+    None where it was stopped.
+    """
+    many, each = (size, 20) if case == "studies of 20 patients" else (10, size)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "studies.csv"
+        drawn(many, each).to_csv(path, index=False)
+        found = {}
+        for package in PEERS:
+            command = ["Rscript", str(ROOT / "tests/peers.R"), package, str(path)]
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE)),
+            )  # fmt: skip
+            stopped = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+            found[package] = None if stopped else json.loads(done.stdout)["seconds"]
+    return found
+
+
 def draw(found):
     """Draw time over size, both logarithmic, each case named at the end of its line."""
     figure, ax = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
@@ -177,11 +202,15 @@ def shown(seconds):
 def table(found):
     """Return rows of Markdown: the least and the greatest size of each case."""
     titles = ["of what", "how many", "time of one core", "memory", *PEERS]
-    lines = [f"| {' | '.join(titles)} |", "|---|---:|---:|---:|" + "---|" * len(PEERS)]
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (3 + len(PEERS))]
     for case, rows in found.items():
         for row in (rows[0], rows[-1]):
-            cells = f"{row['size']:,}", shown(row["seconds"]), f"{row['megabytes']:,.0f} MB"
-            lines.append(f"| {case}: {CASES[case][2]} | {' | '.join(cells)} |" + "  |" * len(PEERS))
+            cells = [f"{row['size']:,}", shown(row["seconds"]), f"{row['megabytes']:,.0f} MB"]
+            for package in PEERS:
+                seconds = row.get("peers", {}).get(package, "")
+                over = f"more than {PATIENCE} s"
+                cells.append(seconds and shown(seconds) if seconds is not None else over)
+            lines.append(f"| {case}: {CASES[case][2]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -192,18 +221,31 @@ def kept():
 
 
 def main():
-    """Measure all, draw, and put the table into the page."""
-    found = {}
+    """Measure all but what is of R, draw, and put the table into the page."""
+    found, before = {}, kept()
     for case, (_, sizes, _) in CASES.items():
         found[case] = [measured(case, size) for size in sizes]
         print(case, *found[case], sep="\n  ", flush=True)
+        for row, old in zip(found[case], before[case], strict=True):
+            if "peers" in old:
+                row["peers"] = old["peers"]
+    keep(found)
+
+
+def measure_peers():
+    """Measure what is of R, and keep it beside the rest."""
+    found = kept()
+    for case in list(CASES)[:2]:
+        for row in (found[case][0], found[case][-1]):
+            row["peers"] = peers(case, row["size"])
+            print(case, row["size"], row["peers"], flush=True)
     keep(found)
 
 
 def keep(found):
     """Write the figure, with the numbers inside, and the table of the page."""
     before = PAGE.read_text("utf-8")
-    if FIGURE.exists() and table(kept()) in before:
+    if table(kept()) in before:
         PAGE.write_text(before.replace(table(kept()), table(found)), "utf-8")
     data = PngInfo()
     data.add_text(KEY, json.dumps(found))
@@ -216,7 +258,9 @@ def keep(found):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["peers"]:
+        measure_peers()
+    elif len(sys.argv) > 1:
         print(json.dumps(one(sys.argv[1], int(sys.argv[2]))))
     else:
         main()

@@ -101,18 +101,19 @@ def test_tables_without_a_typical_rate():
 def test_rows_stand_under_their_cluster():
     table = pd.DataFrame(
         {
-            "study": list("ABCDE"),
-            "trial": list("XYXYZ"),
-            "events": [3, 8, 1, 4, 2],
-            "total": [10, 20, 10, 20, 9],
+            "study": list("ABCDEF"),
+            "trial": list("XYXYZF"),
+            "events": [3, 8, 1, 4, 2, 1],
+            "total": [10, 20, 10, 20, 9, 8],
         }
     )
     fit = dfsp.fit(check_table(table, cluster="trial"))
     ax = dfsp.plots.forest(fit)
     found = sorted(zip(ax.get_yticks(), labels(ax), strict=True))
-    assert [name for _, name in found[:8]] == ["X", "A", "C", "Y", "B", "D", "Z", "E"]
+    # One whose only row has its name needs none above it, and is as bold.
+    assert [name for _, name in found[:9]] == ["X", "A", "C", "Y", "B", "D", "Z", "E", "F"]
     bold = {tick.get_text() for tick in ax.get_yticklabels() if tick.get_fontweight() == "bold"}
-    assert bold == {"X", "Y", "Z"}
+    assert bold == {"X", "Y", "Z", "F"}
     at = {text.get_text(): text.xy[1] for text in ax.texts}
     places = {name: place for place, name in found}
     assert at["8/20"] == places["B"]

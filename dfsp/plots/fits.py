@@ -122,7 +122,8 @@ def forest(
     columns = _columns(fit, texts, said_in, named=not many)
     widest = max(map(len, [*names, *below]))
     margins = columns[-1][0] + 0.58 * FONT * widest
-    heads = {} if many else _heads(fit)
+    first, single = ({}, []) if many else _heads(fit)
+    heads = {name: float(row + i) for i, (name, row) in enumerate(first.items())}
     rows = (CATERPILLAR if many else len(names) + len(heads)) + len(below)
     ax = ax or axes(4.8 + margins / 72, 1.5 + 0.3 * (rows + 1))
     draw = _caterpillar if many else _rows
@@ -144,9 +145,11 @@ def forest(
         places = []
     else:
         ticks = [*heads.values(), *places, *summits]
-        ax.set_yticks(ticks, [*heads, *names, *below], fontsize=FONT, parse_math=False)
-        for tick in ax.get_yticklabels()[: len(heads)]:
-            tick.set_fontweight("bold")
+        above = [shortened(name) for name in heads]
+        ax.set_yticks(ticks, [*above, *names, *below], fontsize=FONT, parse_math=False)
+        labels = ax.get_yticklabels()
+        for tick in [*range(len(heads)), *(len(heads) + row for row in single)]:
+            labels[tick].set_fontweight("bold")
     top = min([*heads.values(), *places], default=at)
     _write(ax, columns, [top - 1, *places, *summits])
     for left in (left for left, title, _ in columns if title == BIAS):
@@ -171,12 +174,15 @@ def _by_cluster(fit: Fit) -> Fit:
     return replace(fit, counts=counts, columns=columns)
 
 
-def _heads(fit: Fit) -> dict[str, float]:
-    """Return the place of each cluster's name above its rows; empty without clusters."""
-    found: dict[str, float] = {}
-    for row, name in enumerate(fit.columns.get(CLUSTER, ())):
-        found.setdefault(shortened(str(name)), float(row + len(found)))
-    return found
+def _heads(fit: Fit) -> tuple[dict[str, int], list[int]]:
+    """Return the first row of each cluster whose name stands above its rows, and the other rows.
+
+    These are of clusters of one row, which has the same name.
+    """
+    cluster = pd.Series([str(name) for name in fit.columns.get(CLUSTER, ())], dtype=object)
+    alone = ~cluster.duplicated(keep=False) & (cluster == fit.studies["study"][: len(cluster)])
+    named = cluster[~alone].drop_duplicates()
+    return dict(zip(named, named.index.tolist(), strict=True)), cluster.index[alone].tolist()
 
 
 def _reach(
@@ -194,11 +200,8 @@ def _reach(
 def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
     """Draw a row a study, observed and under the model, and return their places."""
     table, alone, whole = fit.studies, fit.counts.observed(), unit.whole
-    y = np.arange(len(table), dtype=float)
-    if CLUSTER in fit.columns:
-        # Each cluster so far has a row for its name.
-        first = {name: i + 1 for i, name in enumerate(dict.fromkeys(fit.columns[CLUSTER]))}
-        y += [first[name] for name in fit.columns[CLUSTER]]
+    rows, first = np.arange(len(table)), [*_heads(fit)[0].values()]
+    y = (rows + np.searchsorted(first, rows, side="right")).astype(np.float64)
     shift = 0.0
     if stratified:
         shift = 0.2
@@ -213,7 +216,7 @@ def _rows(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:
         whole * table["mean"], y + shift, "o", mfc="white", mec=BLUE, mew=1.4, ms=5.5, zorder=4,
         clip_on=False, label="Under the model (mean, interval)",
     )  # fmt: skip
-    return y.tolist()
+    return [float(place) for place in y]
 
 
 def _caterpillar(ax: Axes, fit: Fit, unit: Unit, stratified: bool) -> list[float]:

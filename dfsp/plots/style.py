@@ -33,6 +33,14 @@ _HOW: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 2}},
 }
 """What each format is told."""
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "dfsp",
+    # Text in two thirds of the time; at this resolution it is as sharp.
+    "text.hinting": "no_hinting",
+    # What somebody's own would lay out once more.
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+}
 MOST_TICKS = 8
 """Ticks of decades beside which one half has no room."""
 RAREST, BESIDE = 1e-9, 0.3
@@ -97,16 +105,6 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
             part.replace(final)
         saved.append(final)
     return saved
-
-
-_SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "dfsp",
-    # Text in two thirds of the time; at this resolution it is as sharp.
-    "text.hinting": "no_hinting",
-    # What somebody's own would lay out once more.
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-}
 
 
 class _Made:
