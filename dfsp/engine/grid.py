@@ -725,7 +725,7 @@ def _fill(surface: Surface, rows: Rows, look: Look, columns: int) -> Grid:
 
 def _errors(result: Grid) -> tuple[float, float]:
     """Return the relative size of the last coefficients along tau and along mu."""
-    _, fine = result.fine(4 * result.columns + 1)
+    _, fine = result.fine(2 * result.columns + 1)
     top = fine.max(-1)
     mass = top + np.log(np.exp(fine - top[:, None]).mean(-1)) + result.log_row
     mass = np.exp(mass - mass.max())
