@@ -99,15 +99,28 @@ def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_a_format(mon
     assert np.array_equal(pixels(first), pixels(expected.getvalue()))
 
 
-def test_a_figure_that_has_changed_is_drawn_anew(tmp_path):
-    """As one that had its title from the beginning."""
-    ax, titled = (dfsp.plots.prior(dfsp.Model()) for _ in range(2))
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ax: ax.set_title("Priors"),
+        lambda ax: ax.xaxis.label.set_text("another"),
+        lambda ax: ax.patch.set_facecolor("yellow"),
+        lambda ax: ax.xaxis.get_major_ticks()[1].label1.set_fontweight("bold"),
+        lambda ax: ax.get_figure().get_layout_engine().set(w_pad=1),
+    ],
+    ids=["title", "label of an axis", "background", "label of a tick", "layout"],
+)
+def test_a_figure_that_has_changed_is_drawn_anew(tmp_path, change, drawn):
+    """As one that was so from the beginning; also where somebody has drawn it since."""
+    ax, other = (dfsp.plots.prior(dfsp.Model()) for _ in range(2))
     before = ax.get_figure().file("png")
-    for each in (ax, titled):
-        each.set_title("Priors")
-        each.get_figure().canvas.draw()
+    for each in (ax, other):
+        change(each)
+        if drawn:
+            each.get_figure().canvas.draw()
     (path,) = dfsp.plots.save(ax, tmp_path / "prior", formats=["png"])
-    assert before != path.read_bytes() == titled.get_figure().file("png")
+    assert before != path.read_bytes() == other.get_figure().file("png")
 
 
 def test_a_figure_of_ones_own_is_saved_too(tmp_path):

@@ -78,6 +78,20 @@ def test_a_notebook_is_saved_once_in_some_seconds(tmp_path, monkeypatch, seconds
     assert cells[-1].outputs[0].data["text/plain"] == "2"
 
 
+def test_what_quick_cells_have_left_is_saved_beside_a_long_one(tmp_path, monkeypatch):
+    """The long one looks for it: who kills this process then finds it too."""
+    monkeypatch.setattr(kernels, "_SAVED", 0.5)
+    notebook = write(
+        tmp_path / "long.ipynb", "x: int = 1", "print('qui' + 'ck')",
+        "import os, pathlib, time\ntime.sleep(1.5)\n"
+        "saved = pathlib.Path(os.environ['DFSP_RUN_FOLDER'], 'long.ipynb').read_text()\n"
+        "print('quick\\\\n' in saved)",
+    )  # fmt: skip
+    done = run_notebook(notebook, {}, folder=tmp_path / "runs", progress=False)
+    cells = nbformat.read(done.folder / "long.ipynb", 4).cells
+    assert cells[-1].outputs[0].text == "True\n"
+
+
 def test_all_faulty_parameters_at_once_and_nothing_written(tmp_path):
     notebook = write(tmp_path / "small.ipynb", "x: int = 1\ny: bool = True", "x")
     with pytest.raises(DfspError) as raised:

@@ -107,6 +107,20 @@ def test_no_run_sees_what_another_has_done(tmp_path, forks):
     assert len({first[8], second[8], cold[8]}) == 3
 
 
+def test_what_is_written_but_not_flushed_is_kept(tmp_path, forks):
+    """As Python does at its end: of a file that a module holds, and of one in a circle."""
+    path = notebook(
+        tmp_path / "files.ipynb", None,
+        "import dfsp, atexit\ndfsp.kept = open('held.txt', 'w')\ndfsp.kept.write('held')\n"
+        "circle = [open('circle.txt', 'w')]\ncircle[0].write('circle')\ncircle.append(circle)\n"
+        "atexit.register(lambda: open('last.txt', 'w').write('last'))",
+    )  # fmt: skip
+    run(path, tmp_path / "runs")
+    assert len(forks) == 1
+    for name in ("held", "circle", "last"):
+        assert (tmp_path / f"{name}.txt").read_text("utf-8") == name
+
+
 def test_a_killed_kernel_says_so_and_the_next_is_forked_as_well(tmp_path, forks):
     path = notebook(
         tmp_path / "dies.ipynb", "x: int = 0",

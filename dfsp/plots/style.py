@@ -11,8 +11,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
@@ -146,30 +146,32 @@ class Picture(Figure):
     """A figure of this package, which notebooks show by the file that is saved."""
 
     _made: _Made | None = None
+    _made_for: tuple[Any, ...] = ()
 
     def file(self, ending: str) -> bytes:
         """Return the file of a format, made once until the figure changes."""
-        made = self._made or _Made(self)
+        made, engine = self._made, self.get_layout_engine()
+        saving = dict(mpl.rcParams.find_all(r"^savefig\."))
+        made_for = engine, dict(engine.get()) if engine else None, saving
+        # Its own word that nothing has changed lacks what changes in the parts of its axes.
+        if not made or made_for != self._made_for or any(part.stale for part in self.findobj()):
+            made = _Made(self)
         data = made(ending)
-        self._made = made  # to matplotlib, drawing is a change too
+        for part in self.findobj():  # what is not visible is not drawn
+            part.stale = False
+        self._made, self._made_for = made, made_for
         return data
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw, after which nothing tells of a change."""
+        self._made = None
+        super().draw(renderer)
 
     def shown(self) -> tuple[bytes, dict[str, int]]:
         """Return the PNG for a notebook, and the size at which it is shown (pixels)."""
         data = self.file("png")
         width, height = (round(self.dpi / DPI * int.from_bytes(data[i : i + 4])) for i in (16, 20))
         return data, {"width": width, "height": height}
-
-    @property
-    def stale(self) -> bool:
-        """Whether it has changed since it was drawn."""
-        return super().stale
-
-    @stale.setter
-    def stale(self, value: bool) -> None:
-        if value:
-            self._made = None
-        Artist.stale.fset(self, value)  # type: ignore[attr-defined]
 
 
 def drawn_ends(distribution: Distribution) -> list[float]:

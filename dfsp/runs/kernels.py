@@ -5,6 +5,7 @@ that started it, sees neither `MPLBACKEND`, a matplotlibrc nor an IPython profil
 before the first cell who it is and after the last what its parameters are.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -216,6 +217,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         self.session = session
         self.cell: int | None = None
         self.end: float | None = None  # when the cells have to be done
+        self.unsaved = False
+        self.save: Callable[..., None] = lambda **options: None
 
     @classmethod
     def plain(cls, notebook: Any, session: Session, **options: Any) -> "_Client":
@@ -262,17 +265,32 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         """Let a notebook be saved once in some seconds.
 
         Papermill saves it twice a cell, of text too, which took a fifth of a run of many quick
-        cells. It writes the whole at the end, whatever ends it.
+        cells. It writes the whole at the end, whatever ends it but the end of this process.
         """
         last = monotonic()
 
         def save_sometimes(**options: Any) -> None:
             nonlocal last
-            if monotonic() - last >= _SAVED:
+            self.unsaved = monotonic() - last < _SAVED
+            if not self.unsaved:
                 save(**options)
                 last = monotonic()
 
+        self.save = save_sometimes
         return save_sometimes
+
+    async def _async_poll_kernel_alive(self) -> None:
+        """Watch the kernel beside a cell; save what is not saved yet if that takes its time."""
+        later = asyncio.ensure_future(self._save_later())
+        try:
+            await super()._async_poll_kernel_alive()
+        finally:
+            later.cancel()
+
+    async def _save_later(self) -> None:
+        await asyncio.sleep(_SAVED)
+        if self.unsaved:
+            self.save()
 
     def ask(self) -> None:
         """Ask the kernel what `inside` answers."""

@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
+from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
@@ -381,9 +382,13 @@ def _end() -> NoReturn:
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+    gc.collect()  # what refers to itself, and perhaps to an open file
+    # Not the kernel's own streams, whose thread has ended.
+    files = (each for each in gc.get_objects() if type(each) in (TextIOWrapper, BufferedWriter))
+    for file in (sys.__stdout__, sys.__stderr__, *files):
+        with suppress(OSError, ValueError, AttributeError):
+            file.flush()
+    ctypes.CDLL(None).fflush(None)  # files of C
     os._exit(0)
 
 
