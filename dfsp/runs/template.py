@@ -380,6 +380,13 @@ def _end() -> NoReturn:
 
     As processes that `multiprocessing` has forked do.
     """
+    from ipykernel.kernelapp import IPKernelApp
+
+    # Once ipykernel has ended what sends, as it does first, this thread can wait for it in vain.
+    control = IPKernelApp.instance().control_thread
+    if control and control.is_alive():
+        control.stop()
+        control.join()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     gc.collect()  # what refers to itself, and perhaps to an open file
