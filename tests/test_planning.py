@@ -291,9 +291,12 @@ def test_probability_of_success_under_the_evidence(spondylitis, fitted):
             for w, a, b in zip(m.weight, m.a, m.b, strict=True)
         )
         assert row.success == pytest.approx(chance, abs=0.005)
-    text = dfsp.planning.sample_sizes(spondylitis, prior).describe()
+    sizes = dfsp.planning.sample_sizes(spondylitis, prior)
+    text = sizes.describe()
     assert "37.0 patients (ELIR)" in text
-    assert "numerical error of 9e-05" in text
+    # An estimate, whose digit depends on where the grid lies
+    assert 1e-6 < sizes.exact.error < 1e-3
+    assert f"numerical error of {sizes.exact.error:.1g}" in text
     first, second = plan.describe().split("\n")
     assert first.startswith("A trial of 20 patients needs")
     assert second.startswith("A trial of 60 patients needs")
