@@ -17,7 +17,6 @@ from command import call
 from small import KEEP, notebook, plan, results
 
 from dfsp.errors import DfspError
-from dfsp.runs import kernels
 from dfsp.runs import run as runs
 from dfsp.runs.batch import (
     BATCH_LOCK,
@@ -177,9 +176,9 @@ def tiny(tmp_path):
 
 @pytest.mark.slow
 @linux_only
-def test_a_disk_that_is_really_full(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(kernels, "_SAVED", 0.0)  # what is kept is what was saved before
-    loud = "import os\nfor _ in range(x):\n    print(os.urandom(50_000).hex())\n"
+def test_a_disk_that_is_really_full(tiny, tmp_path):
+    # What is kept was saved before, once in two seconds.
+    loud = "import os, time\ntime.sleep(3 * (x == 40))\nfor _ in range(x):\n    print(os.urandom(50_000).hex())\n"
     path = notebook(
         tmp_path / "loud.ipynb",
         "x: int = 1",
