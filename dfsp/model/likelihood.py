@@ -56,7 +56,7 @@ MOST_STEPS = 1000  # of at most 2 to a mode, which can be a thousand away
 # Of Newton's steps d, after which they are log(1 + |d|) long, which cannot go to and fro for ever:
 # Sun & Tran-Dinh 2019, doi:10.1007/s10107-018-1282-4
 FREE_STEPS = 30
-INTEGRANDS_AT_ONCE = 100_000  # integrand values held at once: 3 MB, whatever the number of studies
+INTEGRANDS_AT_ONCE = 100_000  # integrand values held at once: 0.8 MB, however many studies
 
 
 @dataclass(frozen=True)
