@@ -16,7 +16,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from scipy.special import logit, ndtr
 from threadpoolctl import ThreadpoolController
 
@@ -34,7 +33,7 @@ from dfsp.model.model import Model
 from dfsp.model.priors import TAU_FAMILIES, Normal, tau_prior
 from dfsp.parameters import Parameters, check
 from dfsp.plots.fits import forest
-from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends, save
+from dfsp.plots.style import BLUE, DARK, FONT, ORANGE, drawn_ends, png_of, save
 from dfsp.project import project_folder
 from dfsp.rates import Unit, limits
 
@@ -209,10 +208,7 @@ class Picture:
         canvas.restore_region(self._still)
         for artist in self.moving:
             self.figure.draw_artist(artist)
-        buffer = io.BytesIO()
-        pixels = np.asarray(canvas.buffer_rgba())
-        imsave(buffer, pixels, format="png", pil_kwargs={"compress_level": 1})
-        return buffer.getvalue()
+        return png_of(np.asarray(canvas.buffer_rgba()), DPI)
 
 
 class _Densities:

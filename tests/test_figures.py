@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import dfsp
-from dfsp.plots.style import _STYLE
+from dfsp.plots.style import _STYLE, png_of
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,15 @@ def test_saved_files_are_the_same_twice_and_whole(review_fit, tmp_path):
 
 def pixels(file):
     return np.asarray(Image.open(io.BytesIO(file)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (150, 7)])
+def test_an_image_is_written_as_it_is(shape):
+    """Pillow, which reads it, is another implementation."""
+    drawn = np.random.default_rng(1).integers(0, 256, (*shape, 4), dtype=np.uint8)
+    with Image.open(io.BytesIO(png_of(drawn, 96))) as image:
+        assert image.info["dpi"] == pytest.approx((96, 96), abs=0.02)  # whole numbers in a metre
+        assert np.array_equal(np.asarray(image), drawn)
 
 
 def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_a_format(monkeypatch):

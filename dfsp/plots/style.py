@@ -1,8 +1,10 @@
 """The look that all pictures share, and how they are saved."""
 
 import io
+import struct
 import sys
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,8 @@ FONT = 9
 FORMATS = ("svg", "png")
 DPI = 200
 """Of what is saved, and shown in notebooks at the size of the figure."""
-_HOW: dict[str, dict[str, Any]] = {
-    "svg": {"metadata": {"Date": None}},
-    # Of a forest 0.7 of the time at 6, as it is by default, and 1.1 of the bytes.
-    "png": {"pil_kwargs": {"compress_level": 2}},
-}
-"""What each format is told."""
+_COMPRESSION = 3
+"""Of PNG. Of a forest in half of the time of 6, and 1.1 of its bytes."""
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "dfsp",
     # Text in two thirds of the time; at this resolution it is as sharp.
@@ -132,14 +130,65 @@ class _Made:
         return self._files[ending]
 
     def _draw(self, ending: str) -> bytes:
-        figure, engine, file = self._figure, self._figure.get_layout_engine(), io.BytesIO()
+        if ending == "png":
+            pixels = _Pixels()
+            self._save(pixels, format="rgba")
+            return png_of(pixels.array, DPI)
+        file = io.BytesIO()
+        self._save(file, format=ending, metadata={"Date": None})
+        return file.getvalue()
+
+    def _save(self, file: Any, **how: Any) -> None:
+        figure, engine = self._figure, self._figure.get_layout_engine()
         with mpl.rc_context(_SETTINGS):
             figure.set_layout_engine(None)
             try:
-                figure.savefig(file, format=ending, bbox_inches=self.box, dpi=DPI, **_HOW[ending])
+                figure.savefig(file, bbox_inches=self.box, dpi=DPI, **how)
             finally:
                 figure.set_layout_engine(engine)
-        return file.getvalue()
+
+
+class _Pixels(io.RawIOBase):
+    """What matplotlib takes for a file, and gives the pixels that it has drawn."""
+
+    array: npt.NDArray[np.uint8]
+
+    def write(self, pixels: Any) -> int:
+        self.array = np.asarray(pixels)
+        return self.array.size
+
+
+def png_of(pixels: npt.NDArray[np.uint8], dpi: float) -> bytes:
+    """Return the file of an image, in a third of the time that Pillow takes.
+
+    It tries five filters on each line, for photographs; drawings are smaller without.
+
+    Parameters
+    ----------
+    pixels : array of uint8, shape (height, width, 4)
+        Red, green, blue and opacity.
+    dpi : float
+        Pixels in an inch.
+
+    Returns
+    -------
+    bytes
+    """
+    height, width, depth = pixels.shape
+    lines = np.zeros((height, 1 + width * depth), np.uint8)  # each begins with its filter: none
+    lines[:, 1:] = pixels.reshape(height, -1)
+    chunks = {
+        b"IHDR": struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0),
+        b"tEXt": f"Software\0Matplotlib {mpl.__version__}, https://matplotlib.org/".encode(),
+        b"pHYs": struct.pack(">2IB", *[round(dpi / 0.0254)] * 2, 1),  # in a metre
+        b"IDAT": zlib.compress(lines, _COMPRESSION),
+        b"IEND": b"",
+    }
+    file = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks.items():
+        file += struct.pack(">I", len(data)) + name + data
+        file += struct.pack(">I", zlib.crc32(name + data))
+    return file
 
 
 class Picture(Figure):

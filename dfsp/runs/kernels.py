@@ -21,6 +21,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
@@ -46,8 +47,10 @@ _GLANCE = 0.2
 """Seconds between two looks whether the parent process is still there."""
 _SAVED = 2.0
 """Seconds between two savings of a notebook at work."""
-_SILENCE = 0.02
+_SILENCE = 0.005
 """Seconds without a message after which a kernel that has answered is ready."""
+_AGAIN = 5
+"""Milliseconds after which a kernel that does not listen yet is tried again; of ZeroMQ, 100."""
 _ENDING = 0.01
 """Seconds between two looks whether a kernel has ended."""
 
@@ -408,9 +411,14 @@ class _Prompt(AsyncZMQSocketChannel):
 
 
 class _KernelClient(AsyncKernelClient):
-    """Does not wait a fifth of a second whether a kernel that is ready says more."""
+    """Waits neither a tenth of a second until a kernel listens, nor a fifth for its last word."""
 
     iopub_channel_class = _Prompt
+
+    def _context_default(self) -> zmq.asyncio.Context:
+        context = super()._context_default()
+        context.reconnect_ivl = _AGAIN
+        return context
 
 
 def manager_of(session: Session) -> type:

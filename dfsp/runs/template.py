@@ -382,16 +382,20 @@ def _end() -> NoReturn:
     """
     from ipykernel.kernelapp import IPKernelApp
 
+    app = IPKernelApp.instance()
     # Once ipykernel has ended what sends, as it does first, this thread can wait for it in vain.
-    control = IPKernelApp.instance().control_thread
+    control = app.control_thread
     if control and control.is_alive():
         control.stop()
         control.join()
+    if app.shell:  # whose last words would collect what is dropped only after them
+        app.shell.displayhook.do_full_cache = False
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    gc.collect()  # what refers to itself, and perhaps to an open file
-    # Not the kernel's own streams, whose thread has ended.
-    files = (each for each in gc.get_objects() if type(each) in (TextIOWrapper, BufferedWriter))
+    # Not the kernel's own streams, whose thread has ended. Those in a circle must not be collected:
+    # what a file writes to would be closed before it as often as after it.
+    files = [each for each in gc.get_objects() if type(each) in (TextIOWrapper, BufferedWriter)]
+    gc.collect()
     for file in (sys.__stdout__, sys.__stderr__, *files):
         with suppress(OSError, ValueError, AttributeError):
             file.flush()
