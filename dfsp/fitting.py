@@ -14,7 +14,7 @@ from dfsp.checks import Check, failed
 from dfsp.constants import CI_PROB, DRAWS, MEDIAN_AND_ENDS, QUANTILES, SEED, STATISTICS
 from dfsp.engine import nuts as sampling
 from dfsp.engine import predictive
-from dfsp.engine.distributions import LEAST_RATE
+from dfsp.engine.distributions import LEAST_RATE, summaries
 from dfsp.engine.nested import Nested, identified, solve_nested, with_share
 from dfsp.engine.posterior import Posterior, solve
 from dfsp.engine.powers import Powers, power_scaling
@@ -1138,7 +1138,8 @@ def exact_fit(counts: Counts, model: Model, posterior: Posterior) -> Fit:
     """
     checks = (*_identified(counts), resolved(posterior))
     model = _own_model(counts, model)
-    numbers = {name: getattr(posterior, name).summary() for name in _rows_of(model)}
+    rows = _rows_of(model)
+    numbers = dict(zip(rows, summaries([getattr(posterior, name) for name in rows]), strict=True))
     own = _own_columns(counts)
     found = _of_all_rows(
         posterior,

@@ -25,10 +25,21 @@ def seed_for(seed: int, name: str) -> np.random.SeedSequence:
     DfspError
         `seed` is not a whole number of 0 or more.
     """
+    check_seed(seed)
+    return np.random.SeedSequence([int(seed), crc32(name.encode())])
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises
+    ------
+    DfspError
+        `seed` is not a whole number of 0 or more.
+    """
     whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
     if not whole or seed < 0:
         raise DfspError(f"seed = {seed!r}; give a whole number of 0 or more")
-    return np.random.SeedSequence([int(seed), crc32(name.encode())])
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

@@ -17,6 +17,7 @@ from dfsp.checks import Check, failed
 from dfsp.constants import DRAWS, ENDS, SEED, STATISTICS
 from dfsp.engine.borrowing import Between
 from dfsp.engine.borrowing import borrow as borrow_means
+from dfsp.engine.distributions import summaries
 from dfsp.engine.groups import solve_together
 from dfsp.engine.posterior import Posterior
 from dfsp.engine.powers import power_scaling
@@ -145,10 +146,7 @@ class FitBy(Result):
         centre, spread = self.model.effects.centre, self.model.effects.spread
         # One quantity after the other of all groups, which takes less time than group by group
         rate, mean, new, scatter = (
-            [
-                dict(zip(STATISTICS, self._numbers(group, name), strict=True))
-                for group in self.counts
-            ]
+            [dict(zip(STATISTICS, row, strict=True)) for row in self._numbers(name)]
             for name in (centre, "mean_rate", "new_study_rate", spread)
         )
         found = [
@@ -164,11 +162,11 @@ class FitBy(Result):
                 row["sigma"] = fit.summary.at["sigma", "q50"]
         return found
 
-    def _numbers(self, group: str, name: str) -> Array:
-        """Return the summary of a quantity of a group's posterior."""
-        if known := self.posteriors.get(group):
-            return np.asarray(getattr(known, name).summary())
-        return np.asarray(self.fits[group].numbers[name])
+    def _numbers(self, name: str) -> list[Array]:
+        """Return the summary of a quantity of each group's posterior."""
+        if not self.posteriors:
+            return [self.fits[group].numbers[name] for group in self.counts]
+        return summaries([getattr(self.posteriors[group], name) for group in self.counts])
 
     @property
     def clustered(self) -> bool:

@@ -5,7 +5,7 @@ of anything near a normal is near a straight line, so that a few points hold man
 included.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -29,6 +29,7 @@ have narrow distributions that stand apart, as under a prior of mu of sd 0.01, p
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
 MIXTURE_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
+ROUGHLY = 2  # every so many-th point of a row places points
 GOLDEN = (np.sqrt(5) - 1) / 2
 FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
 FACTOR_CELLS = 160  # of one factor of a product, each with its share of the mass
@@ -36,6 +37,7 @@ FINE_CELLS = 1280  # of the other factor, whose distribution function is integra
 IN_PRODUCT = 161  # points of a product's own table
 # 1e-16 / 1e-4^2 is what cancellation leaves in a narrow cell, 1e-4^2 what the linear F does.
 NARROW_CELL = 1e-4
+NEAR = 8  # points about a quantile that it is read from
 INCREMENT = np.array([-191, 1879, -9531, 68323, 68323, -9531, 1879, -191]) / 120960
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
@@ -57,6 +59,9 @@ class Distribution:
         On the quantity's own scale; NaN where the moment does not exist.
     is_rate : bool
         Whether the quantity is the inverse logit of `x`.
+    logit : Distribution or None
+        That of the logit, if it is known as a quantity of its own: what has been read of it is not
+        read again.
     """
 
     x: Array
@@ -64,6 +69,7 @@ class Distribution:
     mean: float
     sd: float
     is_rate: bool
+    logit: "Distribution | None" = None
 
     def quantile(self, q: npt.ArrayLike) -> Array:
         """Return quantiles on the quantity's own scale (0 < q < 1)."""
@@ -137,17 +143,36 @@ class Distribution:
 
     @cached_property
     def _read(self) -> Array:
-        return self.points(np.array(QUANTILES))
+        return self.logit._read if self.logit else self.points(np.array(QUANTILES))
 
     def as_rate(self, mean: float, sd: float) -> "Distribution":
         """Return the distribution of the rate whose logit this is."""
-        rate = Distribution(self.x, self.cdf, mean, sd, True)
-        rate.__dict__["_read"] = self._read  # what has been read is not read again
-        return rate
+        return Distribution(self.x, self.cdf, mean, sd, True, self)
 
 
 NOTHING = Distribution(np.full(4, np.nan), np.linspace(0, 1, 4), np.nan, np.nan, False)
 """What has no meaning under the model at hand."""
+
+
+def summaries(distributions: Sequence[Distribution]) -> list[Array]:
+    """Return `Distribution.summary` of each; all are read at once, which is quicker."""
+    q = np.array(QUANTILES)
+    tables = {id(each.logit or each): each.logit or each for each in distributions}
+    unread = [
+        each for each in tables.values() if len(each.x) >= NEAR and "_read" not in each.__dict__
+    ]
+    if unread:
+        # The tables one after the other
+        length = np.array([len(each.x) for each in unread])[:, None]
+        first = np.cumsum(length)[:, None] - length
+        x, cdf = (np.concatenate([getattr(each, name) for each in unread]) for name in ("x", "cdf"))
+        start = np.stack([np.searchsorted(each.cdf, q) for each in unread]) - NEAR // 2
+        around = first + _around(start, NEAR, length)
+        ends = np.concatenate([first, first + length - 1], axis=1)
+        read = _read_off(x.take(around), cdf.take(around), x.take(ends), cdf.take(ends), q)
+        for each, points in zip(unread, read, strict=True):
+            each.__dict__["_read"] = points
+    return [each.summary() for each in distributions]
 
 
 def moments(weight: Array, first: Array, second: Array) -> tuple[float, float]:
@@ -161,16 +186,24 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 
     Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
     """
-    start = _search(cdf, q) - 4
-    around = _around(start, min(8, x.shape[1]), x.shape[1])
+    number = min(NEAR, x.shape[1])
+    around = _around(_search(cdf, q) - NEAR // 2, number, x.shape[1])
     rows = np.arange(len(cdf))[:, None] * x.shape[1]
-    near = cdf.take(rows + around)
-    score = ndtri(np.minimum(np.maximum(near, 1e-300), 1 - 1e-16))
     at = x.take(rows + around if len(x) > 1 else around)
-    inner = polynomial(score, at, ndtri(q))
+    return _read_off(at, cdf.take(rows + around), x[:, [0, -1]], cdf[:, [0, -1]], q)
+
+
+def _read_off(x: Array, cdf: Array, ends: Array, at_ends: Array, q: Array) -> Array:
+    """Return quantiles by polynomials through the points about them.
+
+    Shapes: `x` and `cdf` (point, table, quantile), `ends` of the tables and values `at_ends`
+    (table, 2), `q` (quantile,), result (table, quantile).
+    """
+    score = ndtri(np.minimum(np.maximum(cdf, 1e-300), 1 - 1e-16))
+    inner = polynomial(score, x, ndtri(q))
     # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
-    inner = np.where(q <= cdf[:, :1], x[:, :1], inner)
-    return np.where(q >= cdf[:, -1:], x[:, -1:], inner)
+    inner = np.where(q <= at_ends[:, :1], ends[:, :1], inner)
+    return np.where(q >= at_ends[:, 1:], ends[:, 1:], inner)
 
 
 def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
@@ -217,7 +250,9 @@ def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
     return np.asarray(found - x.shape[1] * np.arange(len(x))[:, None])
 
 
-def _around(start: npt.NDArray[np.intp], number: int, length: int) -> npt.NDArray[np.intp]:
+def _around(
+    start: npt.NDArray[np.intp], number: int, length: int | npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
     """Return `number` neighbouring positions from each of `start`, along a new first axis."""
     first = np.minimum(np.maximum(start, 0), length - number)
     return np.asarray(first + np.arange(number).reshape(-1, *[1] * start.ndim))
@@ -320,9 +355,10 @@ def mix(
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    mass = np.diff(within, axis=1) * weight[:, None]
+    some, cdf = values[:, ::ROUGHLY], within[:, ::ROUGHLY]
+    mass = np.diff(cdf, axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = values[:, :-1] + share * np.diff(values, axis=1)
+    at = some[:, :-1] + share * np.diff(some, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])

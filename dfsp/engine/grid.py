@@ -20,6 +20,7 @@ them all.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,10 @@ FAR = 14.0
 ASIDE, ASIDE_SDS = 20.0, 10.0
 """How far (logit; prior sds) a mode of mu may be from the studies' own rates and the prior's mean.
 """
+BESIDE = (-1.0, 0.0, 1.0)
+"""Conditional standard deviations from a mode of mu at which its density is seen, and where a
+normal one has fallen by more than `DROP`: 9.3^2 / 2 = 43."""
+OUTSIDE = (-9.3, 9.3)
 MOST_AT_ONCE = 4.0
 """Conditional standard deviations that a first step to a mode of mu may be long."""
 SCAN = 33
@@ -434,21 +439,18 @@ def _look(surface: Surface, c: float, order: int) -> Look:
     if prior.known is not None:
         known = Rows.at(c)
         ends = float(known.u[0]), float(known.u[0])
-        return _reach(surface, known.u, known.tau, ends, *_modes(surface, known.tau))
-    found: tuple[Array, ...] = ()
+        return _reach(surface, known.u, known.tau, ends, _modes(surface, known.tau))
+    peaks: list[_Peaks] = []
 
     def masses(tau: Array) -> tuple[Array, Array]:
-        nonlocal found
-        found = _modes(surface, tau)
-        _, sd, joint, log_l = found
-        mass = joint + np.log(sd)
-        return mass, mass - surface.left_out(log_l)
+        peaks.append(_modes(surface, tau))
+        mass = peaks[-1].joint + np.log(peaks[-1].sd)
+        return mass, mass - surface.left_out(peaks[-1].log_l)
 
     u, span, (first, last) = held(prior, c, order, masses)
-    mode, sd, joint, log_l = found
     rows = slice(max(first - 1, 0), last + 2)
-    at_rows = mode[rows], sd[rows], joint[rows], log_l[:, rows]
-    return _reach(surface, u[rows], c * np.sinh(u[rows]), span, *at_rows)
+    at_rows = _Peaks(*(each[..., rows] for each in peaks[-1]))
+    return _reach(surface, u[rows], c * np.sinh(u[rows]), span, at_rows)
 
 
 def held(
@@ -534,8 +536,34 @@ def _normal_approximation(surface: Surface, tau: Array) -> tuple[Array, Array]:
     return mode, precision**-0.5
 
 
-def _modes(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
-    """Return mode and curvature scale of mu given tau, log joint and log L by study there.
+class _Peaks(NamedTuple):
+    """Rows of tau: where mu has its mode, and what is known there and far out on either side.
+
+    Attributes
+    ----------
+    mode, sd : array, shape (row,)
+        Mode and curvature scale of mu (logit).
+    joint : array, shape (row,)
+        Log joint density at the mode.
+    log_l : array, shape (study, row)
+        Log likelihoods there.
+    end, end_joint : array, shape (2, row)
+        Points beyond which the density may be negligible, and its logarithm; (0, row) if none are
+        known.
+    end_l : array, shape (study, 2, row)
+    """
+
+    mode: Array
+    sd: Array
+    joint: Array
+    log_l: Array
+    end: Array
+    end_joint: Array
+    end_l: Array
+
+
+def _modes(surface: Surface, tau: Array) -> _Peaks:
+    """Find the modes of mu given tau.
 
     Newton's steps with difference quotients one standard deviation wide, which see the shape of the
     peak and not of its very top only. All are near enough to place nodes.
@@ -552,9 +580,10 @@ def _modes(surface: Surface, tau: Array) -> tuple[Array, Array, Array, Array]:
 
 def _climb(
     surface: Surface, tau: Array, mode: Array, sd: Array, low: float, high: float
-) -> tuple[tuple[Array, Array, Array, Array], bool]:
+) -> tuple[_Peaks, bool]:
     """Return what `_modes` does, from modes and scales to begin with, and whether all is steady."""
-    offsets = np.array([-1.0, 0.0, 1.0])[:, None]
+    # Of several modes the ends depend on more than on one of them.
+    offsets = np.array(BESIDE if surface.several_modes else BESIDE + OUTSIDE)[:, None]
     most, before = np.full(len(tau), MOST_AT_ONCE), np.zeros(len(tau))
     for _ in range(40):
         mu = mode + offsets * sd
@@ -572,7 +601,8 @@ def _climb(
         steady = bool(np.all(np.abs(step) < 0.8) and np.all(np.abs(curvature - 1) < 0.5))
         if steady:
             break
-    return (mode, sd, joint[1] + slope * step / 2, log_l[:, 1]), steady
+    top = joint[1] + slope * step / 2
+    return _Peaks(mode, sd, top, log_l[:, 1], mu[3:], joint[3:], log_l[:, 3:]), steady
 
 
 def _scan(surface: Surface, tau: Array, low: float, high: float) -> tuple[Array, Array]:
@@ -602,21 +632,19 @@ def _reach(
     u: Array,
     tau: Array,
     span: tuple[float, float],
-    mode: Array,
-    sd: Array,
-    top: Array,
-    top_l: Array,
+    peaks: _Peaks,
 ) -> Look:
     """Find how far mu reaches on either side until its density is negligible."""
-    top_out = surface.left_out(top_l)
+    mode, sd, top = peaks.mode, peaks.sd, peaks.joint
+    top_out = surface.left_out(peaks.log_l)
     side = np.array([-1.0, 1.0])[:, None]
-    # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
-    reach = np.stack([9.3 * sd, 9.3 * sd])
     least, raised = np.zeros((2, 1)), np.zeros((2, 1))
 
     def drop(reach: Array) -> Array:
         mu = mode + side * reach
-        joint, log_l = surface(mu, np.broadcast_to(tau, mu.shape), COARSE)
+        return drop_at(mu, *surface(mu, np.broadcast_to(tau, mu.shape), COARSE))
+
+    def drop_at(mu: Array, joint: Array, log_l: Array) -> Array:
         if raised.any():
             joint = joint + raised * _below_peak(surface.model, mu, tau)
         value = (top - joint) / DROP
@@ -626,6 +654,11 @@ def _reach(
             value = np.minimum(value, without.min(0) / DROP_WITHOUT)
         return value
 
+    reach, dropped = side * (peaks.end - mode), None
+    if reach.size and reach.min() > 0:
+        dropped = drop_at(peaks.end, peaks.end_joint, peaks.end_l)
+    else:
+        reach = np.abs(side) * OUTSIDE[1] * sd
     if surface.several_modes:
         data, centre = surface.data, surface.model.location_prior.mean
         own = _own_logits(data)
@@ -639,7 +672,7 @@ def _reach(
         raised = (of_prior > least) & ~rises & (drop(of_prior) >= 1)
         least = np.where(raised, least, of_prior)
         reach = np.maximum(reach, least)
-    below, above = reach_to(drop, reach, least)
+    below, above = reach_to(drop, reach, least, dropped)
     return Look(u, mode, sd, below, above, span)
 
 
@@ -650,7 +683,9 @@ def _below_peak(model: Model, mu: Array, tau: Array) -> Array:
     return np.asarray(peak - here)
 
 
-def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Array:
+def reach_to(
+    drop: Callable[[Array], Array], reach: Array, least: Array, dropped: Array | None = None
+) -> Array:
     """Find how far to go until log densities have dropped as far as wanted.
 
     Parameters
@@ -661,14 +696,17 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
         Distances at which to begin.
     least : array
         Distances below which none may be.
+    dropped : array, optional
+        The drop at `reach`, if it is known.
 
     Returns
     -------
     array, shaped like `reach`
     """
     short, enough = np.zeros(reach.shape), np.full(reach.shape, np.inf)
-    for _ in range(60):
+    if dropped is None:
         dropped = drop(reach)
+    for _ in range(60):
         beyond = dropped >= 1
         done = beyond & ((dropped < 2.5) | (reach <= least))
         if np.all(done):
@@ -683,6 +721,7 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
         enclosed = (short > 0) & np.isfinite(enough)
         tried = np.where(enclosed, np.sqrt(short * np.where(enclosed, enough, 1)), reach * factor)
         reach = np.where(done, reach, np.maximum(tried, least))
+        dropped = drop(reach)
     # The log density falls at most as the square of the distance.
     return np.maximum(reach * np.minimum(np.sqrt(1.1 / np.maximum(dropped, 1)), 1), least)
 
@@ -690,7 +729,7 @@ def reach_to(drop: Callable[[Array], Array], reach: Array, least: Array) -> Arra
 def at_rows(surface: Surface, rows: Rows) -> Grid:
     """Return a grid whose rows are given, with as many columns as each of them needs."""
     ends = float(rows.u[0]), float(rows.u[-1])
-    look = _reach(surface, rows.u, rows.tau, ends, *_modes(surface, rows.tau))
+    look = _reach(surface, rows.u, rows.tau, ends, _modes(surface, rows.tau))
     columns = look.first_columns(surface)
     while True:
         result = _fill(surface, rows, look, COLUMNS[columns])

@@ -24,7 +24,7 @@ from dfsp.errors import DfspError, NotConverged
 from dfsp.model.effects import Effects, known_quantities
 from dfsp.model.model import Model
 from dfsp.model.priors import Prior
-from dfsp.seeds import generator, integer
+from dfsp.seeds import check_seed, generator, integer
 from dfsp.text import Result, Sentences
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def check_options(draws: int, seed: int) -> None:
     whole = isinstance(draws, (int, np.integer)) and not isinstance(draws, bool)
     if not whole or draws < MIN_DRAWS:
         raise DfspError(f"draws = {draws!r}; give a whole number of {MIN_DRAWS} or more")
-    generator(seed, "check")
+    check_seed(seed)
 
 
 def gate(tree: xr.DataTree, names: Sequence[str] = PARAMETERS) -> tuple[Check, ...]:

@@ -641,10 +641,9 @@ def left_out(
 
     def mass_without(which: list[int], starts: list[int]) -> tuple[Array, Array, Array]:
         """Return log weights that lack sets, their log sums, and whether the grid fails them."""
-        log_l, by_node = (
-            np.add.reduceat(each, starts, axis=0)
-            for each in (result.log_l[which], of_studies(which))
-        )
+        log_l, by_node = result.log_l[which], of_studies(which)
+        if len(starts) < len(which):
+            log_l, by_node = (np.add.reduceat(each, starts, axis=0) for each in (log_l, by_node))
         without = nodes.log_weight - by_node
         top = without.max(-1, keepdims=True)
         share = np.exp(without - top)
