@@ -123,7 +123,9 @@ def test_kernels_a_part_at_a_time_are_those_of_the_normals(monkeypatch):
     width = np.repeat([2.0, 0.03, 5e-4], 40)
     mu = np.concatenate([np.linspace(-1, 1, 40), np.linspace(3, 4, 40), np.linspace(0, 0.1, 40)])
     none, one = np.zeros(120), np.ones(120)
-    nodes = Nodes(mu, width, width, none, one / 120, np.log(one / 120), none > 0, ())
+    nodes = Nodes(
+        mu, width, width, none, one / 120, np.log(one / 120), none > 0, none.astype(int), ()
+    )
     theta, chosen = np.sort(np.append(np.linspace(-40, 40, 301), mu)), np.arange(120)
     monkeypatch.setattr("dfsp.engine.posterior.KERNELS_AT_ONCE", 4000)
     found = nodes.mixed(theta, NormalEffects(), chosen, np.stack([one, mu**2]))
@@ -136,7 +138,9 @@ def test_width_is_taken_back_of_all_kernels_together(monkeypatch):
     """A part at a time as all at once: kernels whose width is taken back are negative in places."""
     width, mu = np.repeat([0.5, 2.0], 40), np.tile(np.linspace(-3, 3, 40), 2)
     excess, one = np.repeat([0.9, 0.0], 40), np.ones(80)
-    nodes = Nodes(mu, width, width, excess, one / 80, np.log(one / 80), excess < 0, ())
+    nodes = Nodes(
+        mu, width, width, excess, one / 80, np.log(one / 80), excess < 0, np.zeros(80, int), ()
+    )
     theta, chosen = np.linspace(-4, 4, 201), np.arange(80)
     # Densities of a corner, as a study in conflict with the others has
     weight = np.stack([np.where(np.abs(mu) < 1, one, 1e-3), one])

@@ -29,7 +29,6 @@ have narrow distributions that stand apart, as under a prior of mu of sd 0.01, p
 most where the mass is: evenly spaced ones read such stairs wrongly."""
 
 MIXTURE_SCORES = 5.5  # normal scores that a mixture's table covers: 2e-8 beyond on either side
-ROUGHLY = 2  # every so many-th point of a row places points
 GOLDEN = (np.sqrt(5) - 1) / 2
 FAST_LENGTHS = sorted(factor * 2**power for factor in (2, 3) for power in range(4, 30))
 FACTOR_CELLS = 160  # of one factor of a product, each with its share of the mass
@@ -37,7 +36,8 @@ FINE_CELLS = 1280  # of the other factor, whose distribution function is integra
 IN_PRODUCT = 161  # points of a product's own table
 # 1e-16 / 1e-4^2 is what cancellation leaves in a narrow cell, 1e-4^2 what the linear F does.
 NARROW_CELL = 1e-4
-NEAR = 8  # points about a quantile that it is read from
+TINIEST = float(np.finfo(float).tiny)
+NEARBY = 8  # points about a quantile that it is read from
 INCREMENT = np.array([-191, 1879, -9531, 68323, 68323, -9531, 1879, -191]) / 120960
 FACTOR_SCORE = 6.5  # normal scores of a factor that its cells cover: 4e-11 beyond
 
@@ -159,15 +159,15 @@ def summaries(distributions: Sequence[Distribution]) -> list[Array]:
     q = np.array(QUANTILES)
     tables = {id(each.logit or each): each.logit or each for each in distributions}
     unread = [
-        each for each in tables.values() if len(each.x) >= NEAR and "_read" not in each.__dict__
+        each for each in tables.values() if len(each.x) >= NEARBY and "_read" not in each.__dict__
     ]
     if unread:
         # The tables one after the other
         length = np.array([len(each.x) for each in unread])[:, None]
         first = np.cumsum(length)[:, None] - length
         x, cdf = (np.concatenate([getattr(each, name) for each in unread]) for name in ("x", "cdf"))
-        start = np.stack([np.searchsorted(each.cdf, q) for each in unread]) - NEAR // 2
-        around = first + _around(start, NEAR, length)
+        start = np.stack([np.searchsorted(each.cdf, q) for each in unread]) - NEARBY // 2
+        around = first + _around(start, NEARBY, length)
         ends = np.concatenate([first, first + length - 1], axis=1)
         read = _read_off(x.take(around), cdf.take(around), x.take(ends), cdf.take(ends), q)
         for each, points in zip(unread, read, strict=True):
@@ -186,8 +186,8 @@ def invert(x: Array, cdf: Array, q: Array) -> Array:
 
     Shapes: `x` and `cdf` (table, point), `q` (quantile,), result (table, quantile).
     """
-    number = min(NEAR, x.shape[1])
-    around = _around(_search(cdf, q) - NEAR // 2, number, x.shape[1])
+    number = min(NEARBY, x.shape[1])
+    around = _around(_search(cdf, q) - NEARBY // 2, number, x.shape[1])
     rows = np.arange(len(cdf))[:, None] * x.shape[1]
     at = x.take(rows + around if len(x) > 1 else around)
     return _read_off(at, cdf.take(rows + around), x[:, [0, -1]], cdf[:, [0, -1]], q)
@@ -199,7 +199,7 @@ def _read_off(x: Array, cdf: Array, ends: Array, at_ends: Array, q: Array) -> Ar
     Shapes: `x` and `cdf` (point, table, quantile), `ends` of the tables and values `at_ends`
     (table, 2), `q` (quantile,), result (table, quantile).
     """
-    score = ndtri(np.minimum(np.maximum(cdf, 1e-300), 1 - 1e-16))
+    score = np.asarray(ndtri(np.minimum(np.maximum(cdf, 1e-300), 1 - 1e-16)), np.float64)
     inner = polynomial(score, x, ndtri(q))
     # A table that is cut off (a rate of 0 or 1 to double precision) has nothing beyond it.
     inner = np.where(q <= at_ends[:, :1], ends[:, :1], inner)
@@ -220,23 +220,35 @@ def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
     return found.reshape(*y.shape[:-1], len(at))
 
 
-def _interpolate_evenly(y: Array, share: Array) -> Array:
-    """Interpolate each row of `y`, at points of equal spacing from 0 to 1, at its own shares.
+def interpolate_smooth(
+    x: Array, y: Array, slope: Array, at: Array, share: Array | None = None
+) -> Array:
+    """Interpolate each row of `y` over ascending `x` by Hermite's cubics, with known slopes.
 
-    Shapes: `y` (row, point), `share` (row, place), result (row, place). A cubic goes through the
-    nearest points; beyond 0 and 1 the result means nothing.
+    Shapes: `x` (row, point), `y` and `slope` (..., row, point), `at` (place,), result (..., row,
+    place). With `share`, (row, place), which says where each place is among the row's equidistant
+    points, slopes are those by step. What is beyond a row has the value at its end.
     """
-    number = y.shape[1]
-    place = np.minimum(np.maximum(share, 0), 1) * (number - 1)
-    start = np.minimum(np.maximum(place.astype(np.intp) - 1, 0), number - 4)
-    u = place - start
-    start += number * np.arange(len(y))[:, None]
-    left, right = u * (u - 1), (u - 2) * (u - 3)
-    value = y.take(start) * ((1 - u) * right / 6)
-    value += y.take(start + 1) * (u * right / 2)
-    value += y.take(start + 2) * (left * (3 - u) / 2)
-    value += y.take(start + 3) * (left * (u - 2) / 6)
-    return np.asarray(value)
+    shape, number = y.shape, y.shape[-1]
+    first = number * np.arange(shape[-2])[:, None]
+    if share is None:
+        step = np.minimum(np.maximum(_search(x, at) - 1, 0), number - 2)
+        start = x.take(first + step)
+        width = x.take(first + step + 1) - start
+        t = (at - start) / np.maximum(width, TINIEST)
+    else:
+        place = share * (number - 1)
+        step = np.minimum(np.maximum(place.astype(np.intp), 0), number - 2)
+        width, t = 1.0, place - step
+    np.minimum(np.maximum(t, 0, out=t), 1, out=t)
+    left = first + step
+    y, slope = (each.reshape(-1, number * shape[-2]) for each in (y, slope))
+    low = y.take(left, axis=1)
+    rise = y.take(left + 1, axis=1) - low
+    begins, ends = slope.take(left, axis=1) * width, slope.take(left + 1, axis=1) * width
+    bend = begins + ends - 2 * rise
+    found = low + t * (begins + t * (rise - begins - bend + t * bend))
+    return np.asarray(found.reshape(*shape[:-2], *left.shape))
 
 
 def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
@@ -329,6 +341,7 @@ def levels(points: int) -> Array:
 def mix(
     values: Array,
     within: Array,
+    slope: Array,
     row_weight: Array,
     points: int = MIXTURE_POINTS[0],
     share_of: ShareOf | None = None,
@@ -338,6 +351,8 @@ def mix(
     Parameters
     ----------
     values, within : array, shape (row, point)
+    slope : array, shape (row, point)
+        Of `within` over `values`; with `share_of` by step.
     row_weight : array, shape (row,)
     points : int
         Of the mixture's table, equidistant in its own normal scores.
@@ -350,26 +365,21 @@ def mix(
     x, cdf : array, shape (point,)
     """
     main = row_weight > 1e-9
-    values, within, weight = values[main], within[main], row_weight[main]
+    values, within, slope = values[main], within[main], slope[main]
+    weight = row_weight[main]
     # Its own rough distribution places the points of the mixture's table. The mass between two
     # values of a row is taken to lie somewhere between them, elsewhere in each row (multiples of
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
-    some, cdf = values[:, ::ROUGHLY], within[:, ::ROUGHLY]
-    mass = np.diff(cdf, axis=1) * weight[:, None]
+    mass = np.diff(within, axis=1) * weight[:, None]
     share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = some[:, :-1] + share * np.diff(some, axis=1)
+    at = values[:, :-1] + share * np.diff(values, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
     x = x[np.append(True, np.diff(x) > 0)]
-    low, high = values[:, :1], values[:, -1:]
-    if share_of is None:
-        inside = interpolate(values, within, x)
-    else:
-        inside = _interpolate_evenly(within, share_of(x, main))
-    inside = np.minimum(np.maximum(inside, 0), 1)
-    cdf = weight @ np.where(x <= low, 0.0, np.where(x >= high, 1.0, inside))
+    inside = interpolate_smooth(values, within, slope, x, share_of and share_of(x, main))
+    cdf = weight @ np.minimum(np.maximum(inside, 0), 1)
     return x, np.maximum.accumulate(cdf / weight.sum())
 
 

@@ -65,7 +65,7 @@ from dfsp.engine.grid import (
     shares,
     unit_of_tau,
 )
-from dfsp.engine.posterior import PLAIN, Population
+from dfsp.engine.posterior import LEVEL, PLAIN, Population
 from dfsp.model.likelihood import COARSE, FINEST, LOG_ROOT_2PI, log_sum, sigmoid
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
@@ -583,10 +583,13 @@ class LinearPosterior:
         at_0 = (self.mode @ between)[row] + across[row] * (apart[row] * lines.origin).sum(-1)
         d = at_0[:, None] + (across * share)[row, None] * b
         centre = m[row, place][:, None]
-        gap = sigmoid(centre + d / 2) - sigmoid(centre - d / 2)
+        high, low = sigmoid(centre + d / 2), sigmoid(centre - d / 2)
+        gap = high - low
         weight = np.exp(log_weight[row, place] - log_weight.max())
         weight /= weight.sum()
-        x, cdf = mix(gap, cumulate(density, np.ones(1)), weight, MIXTURE_POINTS[1])
+        steepness = (across * share)[row, None] * (high * (1 - high) + low * (1 - low)) / 2
+        slope = density / np.maximum(steepness * np.gradient(b, axis=1), LEVEL)
+        x, cdf = mix(gap, cumulate(density, np.ones(1)), slope, weight, MIXTURE_POINTS[1])
         first_moment = (density * gap).sum(-1)
         return Distribution(
             x, cdf, *moments(weight, first_moment, (density * gap**2).sum(-1)), False

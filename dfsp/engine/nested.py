@@ -341,7 +341,8 @@ class Nested(Posterior):
 
         # At the points of `cdf_of_u`
         values = parts * (rows.c * np.sinh(cdf_of_u(rows, mass[:1])[0]))
-        table = mix(values, within, mass.sum(1), MIXTURE_POINTS[1], share_of)
+        slope = np.gradient(within, axis=1)
+        table = mix(values, within, slope, mass.sum(1), MIXTURE_POINTS[1], share_of)
         return Distribution(*table, mean, sd, False)
 
     @cached_property
@@ -460,7 +461,7 @@ class Nested(Posterior):
             log_most = np.log(most)
         tau, width = np.repeat(omega, sizes), np.repeat(width, sizes)
         excess, is_end = 1 - (tau / width) ** 2, np.zeros(len(mu), dtype=bool)
-        nodes = Nodes(mu, tau, width, excess, most, log_most, is_end, ())
+        nodes = Nodes(mu, tau, width, excess, most, log_most, is_end, np.empty(0, np.intp), ())
         return _Located(nodes, log_weight, rows, ends)
 
     def _locate_at(self, clusters: Clusters, log_l: Array, some: Index, k: int) -> list[_Piece]:
@@ -474,7 +475,6 @@ class Nested(Posterior):
         rows = Rows(grid.rows.u, grid.rows.weights, grid.rows.c * sine)
         here = replace(grid, rows=rows, log_joint=self.placed.by_phi[k], log_l=log_l)
         nodes = equidistant_nodes(here, mass, 0.0, effects)
-        row_of_node = nodes.by_row(np.arange(len(mass)))
         # The mass of phi is that of its nodes, which sum to one.
         log_ratio = nodes.log_weight + np.log(mass.sum()) - nodes.spread(log_l)
         tau, omega = rows.tau[main], grid.tau[main] * cosine
@@ -488,7 +488,7 @@ class Nested(Posterior):
         wanted = np.minimum(np.maximum(0.9 * omega, narrow), 0.7 * sd)
         found = []
         for i, row in enumerate(main):
-            at_row = np.flatnonzero(row_of_node == row)
+            at_row = np.flatnonzero(nodes.row == row)
             ratio = log_ratio[:, at_row]
             top = ratio.max(1, keepdims=True)
             near = (ratio > top - DROP_SHARES).any(0)

@@ -62,6 +62,7 @@ from dfsp.engine.grid import (
     column_tails,
     place,
     refine,
+    refine_slope,
     shares,
 )
 from dfsp.model.effects import Effects, NormalEffects, logit_of_rarer
@@ -78,6 +79,7 @@ from dfsp.model.model import Model
 
 Array = npt.NDArray[np.float64]
 AtNodes = Callable[[Any], Array]
+Index = npt.NDArray[np.intp]
 
 # Errors in these comments are the largest of a rate over the sixty random tables of
 # `tests/benchmarks/numerics.py`, which measures them again; as the constants are it is 1e-5, and
@@ -92,7 +94,7 @@ FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
-PLAIN = (161, 401)
+PLAIN = (97, 241)
 """Equidistant points of mu in a row for its conditional distribution: of one mode, of several. With
 half as many the error is 4e-5."""
 SIZES = tuple(int(24 * 2 ** (power / 2)) + 1 for power in range(21))
@@ -101,6 +103,7 @@ FAINT = 1e-14  # probability of a row below which it counts for nothing
 LOOSE = 1e-5  # error of log densities, weighted by a posterior, from which on it is placed anew
 ASTRAY = 1e-6  # share of a posterior at the grid's edge that says it reaches beyond
 NOWHERE = np.empty(0)  # no value to compare rates with
+LEVEL = 1e-12  # change of a logit by step that counts as none
 UNSEEN = 1e-7  # probability of a row below which its mean rates may be wrong: by less than one
 LIGHT = 1e-9  # nodes of less weight are left out of kernel sums; with 1e-7 error 1e-4
 IN_DRAWS = 1601  # points of mu in a row between which draws are interpolated
@@ -115,7 +118,8 @@ class Nodes:
 
     `width` is tau, or where tau is far below the spacing of the nodes, that spacing: a kernel of
     this width at every node makes a smooth density of a study effect. `excess` is the share of
-    width^2 that is not of tau^2.
+    width^2 that is not of tau^2. `row` is the grid's row of each node; it and `parts` are for what
+    is interpolated between the grid's points, and empty where nothing is.
     """
 
     mu: Array
@@ -125,7 +129,8 @@ class Nodes:
     weight: Array
     log_weight: Array
     is_end: npt.NDArray[np.bool_]
-    parts: tuple[tuple[npt.NDArray[np.intp], int], ...]
+    row: Index
+    parts: tuple[tuple[Index, int], ...]
 
     def spread(self, values: Array) -> Array:
         """Interpolate values on the grid's rows and Chebyshev columns at the nodes."""
@@ -140,15 +145,7 @@ class Nodes:
         ]
         return np.concatenate(pieces, axis=-1)
 
-    def by_row(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values of rows, (..., row), at the nodes."""
-        return np.concatenate(
-            [np.repeat(values[..., rows], size, axis=-1) for rows, size in self.parts], axis=-1
-        )
-
-    def mixed(
-        self, theta: Array, effects: Effects, chosen: npt.NDArray[np.intp], weight: Array
-    ) -> Array:
+    def mixed(self, theta: Array, effects: Effects, chosen: Index, weight: Array) -> Array:
         """Return the density of an effect at ascending `theta` from `chosen` nodes.
 
         Shapes: `weight` (..., node), result (..., theta).
@@ -167,9 +164,7 @@ class Nodes:
             value[..., part] += self._mixed(theta[part], effects, block, weight[..., some])
         return np.maximum(value, 0)  # not block by block: what is taken back of one is in others
 
-    def _mixed(
-        self, theta: Array, effects: Effects, chosen: npt.NDArray[np.intp], weight: Array
-    ) -> Array:
+    def _mixed(self, theta: Array, effects: Effects, chosen: Index, weight: Array) -> Array:
         mu, width, excess = self.mu[chosen], self.width[chosen], self.excess[chosen]
         if not effects.normal_kernel:
             return np.asarray(weight @ effects.density(theta[:, None], mu, width).T)
@@ -233,8 +228,8 @@ class Population:
         total = float(log_sum(log_mass))
         within = cumulate(density / mass[:, None], spacing)
         weight = np.exp(log_mass - total)
-        at_points = density * (weight * spacing / mass)[:, None]
-        return Conditional(mu, at_points, within, weight, total)
+        slope = density * (spacing / mass)[:, None]
+        return Conditional(mu, slope * weight[:, None], within, slope, weight, total)
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -266,16 +261,18 @@ class Population:
             self.grid, self.row_weight, self.log_marginal_likelihood, self.model.effects.new
         )
 
-    def _mixed(self, values: Array, share_of: ShareOf | None = None) -> tuple[Array, Array]:
+    def _mixed(
+        self, values: Array, slope: Array, share_of: ShareOf | None = None
+    ) -> tuple[Array, Array]:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
         points = MIXTURE_POINTS[self.grid.stretched or heavy]
-        return mix(values, self.conditional.within, self.row_weight, points, share_of)
+        return mix(values, self.conditional.within, slope, self.row_weight, points, share_of)
 
     @cached_property
     def _of_mu(self) -> tuple[Array, Array]:
-        return self._mixed(self.conditional.mu, self.grid.share_of)
+        return self._mixed(self.conditional.mu, self.conditional.slope, self.grid.share_of)
 
     @cached_property
     def mu(self) -> Distribution:
@@ -321,7 +318,7 @@ class Population:
         return self.mu.as_rate(*moments(self.nodes.weight, rate, rate**2))
 
     @cached_property
-    def _new(self) -> tuple[Array, Array, Array]:
+    def _new(self) -> tuple[Array, Array, Array, Array]:
         return _mean_rates(self.grid, self.nodes, self.row_weight, self.model.effects.new)
 
     @property
@@ -330,20 +327,22 @@ class Population:
         return True
 
     @property
-    def logit_mean_rates(self) -> Array:
-        """Logit of the mean rate at the points of `conditional`, shape (row, point)."""
-        return self._new[2]
+    def logit_mean_rates(self) -> tuple[Array, Array]:
+        """Logit of the mean rate at the points of `conditional`, (row, point); slopes by step."""
+        return self._new[2:]
 
     @cached_property
     def mean_rate(self) -> Distribution:
         """Average rate over studies, E[logit^-1(theta)]."""
-        first, _, rows = self._new
-        return Distribution(*self._mixed(rows), *moments(self.nodes.weight, first, first**2), True)
+        first = self._new[0]
+        rows, slope = self.logit_mean_rates
+        found = self._mixed(rows, self.conditional.slope / slope)
+        return Distribution(*found, *moments(self.nodes.weight, first, first**2), True)
 
     @cached_property
     def new_study_rate(self) -> Distribution:
         """Rate of one more study: the meta-analytic-predictive distribution."""
-        first, second, _ = self._new
+        first, second, *_ = self._new
         return Distribution(*self._rates[1], *moments(self.nodes.weight, first, second), True)
 
     @cached_property
@@ -390,12 +389,14 @@ class Population:
 class Conditional:
     """The posterior row by row: points of mu, the mass at each, and the distribution functions.
 
-    Shapes (row, point); `weight` (row,) are the rows' probabilities.
+    Shapes (row, point); `slope` is that of the distribution functions by step, `weight` (row,) are
+    the rows' probabilities.
     """
 
     mu: Array
     mass: Array
     within: Array
+    slope: Array
     weight: Array
     log_total: float
 
@@ -560,7 +561,8 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     is_end = np.append(row[1:] != row[:-1], True)
     is_end |= np.append(True, is_end[:-1])
     excess = 1 - (tau / width) ** 2
-    return Nodes(mu, tau, width, excess, np.exp(log_weight), log_weight, is_end, tuple(parts))
+    weight = np.exp(log_weight)
+    return Nodes(mu, tau, width, excess, weight, log_weight, is_end, row, tuple(parts))
 
 
 def at_nodes(nodes: Nodes, log_l: Array) -> AtNodes:
@@ -588,8 +590,10 @@ def _share_alone(data: Data, of_studies: AtNodes, nodes: Nodes, effects: Effects
 
 def _mean_rates(
     result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
+
+    The last two are at the points of a conditional distribution: the logit, and its slope by step.
 
     They are computed for the rarer of event and non-event, which keeps their digits when the other
     is nearly certain.
@@ -610,8 +614,10 @@ def _mean_rates(
     logit = logit_of_rarer(mu, np.log(p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
-    rows = np.maximum.accumulate(logit @ refine(columns, PLAIN[result.stretched]).T, axis=-1)
-    return first, second, rows
+    number = PLAIN[result.stretched]
+    rows = np.maximum.accumulate(logit @ refine(columns, number).T, axis=-1)
+    slope = np.maximum(logit @ refine_slope(columns, number).T, LEVEL)
+    return first, second, rows, slope
 
 
 def left_out(
@@ -635,22 +641,22 @@ def left_out(
         edge |= open_above & (nodes.tau == result.tau[-1])
         edge |= open_below & (nodes.tau == result.tau[0])
     # Rows that hardly count for all studies are resolved loosely, and may count without one.
-    edge |= nodes.by_row(row_weight < FAINT)
+    edge |= (row_weight < FAINT)[nodes.row]
 
     at_edge = edge.astype(np.float64)
 
-    def mass_without(which: list[int], starts: list[int]) -> tuple[Array, Array, Array]:
+    def mass_without(which: list[int], starts: Index) -> tuple[Array, Array, Array]:
         """Return log weights that lack sets, their log sums, and whether the grid fails them."""
-        log_l, by_node = result.log_l[which], of_studies(which)
-        if len(starts) < len(which):
-            log_l, by_node = (np.add.reduceat(each, starts, axis=0) for each in (log_l, by_node))
+        log_l, by_node = (
+            sums_of_sets(each, starts) for each in (result.log_l[which], of_studies(which))
+        )
         without = nodes.log_weight - by_node
         top = without.max(-1, keepdims=True)
         share = np.exp(without - top)
         total = share.sum(-1)
-        error = nodes.by_row(column_tails(result.log_joint - log_l))
+        error = column_tails(result.log_joint - log_l)[:, nodes.row]
         beyond = share @ at_edge > ASTRAY * total
-        unfit = beyond | (np.einsum("...n,...n->...", share, error) > LOOSE * total)
+        unfit = beyond | (np.vecdot(share, error) > LOOSE * total)
         return without, np.log(total) + top[..., 0], unfit
 
     studies = range(len(data.inverse))
@@ -663,7 +669,7 @@ def left_out(
     for block in batched(sets.items(), step):
         sizes = [len(counts) for counts, _ in block]
         which = [each for counts, _ in block for each in counts]
-        parts = mass_without(which, [0, *accumulate(sizes[:-1])])
+        parts = mass_without(which, np.array([0, *accumulate(sizes[:-1])]))
         for (_, those), size, *found in zip(block, sizes, *parts, strict=True):
             without, mass, unfit = found
             for study in those:
@@ -677,6 +683,16 @@ def left_out(
                     own = of_studies(data.inverse[[study]])
                     lpd[study] = log_sum(without + own)[0] - mass
     return lpd
+
+
+def sums_of_sets(values: Array, starts: Index) -> Array:
+    """Return sums along the first axis of sets that start there; `np.add.reduceat`, but quicker."""
+    total = values[starts]
+    sizes = np.diff(starts, append=len(values))
+    for number in range(1, sizes.max()):
+        some = np.flatnonzero(sizes > number)
+        total[some] += values[starts[some] + number]
+    return total
 
 
 def log_marginal_likelihood(events: Array, total: Array, model: Model) -> float:
@@ -708,7 +724,7 @@ def study_rates(
     rows = (each[main] for each in (result.tau, result.sd, row_weight))
     ends = Ends.of(result.low[main], result.high[main], nodes.weight @ nodes.mu, *rows)
 
-    def log_ratio(chosen: npt.NDArray[np.intp]) -> Array:
+    def log_ratio(chosen: Index) -> Array:
         log_ratio = np.tile(nodes.log_weight, (len(chosen), 1))
         known = chosen < len(data.total)
         log_ratio[known] -= of_studies(chosen[known])
@@ -722,7 +738,7 @@ def tabulate(
     events: Array,
     total: Array,
     nodes: Nodes,
-    log_ratio: Callable[[npt.NDArray[np.intp]], Array],
+    log_ratio: Callable[[Index], Array],
     ends: "Ends",
     effects: Effects,
     at: Array = NOWHERE,
@@ -774,7 +790,7 @@ def tabulate(
     return summaries, last
 
 
-def _alike(centre: Array, step: Array, most: int) -> Iterator[npt.NDArray[np.intp]]:
+def _alike(centre: Array, step: Array, most: int) -> Iterator[Index]:
     """Yield groups, of at most so many, of studies that one table can serve."""
     order = np.lexsort((centre, np.ceil(np.log2(step))))
     while len(order):

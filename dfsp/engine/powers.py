@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfsp.constants import ENDS
-from dfsp.engine.distributions import Distribution, increments, interpolate
-from dfsp.engine.grid import legendre_integral, refine
+from dfsp.engine.distributions import Distribution, increments, interpolate, interpolate_smooth
+from dfsp.engine.grid import legendre_integral, refine, shares
 from dfsp.engine.posterior import Population
 
 Array = npt.NDArray[np.float64]
@@ -79,8 +79,8 @@ def power_scaling(population: Population) -> Powers:
     scaling = _Scaling(population)
     found = {}
     if "typical_rate" in population.model.quantities:
-        found["typical_rate"] = scaling.of_rising(population.typical_rate, scaling.mu)
-    found["mean_rate"] = scaling.of_rising(population.mean_rate, population.logit_mean_rates)
+        found["typical_rate"] = scaling.of_rising(population.typical_rate, *scaling.of_mu)
+    found["mean_rate"] = scaling.of_rising(population.mean_rate, *population.logit_mean_rates)
     found["new_study_rate"] = scaling.of_new_study()
     if not population.grid.rows.known:
         found[population.model.effects.spread] = scaling.of_spread()
@@ -103,7 +103,7 @@ def power_of_location(population: Population) -> PowerScaling:
     5.9
     """
     scaling = _Scaling(population)
-    return scaling.of_rising(population.mu, scaling.mu)[0]
+    return scaling.of_rising(population.mu, *scaling.of_mu)[0]
 
 
 class _Scaling:
@@ -121,7 +121,8 @@ class _Scaling:
         terms = population.log_terms @ refine(grid.columns, self.mu.shape[-1]).T
         self.weighted = self._logs(self.mu, grid.tau[:, None], terms, self.mass) * self.mass
         # What lies below each point of a row: of the mass, and of it times each density
-        below = np.cumsum(increments(np.stack([self.mass, *self.weighted])), axis=-1)
+        self.masses = np.stack([self.mass, *self.weighted])
+        below = np.cumsum(increments(self.masses), axis=-1)
         self.below = np.concatenate([np.zeros_like(below[..., :1]), below], axis=-1)
 
     def _logs(self, mu: Array, tau: Array, terms: Array, mass: Array) -> Array:
@@ -147,12 +148,18 @@ class _Scaling:
             LIKELIHOOD: of_likelihood,
         }
 
-    def of_rising(self, quantity: Distribution, values: Array) -> list[PowerScaling]:
-        """Return the movements of what rises with mu: `values` at its points, (row, point)."""
+    @property
+    def of_mu(self) -> tuple[Array, Array]:
+        """Values of mu at its points, and their slopes by step."""
+        number = self.mu.shape[-1]
+        return self.mu, self.population.grid.place(shares(number))[1] / (number - 1)
+
+    def of_rising(self, quantity: Distribution, values: Array, slope: Array) -> list[PowerScaling]:
+        """Return the movements of what rises with mu: `values` at its points, slopes by step."""
         ends = quantity.ends
         at = (ends + NEAR * (ends[1] - ends[0]) * np.array([[-1], [0], [1]])).T.ravel()
         low, high = values[:, :1], values[:, -1:]
-        inside = interpolate(values, self.below, at)
+        inside = interpolate_smooth(values, self.below, self.masses / slope, at)
         outside = np.where(at >= high, self.below[..., -1:], 0.0)
         total = np.where((at > low) & (at < high), inside, outside).sum(1)
         probability, changes = total[0].reshape(2, 3), total[1:].reshape(-1, 2, 3)
