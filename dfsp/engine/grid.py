@@ -17,6 +17,7 @@ they are dense about the mode.
 them all.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -524,8 +525,8 @@ def _end(u: Array, dropped: Array, inside: int, outside: int) -> float:
 
     Drops grow no faster than exponentially: their logarithms are read along a straight line.
     """
-    near, far = np.log(np.maximum(dropped[[inside, outside]], 1e-3))
-    share = (np.log(END) - near) / (far - near) if np.isfinite(far) else 1.0
+    near, far = (math.log(max(dropped[row], 1e-3)) for row in (inside, outside))
+    share = (math.log(END) - near) / (far - near) if math.isfinite(far) else 1.0
     return float(u[inside] + min(share, 1.0) * (u[outside] - u[inside]))
 
 

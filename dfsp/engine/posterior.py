@@ -134,16 +134,7 @@ class Nodes:
 
     def spread(self, values: Array) -> Array:
         """Interpolate values on the grid's rows and Chebyshev columns at the nodes."""
-        columns = values.shape[-1]
-        shape = values.shape[:-2]
-        pieces = [
-            # One product of two matrices is quicker than a stack of products.
-            (values[..., rows, :].reshape(-1, columns) @ refine(columns, size).T).reshape(
-                *shape, len(rows) * size
-            )
-            for rows, size in self.parts
-        ]
-        return np.concatenate(pieces, axis=-1)
+        return spread(values, self.parts)
 
     def mixed(self, theta: Array, effects: Effects, chosen: Index, weight: Array) -> Array:
         """Return the density of an effect at ascending `theta` from `chosen` nodes.
@@ -195,6 +186,20 @@ class Nodes:
         even = 1 - half * (square - 1) + eighth * (square * (square - 6) + 3)
         odd = z * (1 - half * (square - 3) + eighth * (square * (square - 10) + 15))
         return (kernel * even) @ height, -((kernel * odd) @ (height / width))
+
+
+def spread(values: Array, parts: Sequence[tuple[Index, int]]) -> Array:
+    """Interpolate along Chebyshev columns, (..., row, column), at so many nodes of rows."""
+    columns = values.shape[-1]
+    shape = values.shape[:-2]
+    pieces = [
+        # One product of two matrices is quicker than a stack of products.
+        (values[..., rows, :].reshape(-1, columns) @ refine(columns, size).T).reshape(
+            *shape, len(rows) * size
+        )
+        for rows, size in parts
+    ]
+    return np.concatenate(pieces, axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -544,16 +549,12 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
     size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
     size = np.where(row_weight < FAINT, SIZES[0], size)
-    pieces, parts = [], []
-    for number in sorted(set(size.tolist())):
-        rows = np.flatnonzero(size == number)
-        mu, slope = result.place(shares(number), rows)
-        log_p = result.log_joint[rows] @ refine(result.columns, number).T
-        spacing = np.broadcast_to(slope / (number - 1), mu.shape)
-        pieces.append([each.ravel() for each in (mu, log_p, spacing)])
-        parts.append((rows, number))
-    mu, log_weight, spacing = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    row = np.repeat(np.concatenate([rows for rows, _ in parts]), np.sort(size))
+    parts = tuple((np.flatnonzero(size == number), number) for number in sorted(set(size.tolist())))
+    row = np.concatenate([np.repeat(rows, number) for rows, number in parts])
+    x = np.concatenate([np.tile(shares(number), len(rows)) for rows, number in parts])
+    mu, slope = (each[:, 0] for each in result.place(x[:, None], row))
+    spacing = slope / (size[row] - 1)
+    log_weight = spread(result.log_joint, parts)
     log_weight += np.log(spacing) + (result.log_row - log_total)[row]
     log_weight -= log_sum(log_weight)
     tau = result.tau[row]
@@ -562,7 +563,7 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     is_end |= np.append(True, is_end[:-1])
     excess = 1 - (tau / width) ** 2
     weight = np.exp(log_weight)
-    return Nodes(mu, tau, width, excess, weight, log_weight, is_end, row, tuple(parts))
+    return Nodes(mu, tau, width, excess, weight, log_weight, is_end, row, parts)
 
 
 def at_nodes(nodes: Nodes, log_l: Array) -> AtNodes:
