@@ -63,6 +63,8 @@ PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is in
 TOLERANCE = 1e-6  # largest size of the last coefficients along mu; with 1e-4 densities err by 4e-7
 # The same along tau, where the rule is exact to twice the degree; with 1e-3 error 3e-5.
 ROW_TOLERANCE = 3e-4
+# Where the tail near tau = 0 is that of a concentration, whose sd else errs by 9e-4
+TAIL_TOLERANCE = 1e-4
 # Of rows over a whole prior: the probability beyond them; how many there are in a unit of u; and
 # how many at least and at most. The posterior distribution of tau of 1,023 subsets and of 200
 # simulated data sets moves by less than 1e-5 with twice as many; with 1e-4 beyond, rates of subsets
@@ -376,10 +378,11 @@ def place(surface: Surface, order: int = 0) -> Grid:
     c = _unit(surface)
     look = _look(surface, c, order)
     rows, columns = 0, look.first_columns(surface)
+    tolerance = ROW_TOLERANCE if "tau" in surface.model.quantities else TAIL_TOLERANCE
     while True:
         result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns])
         row_error, tails = _errors(result)
-        more_rows = _more(ROWS, rows, row_error, ROW_TOLERANCE, 0.6)
+        more_rows = _more(ROWS, rows, row_error, tolerance, 0.6)
         finer = more_rows, more_columns(columns, tails)
         if finer == (rows, columns):
             return replace(result, error=_relative(row_error, tails))

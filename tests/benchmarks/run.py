@@ -94,7 +94,10 @@ def main(revision: str) -> None:
         for path in sorted((ROOT / "tests/benchmarks").glob("test_*.py")):
             file = path.relative_to(ROOT)
             if revision and (older / file).is_file():
-                base.append(timed(older, file))
+                try:
+                    base.append(timed(older, file))
+                except subprocess.CalledProcessError:
+                    print(f"{file} of {revision} fails with these packages", file=sys.stderr)
             results.append(timed(ROOT, file))
     print(table(results, base, revision))
 
