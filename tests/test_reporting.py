@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from functools import cache
 from html import unescape
 from html.parser import HTMLParser
 
@@ -17,6 +18,7 @@ from nbformat import write as write_notebook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dfsp.errors import DfspError
+from dfsp.runs import report as reporting
 from dfsp.runs.compare import state_of
 from dfsp.runs.record import parameters_of
 from dfsp.runs.report import _exporter, _index, aligned, cleaned, mathml, page, write_report
@@ -515,3 +517,14 @@ def test_an_evidence_set_that_a_table_stands_for_is_no_parameter():
         "effective_parameters": declared | {"table": "t.csv"},
     }
     assert parameters_of(given) == {"table": "t.csv"}
+
+
+def test_a_users_own_style_is_not_on_the_page(monkeypatch, tmp_path):
+    """Jupyter keeps it in custom/custom.css; a page would then differ from user to user."""
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/custom.css").write_text("body { display: none }", "utf-8")
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    for cached in (reporting._exporter, reporting._code_style):
+        monkeypatch.setattr(reporting, cached.__name__, cache(cached.__wrapped__))
+    assert ".highlight" in reporting._code_style()
+    assert "display: none" not in reporting._code_style()

@@ -7,6 +7,7 @@ or cleaned, and the pages' content security policy forbids the rest.
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -299,9 +300,9 @@ def _files(
 
 def _body(notebook: "NotebookNode", cells: Sequence[Any]) -> str:
     """Convert some cells of a notebook to HTML."""
-    from nbformat import from_dict
+    from nbformat import NotebookNode
 
-    some = from_dict(dict(notebook) | {"cells": cells})
+    some = NotebookNode(notebook, cells=cells)
     return str(_exporter().from_notebook_node(some)[0]) if cells else ""
 
 
@@ -310,7 +311,9 @@ def _folded(body: str, opened: str) -> str:
 
     What a link leads to is unfolded if it is inside; so the heading's name goes there.
     """
-    before, *sections = re.split(r'(?=<div id="cell-id=[^>]*class="text">\s*<h2\b)', body)
+    begins = re.finditer(r'<div id="cell-id=[^>]*class="text">\s*<h2\b', body)
+    places = [0, *(each.start() for each in begins), len(body)]
+    before, *sections = (body[start:end] for start, end in pairwise(places))
     heading = r"(?s)(<div [^>]*>)\s*<h2( id=[^>]*)>(.*?</h2>)"
     folded = rf'<details class="section"{opened}><summary><h2>\3</summary>\1<span\2></span>'
     return before + "".join(
@@ -320,11 +323,13 @@ def _folded(body: str, opened: str) -> str:
 
 @cache
 def _code_style() -> str:
-    """Return the style sheet of coloured code."""
+    """Return the style sheet of coloured code, without what users add to their own."""
     import nbformat
+    from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 
-    _, resources = _exporter().from_notebook_node(nbformat.v4.new_notebook())
-    return "".join(resources["inlining"]["css"])
+    found: dict[str, Any] = {"config_dir": os.devnull}
+    CSSHTMLHeaderPreprocessor(style="default").preprocess(nbformat.v4.new_notebook(), found)
+    return "".join(found["inlining"]["css"])
 
 
 @cache
@@ -356,6 +361,13 @@ def _exporter() -> Any:
                 return self.text(f"[{text}: {url}]")
             return str(super().image(text, url, title))
 
+    tags = TagRemovePreprocessor(
+        enabled=True,
+        remove_cell_tags={"remove-cell"},
+        remove_input_tags={"remove-input"},
+        remove_all_outputs_tags={"remove-output"},
+    )
+
     class Exporter(HTMLExporter):
         def markdown2html(self, context: Any, source: str) -> str:
             del context
@@ -376,6 +388,10 @@ def _exporter() -> Any:
                 self.register_filter(name, each)  # type: ignore[no-untyped-call]
             resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
             return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+
+        def _preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+            # Not that of Exporter, which copies the notebook once more and validates it twice
+            return tags.preprocess(nb, resources)  # type: ignore[no-any-return]
 
     # The runs of one notebook have texts and code in common, and what no parameter changes.
     @lru_cache(maxsize=1000)
@@ -402,8 +418,7 @@ def _exporter() -> Any:
         exporter = Exporter(  # type: ignore[no-untyped-call]
             extra_template_basedirs=[str(TEMPLATES)],
             template_name="notebook",
-            # Each that is enabled has the whole notebook validated anew.
-            default_preprocessors=["nbconvert.preprocessors.CSSHTMLHeaderPreprocessor"],
+            default_preprocessors=[],
             filters={"clean_html": tidied},
         )
     except ValueError as error:  # as in an environment that has its packages from another one
@@ -412,13 +427,7 @@ def _exporter() -> Any:
             f"the templates of nbconvert are not in {sys.prefix}/share/jupyter ({says}); install "
             "nbconvert in this environment: pip install --force-reinstall --no-deps nbconvert"
         ) from None
-    tags = TagRemovePreprocessor(
-        enabled=True,
-        remove_cell_tags={"remove-cell"},
-        remove_input_tags={"remove-input"},
-        remove_all_outputs_tags={"remove-output"},
-    )
-    exporter.register_preprocessor(tags, enabled=True)  # type: ignore[no-untyped-call]
+    exporter.environment.auto_reload = False  # the templates are the package's own
     return exporter
 
 
