@@ -520,10 +520,10 @@ def test_an_evidence_set_that_a_table_stands_for_is_no_parameter():
 
 
 def test_a_users_own_style_is_not_on_the_page(monkeypatch, tmp_path):
-    """Jupyter keeps it in custom/custom.css; a page would then differ from user to user."""
+    """nbconvert would take custom/custom.css from wherever the report is written."""
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom/custom.css").write_text("body { display: none }", "utf-8")
-    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     for cached in (reporting._exporter, reporting._code_style):
         monkeypatch.setattr(reporting, cached.__name__, cache(cached.__wrapped__))
     assert ".highlight" in reporting._code_style()
