@@ -116,6 +116,27 @@ def test_fits_are_those_of_each_table(events):
     assert f"from {ends['deadly']:.1f} % (deadly) to {ends['minor']:.1f} %" in together.describe()
 
 
+def test_equal_tables_are_solved_once_unless_their_rows_depend_otherwise():
+    frame = pd.DataFrame({"study": list("ABCABCDEF"), "term": list("xxxyyyzzz")})
+    frame["events"], frame["total"] = [1, 0, 2] * 3, [20, 30, 25] * 3
+    frame["shares_patients_with"] = [""] * 6 + ["E", "D", ""]
+    result = dfsp.fit_by(frame, by="term")
+    first, second, other = result.posteriors.values()
+    assert first is second
+    assert other is not first
+    alone = dfsp.fit(frame[frame["term"] == "z"].drop(columns="term").reset_index(drop=True))
+    assert result.fits["z"].as_dict() == alone.as_dict()
+    clusters = {name: check_table(rows, cluster="centre") for name, rows in _in_centres().items()}
+    nested = dfsp.fit_by(clusters, by="term").posteriors
+    assert nested["x"] is not nested["y"]
+
+
+def _in_centres():
+    """Equal counts, whose rows belong together otherwise."""
+    table = pd.DataFrame({"study": list("ABCD"), "events": [1, 0, 2, 3], "total": 20})
+    return {"x": table.assign(centre=list("ppqq")), "y": table.assign(centre=list("pqpq"))}
+
+
 def test_beta_binomial_tables_have_no_typical_rate(events):
     frame = pd.read_csv(events, dtype={"study": str})
     together = dfsp.fit_by(frame, dfsp.Model(effects="beta-binomial"), by="AE")

@@ -575,8 +575,22 @@ def fit_by(
         return FitBy(
             by, counts, model, engine, _Fits(counts, model, posteriors), posteriors, common=common
         )
-    posteriors = {group: posterior_of(own, model) for group, own in counts.items()}
+    posteriors = _alone(counts, model)
     return FitBy(by, counts, model, engine, _Fits(counts, model, posteriors), posteriors)
+
+
+def _alone(counts: Mapping[str, Counts], model: Model) -> dict[str, Posterior]:
+    """Return the posterior of each table; those of equal counts, as of rare events, are one."""
+    solved: dict[tuple[Any, ...], Posterior] = {}
+    found = {}
+    for group, own in counts.items():
+        filled = own.filled()
+        numbers = (filled.columns[name].tobytes() for name in ("events", "total"))
+        key = (*numbers, *filled.columns.get(CLUSTER, ()), *map(tuple, filled.left_together))
+        if key not in solved:
+            solved[key] = posterior_of(own, model)
+        found[group] = solved[key]
+    return found
 
 
 def _with_one_tau(

@@ -96,10 +96,11 @@ class Data:
         # Quicker than np.unique along an axis
         order = np.lexsort((total, events))
         events, total = events[order], total[order]
-        new = np.append(True, (np.diff(events) != 0) | (np.diff(total) != 0))[: len(order)]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (events[1:] != events[:-1]) | (total[1:] != total[:-1])
         inverse = np.empty(len(order), dtype=np.intp)
         inverse[order] = np.cumsum(new) - 1
-        times = np.bincount(inverse, minlength=int(new.sum())).astype(np.float64)
+        times = np.bincount(inverse).astype(np.float64)
         return cls(events[new], total[new], inverse, times)
 
 

@@ -192,5 +192,5 @@ def _log_marginal(
 def _log_z(surface: Surface, rows: Rows) -> Array:
     """Return the log marginal likelihood of a group's counts at each row of tau."""
     grid = at_rows(surface, rows)
-    number = PLAIN[grid.stretched]
+    number = PLAIN[surface.several_modes]
     return np.asarray(log_sum(grid.fine(number)[1]) - np.log(number - 1))

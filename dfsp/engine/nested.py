@@ -226,9 +226,8 @@ class Placed(NamedTuple):
     @property
     def mass(self) -> Array:
         """Posterior probability of each node of phi and row of sigma, shape (phi, row)."""
-        number = PLAIN[self.grid.stretched]
         fine = np.stack(
-            [replace(self.grid, log_joint=each).fine(number)[1] for each in self.by_phi]
+            [replace(self.grid, log_joint=each).fine(PLAIN[0])[1] for each in self.by_phi]
         )
         log_mass = log_sum(fine) + self.grid.log_row
         weight = np.exp(log_mass - log_mass.max())

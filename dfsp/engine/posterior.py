@@ -94,7 +94,7 @@ FINER = 2
 VANISHED = 1e-10  # probability of a step at an end below which a density has vanished there
 INNER = 4  # points of a table that the eighth-order rule of integration reaches beyond a point
 CORE = 2.0  # half-width (logit) within which that spacing holds; it grows linearly beyond
-PLAIN = (97, 241)
+PLAIN = (97, 321)
 """Equidistant points of mu in a row for its conditional distribution: of one mode, of several. With
 half as many the error is 4e-5."""
 SIZES = tuple(int(24 * 2 ** (power / 2)) + 1 for power in range(21))
@@ -222,7 +222,7 @@ class Population:
     @cached_property
     def conditional(self) -> "Conditional":
         grid = self.grid
-        number = PLAIN[grid.stretched]
+        number = PLAIN[self.model.effects.several_modes]
         mu, log_p = grid.fine(number)
         top = log_p.max(-1)
         density = np.exp(log_p - top[:, None])
@@ -272,7 +272,7 @@ class Population:
         """Mix over rows the distribution of what rises with mu: `values` at its points there."""
         # Far out in a heavy tail of tau the mean rate piles up at one half.
         heavy = bool(np.isfinite(self.model.spread_prior.tail_power))
-        points = MIXTURE_POINTS[self.grid.stretched or heavy]
+        points = MIXTURE_POINTS[self.model.effects.several_modes or heavy]
         return mix(values, self.conditional.within, slope, self.row_weight, points, share_of)
 
     @cached_property
@@ -324,7 +324,9 @@ class Population:
 
     @cached_property
     def _new(self) -> tuple[Array, Array, Array, Array]:
-        return _mean_rates(self.grid, self.nodes, self.row_weight, self.model.effects.new)
+        effects = self.model.effects
+        number = PLAIN[effects.several_modes]
+        return _mean_rates(self.grid, self.nodes, self.row_weight, effects.new, number)
 
     @property
     def effect_has_mean(self) -> bool:
@@ -590,11 +592,11 @@ def _share_alone(data: Data, of_studies: AtNodes, nodes: Nodes, effects: Effects
 
 
 def _mean_rates(
-    result: Grid, nodes: Nodes, row_weight: Array, effects: Effects
+    result: Grid, nodes: Nodes, row_weight: Array, effects: Effects, number: int
 ) -> tuple[Array, Array, Array, Array]:
     """Return E[p] and E[p^2] of a new study's rate at the nodes, and logit E[p] row by row.
 
-    The last two are at the points of a conditional distribution: the logit, and its slope by step.
+    The last two are at `number` points of each row: the logit, and its slope by step.
 
     They are computed for the rarer of event and non-event, which keeps their digits when the other
     is nearly certain.
@@ -615,7 +617,6 @@ def _mean_rates(
     logit = logit_of_rarer(mu, np.log(p))
     first = sigmoid(nodes.spread(logit))
     second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
-    number = PLAIN[result.stretched]
     rows = np.maximum.accumulate(logit @ refine(columns, number).T, axis=-1)
     slope = np.maximum(logit @ refine_slope(columns, number).T, LEVEL)
     return first, second, rows, slope
@@ -726,9 +727,10 @@ def study_rates(
     ends = Ends.of(result.low[main], result.high[main], nodes.weight @ nodes.mu, *rows)
 
     def log_ratio(chosen: Index) -> Array:
-        log_ratio = np.tile(nodes.log_weight, (len(chosen), 1))
+        log_ratio = np.empty((len(chosen), len(nodes.mu)))
         known = chosen < len(data.total)
-        log_ratio[known] -= of_studies(chosen[known])
+        log_ratio[known] = nodes.log_weight - of_studies(chosen[known])
+        log_ratio[~known] = nodes.log_weight
         return log_ratio
 
     found, table = tabulate(events, total, nodes, log_ratio, ends, effects, at)

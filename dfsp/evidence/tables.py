@@ -120,7 +120,7 @@ class Counts:
 
     def _unit(self) -> str:
         """Return the unit of the rate of all patients; of one event, where there was none."""
-        events, total = (int(self.table[name].sum()) for name in ("events", "total"))
+        events, total = (int(self.columns[name].sum()) for name in ("events", "total"))
         return unit_of(max(events, 1) / total if total else 0.0).name
 
     @property
@@ -969,7 +969,10 @@ def _tables(
         else:
             numbers[row] = found
     pairs, wrong = _named_pairs(cells, columns.shares, rows, kept)
-    sums_of = [_total_faults(of, numbers, asked).items() for of in groups.values()]
+    with_patients = [row for row, (_, total) in numbers.items() if total]
+    # The rows of another group between two are no gap in the table.
+    block = {row: row - i for i, row in enumerate(with_patients)}
+    sums_of = [_total_faults(of, numbers, block, asked).items() for of in groups.values()]
     for row, says in [*wrong.items(), *chain.from_iterable(sums_of)]:
         faults.setdefault(row, []).extend(says)
     if faults or unreadable:
@@ -1021,21 +1024,26 @@ def _tables(
     for one, other in pairs:
         linked.setdefault(one, []).append(other)
         linked.setdefault(other, []).append(one)
+    sharing: list[str] = []
+    for of in groups.values():
+        here = set(of.values())
+        within = [
+            (name, other) for name in of.values() for other in linked.get(name, ()) if other in here
+        ]
+        sharing += shared(list(of.values()), within)
+    table[SHARES] = pd.Series(sharing, dtype="str")
+    none = pd.DataFrame(columns=["study", "reason"], dtype="str")
     built, start = {}, 0
     for value, of in groups.items():
-        names, own = list(of.values()), table[start : start + len(of)].reset_index(drop=True)
+        own = table[start : start + len(of)].reset_index(drop=True)
         start += len(of)
         if not patients[value]:
             continue
-        here = set(names)
-        within = [
-            (name, other) for name in names for other in linked.get(name, ()) if other in here
-        ]
-        own[SHARES] = pd.Series(shared(names, within), dtype="str")
+        names, here = list(of.values()), set(of.values())
         reasons = [left_out[row] for row in gone if of_row[row] == value]
         built[value] = Counts(
             own,
-            dropped=pd.DataFrame(reasons, columns=["study", "reason"], dtype="str"),
+            dropped=pd.DataFrame(reasons, columns=none.columns, dtype="str") if reasons else none,
             notes=tuple(notes),
             elsewhere=tuple(
                 name
@@ -1110,15 +1118,18 @@ def _name_faults(rows: Mapping[int, str]) -> dict[int, list[str]]:
 
 
 def _total_faults(
-    rows: Mapping[int, str], numbers: Mapping[int, tuple[int, int]], asked: _Asked
+    rows: Mapping[int, str],
+    numbers: Mapping[int, tuple[int, int]],
+    block: Mapping[int, int],
+    asked: _Asked,
 ) -> dict[int, list[str]]:
-    """Say which of some rows add up others of these, or are called so."""
+    """Say which of some rows add up others of these, or are called so.
+
+    `block` numbers the rows with patients by what they are beside each other in.
+    """
     if asked.keep_totals:
         return {}
     faults = {row: ["it is called a total"] for row, name in rows.items() if called_total(name)}
-    filled = [row for row, (_, total) in numbers.items() if total]
-    # The rows of another group between two are no gap in the table.
-    block = dict(zip(filled, (row - i for i, row in enumerate(filled)), strict=True))
     order = [row for row in rows if row in block]
     gaps = [i for i, row in enumerate(order) if i and block[row] != block[order[i - 1]]]
     named = [i for i, row in enumerate(order) if row in faults]

@@ -1,6 +1,7 @@
 """How long thousands of analyses take: `make bench`."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dfsp
@@ -15,6 +16,23 @@ def counts():
 def test_all_1023_subsets(benchmark, counts):
     found = benchmark.pedantic(dfsp.sensitivity.all_subsets, (counts,), rounds=5, warmup_rounds=1)
     assert len(found.table) == 1023
+
+
+def test_a_table_of_40_terms(benchmark):
+    rng = np.random.default_rng(3)
+    total = np.tile(np.arange(20, 76, 7), 40)
+    rate = np.repeat(rng.beta(0.5, 3, size=40), 8)
+    table = {
+        "study": [f"S{number % 8}" for number in range(320)],
+        "term": [f"term {number // 8}" for number in range(320)],
+        "events": rng.binomial(total, rate),
+        "total": total,
+    }
+    tables = pd.DataFrame(table)
+    found = benchmark.pedantic(
+        lambda: dfsp.fit_by(tables, by="term").table, rounds=10, warmup_rounds=1
+    )
+    assert len(found) == 40
 
 
 def test_multiverse_of_10000_analyses(benchmark):
