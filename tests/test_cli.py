@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -8,6 +10,7 @@ from command import call
 
 from dfsp.schemas import schema
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_response.ipynb"
 TABLE = "study,events,total\nATLAS,23,107\nWyeth,19,51\nDavis,39,139\n"
 
 
@@ -126,6 +129,30 @@ def test_a_failed_check_is_exit_status_1(dfsp, monkeypatch, tmp_path):
 
 def test_version(dfsp):
     assert dfsp("--version").stdout.startswith("dfsp, version ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "does",
+    [
+        "import dfsp.runs.kernels",
+        "from dfsp.runs.declared import read_notebook; read_notebook(Path(sys.argv[1]))",
+        "from dfsp.runs.report import page; page(Path('none'), {'notebook': ''})",
+    ],
+)
+def test_no_grammar_of_addresses_is_made(tmp_path, does):
+    """As jsonschema would with a package that JupyterLab brings along; afterwards it can be had."""
+    (tmp_path / "rfc3987_syntax.py").write_text("print('made')", "utf-8")
+    program = (
+        "import sys\nfrom contextlib import suppress\nfrom pathlib import Path\n"
+        f"with suppress(KeyError): {does}\nprint('jsonschema' in sys.modules)\n"
+        "import rfc3987_syntax"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(NOTEBOOK)],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout == "True\nmade\n"
 
 
 def test_importing_dfsp_loads_no_heavy_package():

@@ -320,13 +320,12 @@ def _cells_of(path: Path, content: bytes) -> "NotebookNode":
     """Return a notebook in the present format."""
     import warnings
 
-    import nbformat
-    from nbformat.reader import parse_json
+    from dfsp.runs.light import nbformat
 
     if not content.strip():
         raise DfspError(f"{path}: the file is empty; save the notebook again in Jupyter")
     try:
-        found = parse_json(content.decode("utf-8-sig"))
+        found = nbformat.reader.parse_json(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         raise DfspError(f"{path}: no notebook: its content is not JSON") from None
     if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):

@@ -201,7 +201,7 @@ def _add_table(document: Any, head: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def _cells(folder: Path, record: Record) -> list[Any]:
-    import nbformat
+    from dfsp.runs.light import nbformat
 
     try:
         return list(nbformat.read(folder / record["notebook"], as_version=4).cells)

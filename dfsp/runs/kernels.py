@@ -21,6 +21,9 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+from dfsp.runs import light  # noqa: F401  (before others that import nbformat)
+
+# isort: split
 import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
@@ -173,7 +176,7 @@ def ask_kernel(name: str) -> dict[str, Any]:
     """
     import tempfile
 
-    import nbformat
+    from dfsp.runs.light import nbformat
 
     kernel_spec(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,9 +204,12 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         client = _Client(nb_man, session=run_session, kernel_name=kernel_name, log=logger)
         nb_man.save = client.saving(nb_man.save)
         try:
-            return client.execute()
-        finally:
+            done = client.execute()
+        except BaseException:
             del nb_man.save  # what follows writes it whole
+            raise
+        nb_man.save = lambda **options: None  # papermill writes it once more
+        return done
 
 
 papermill_engines.register("dfsp", Engine)

@@ -172,7 +172,7 @@ def page(folder: Path, record: Mapping[str, Any], formats: Collection[str] = ())
     formats : collection of str
         Endings of the files of the run that stand beside the page.
     """
-    import nbformat
+    from dfsp.runs.light import nbformat
 
     try:
         notebook = nbformat.read(folder / record["notebook"], as_version=4)

@@ -31,6 +31,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from importlib import import_module
 from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
@@ -274,6 +275,11 @@ def suits(notebook: Path) -> bool:
         text = notebook.read_text(encoding="utf-8", errors="replace")
     except OSError:  # as its run will find
         return False
+    return _suits(text)
+
+
+@lru_cache(8)
+def _suits(text: str) -> bool:
     uses = "import dfsp" in text or "from dfsp" in text
     return uses and not _SETS_ENVIRONMENT.search(text)
 
@@ -281,18 +287,29 @@ def suits(notebook: Path) -> bool:
 # ---------------------------------------------------------------- in the template
 
 NEEDED = (
+    "dfsp.analyses.judgements",
     "dfsp.parameters",
     "dfsp.plots",
     "dfsp.runs.record",
     "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.core.pylabtools",
     "IPython.extensions.storemagic",
     "ipykernel.debugger",
     "ipykernel.kernelapp",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
+    "pandas.core.methods.to_dict",
+    "pandas.io.formats.csvs",
+    "pandas.io.formats.html",
+    "pandas.io.formats.string",
+    "psutil",
     "seaborn",
     "sqlite3",
     "tornado.platform.asyncio",
+    "zmq.utils.garbage",
 )
 """What kernels and notebooks import; no PyMC, which starts threads and which many do without."""
 
