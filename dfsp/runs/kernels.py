@@ -24,7 +24,6 @@ from typing import Any
 from dfsp.runs import light  # noqa: F401  (before others that import nbformat)
 
 # isort: split
-import zmq.asyncio
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
@@ -421,7 +420,7 @@ class _KernelClient(AsyncKernelClient):
 
     iopub_channel_class = _Prompt
 
-    def _context_default(self) -> zmq.asyncio.Context:
+    def _context_default(self) -> Any:
         context = super()._context_default()
         context.reconnect_ivl = _AGAIN
         return context
