@@ -155,13 +155,20 @@ def test_no_grammar_of_addresses_is_made(tmp_path, does):
     assert done.stdout == "True\nmade\n"
 
 
-def test_importing_dfsp_loads_no_heavy_package():
+@pytest.mark.parametrize("command", ["", "fit - --json", "fit - --by drug"])
+def test_neither_importing_dfsp_nor_a_fit_loads_a_heavy_package(command):
     program = (
         "import dfsp, sys\n"
-        "heavy = ('pymc', 'arviz', 'matplotlib', 'pydantic')\n"
-        "print([name for name in heavy if name in sys.modules])"
+        "heavy = ['pymc', 'arviz', 'matplotlib', 'pydantic', 'scipy.optimize', 'scipy.stats']\n"
+        "try:\n"
+        "    from dfsp.cli import main\n"
+        "    main() if sys.argv[1:] else None\n"
+        "finally:\n"
+        "    print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+        [sys.executable, "-c", program, *command.split()],
+        input="study,drug,events,total\nA,x,3,10\nB,x,8,20\nC,y,5,19\n",
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -20,10 +20,10 @@ a cubic spline and beyond which it is a straight line.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 from dfsp.engine.grid import Data, Surface, place, place_columns, shares
 from dfsp.engine.posterior import ASTRAY, Population, Posterior
@@ -31,6 +31,9 @@ from dfsp.model.effects import Exnex, NormalEffects
 from dfsp.model.likelihood import LEVELS, LOG_ROOT_2PI, log_sum
 from dfsp.model.model import Model
 from dfsp.model.priors import Normal
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 Array = npt.NDArray[np.float64]
 
@@ -53,7 +56,7 @@ class _Curve:
     high: float
     centre: float
     sd: float
-    spline: CubicSpline
+    spline: "CubicSpline"
 
     @classmethod
     def points(cls, low: float, high: float, centre: float, sd: float, n: int) -> tuple[Array, ...]:
@@ -65,6 +68,8 @@ class _Curve:
     @classmethod
     def through(cls, mu: Array, values: Array, centre: float, sd: float) -> "_Curve":
         """Interpolate."""
+        from scipy.interpolate import CubicSpline  # takes a third of the time of importing dfsp
+
         spline = CubicSpline(np.arcsinh((mu - centre) / (2 * sd)), values)
         return cls(float(mu[0]), float(mu[-1]), centre, sd, spline)
 
