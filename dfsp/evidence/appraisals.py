@@ -52,16 +52,14 @@ def appraise(table: pd.DataFrame) -> pd.DataFrame:
         `study`, `risk_of_bias` (how many of the ten items have which answer, and which have a no),
         `certainty`, as text; `"not assessed"` where nothing is filled.
     """
-    rows = []
-    for row, own in zip(table.to_dict("records"), jbi_answers(table), strict=True):
+    rows, levels = [], _texts(table, "certainty")
+    for study, own, level in zip(table["study"], jbi_answers(table), levels, strict=True):
         answers = Counter(own)
         blank = answers.pop("", 0)
         which = {"no": f" ({items_refused(own)})"}
         said = [f"{number} {answer}{which.get(answer, '')}" for answer, number in answers.items()]
         said += [f"{blank} {NOT_ASSESSED}"] if said and blank else []
-        certainty = _text(row.get("certainty"))
-        bias = ", ".join(said) or NOT_ASSESSED
-        rows.append((row["study"], bias, certainty or NOT_ASSESSED))
+        rows.append((study, ", ".join(said) or NOT_ASSESSED, level or NOT_ASSESSED))
     return pd.DataFrame(rows, columns=["study", "risk_of_bias", "certainty"])
 
 
@@ -73,9 +71,8 @@ def jbi_answers(table: pd.DataFrame) -> list[list[str]]:
     DfspError
         An answer that the checklist does not have.
     """
-    found = [
-        [_text(row.get(name)).lower() for name in JBI_ITEMS] for row in table.to_dict("records")
-    ]
+    columns = (_texts(table, name) for name in JBI_ITEMS)
+    found = [[text.lower() for text in own] for own in zip(*columns, strict=True)]
     for study, own in zip(table["study"], found, strict=True):
         for name, answer in zip(JBI_ITEMS, own, strict=True):
             if answer and answer not in JBI_ANSWERS:
@@ -122,5 +119,6 @@ def sum_up(studies: Sequence[Mapping[str, str]] | None, column: str) -> str:
     return f"complete for {len(judged) - partly}, partly for {partly} {of}"
 
 
-def _text(cell: object) -> str:
-    return "" if cell is None or cell != cell else str(cell).strip()
+def _texts(table: pd.DataFrame, column: str) -> list[str]:
+    cells = table[column].tolist() if column in table else [None] * len(table)
+    return ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]

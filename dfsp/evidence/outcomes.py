@@ -18,6 +18,9 @@ NotEvaluable = Literal["no event", "excluded", "event"]
 Ambiguous = Literal["drop", "low", "high"]
 """What is done with a cohort that has a count whose patients may differ in the outcome."""
 
+_NAMED = ("label", "cohort", "source", "population")
+"""Columns that say whose count it is."""
+
 
 @once
 def count(
@@ -92,30 +95,27 @@ def count(
         )
     _check("cluster", cluster, ["", *evidence.cohorts.columns])
     left_out = _left_out(rows, drop)
-    cohorts = evidence.cohorts.set_index("cohort")
+    kinds = dict(zip(evidence.cohorts["cohort"], evidence.cohorts["kind"], strict=True))
     counted, dropped = [], []
-    for cohort in rows["cohort"].unique():
-        of_cohort = rows[rows["cohort"] == cohort]
-        cells = dict(zip(of_cohort["category"], of_cohort["count"], strict=True))
+    for cohort, (named, cells) in _by_cohort(rows).items():
         if cohort in left_out:
             reason = "left out on request"
-        elif cohorts.at[cohort, "kind"] == "aggregate":
+        elif kinds[cohort] == "aggregate":
             reason = "a total over unknown cohorts cannot enter a hierarchical fit"
         else:
             result = _events_and_total(cells, events, not_evaluable, ambiguous)
             if not isinstance(result, str):
-                chosen = of_cohort[["label", "cohort", "source", "population"]].iloc[0]
-                counted.append([*chosen, *result])
+                counted.append([*named, *result])
                 continue
             reason = result
-        dropped.append([of_cohort["label"].iloc[0], reason])
+        dropped.append([named[0], reason])
     if not counted:
         reasons = [f"{study}: {reason}" for study, reason in dropped]
         what = f"no cohort is left to count {label} (not evaluable: {not_evaluable})"
         raise DfspError.of(f"evidence set {evidence.name!r}", what, reasons)
-    columns = ["study", "cohort", "source", "population", "events", "total"]
+    table = pd.DataFrame(counted, columns=["study", *_NAMED[1:], "events", "total"])
     return Counts(
-        table=_table(pd.DataFrame(counted, columns=columns), evidence, cluster),
+        table=_table(table, evidence, cluster),
         dropped=pd.DataFrame(dropped, columns=["study", "reason"], dtype="str"),
         outcome=outcome,
         label=label,
@@ -129,6 +129,16 @@ def count(
 def _check(name: str, value: str, known: Iterable[str]) -> None:
     if value not in (choices := list(known)):
         raise DfspError(f"{name} {value!r} is not known; use one of {', '.join(choices)}")
+
+
+def _by_cohort(rows: pd.DataFrame) -> dict[str, tuple[list[str], dict[str, int]]]:
+    """Return what names each cohort (`_NAMED`), and its counts by category."""
+    found: dict[str, tuple[list[str], dict[str, int]]] = {}
+    columns = (rows[name] for name in (*_NAMED, "category", "count"))
+    for label, cohort, *more, category, number in zip(*columns, strict=True):
+        _, cells = found.setdefault(cohort, ([label, cohort, *more], {}))
+        cells[category] = number
+    return found
 
 
 def _left_out(rows: pd.DataFrame, drop: str | Iterable[str]) -> set[str]:
