@@ -19,7 +19,8 @@ from dfsp.runs.record import parameters_of
 
 Record = Mapping[str, Any]
 
-WIDE = 6.3  # inches of a figure: a page of A4 between its margins
+PAGE = (8.27, 11.69)  # inches of A4
+WIDE = 6.3  # inches between its margins, which figures and tables fill
 MOST_ROWS = 60  # of a table in the Word file; the workbook has all
 SIZE = 10  # points of the text
 MANY = 6  # columns of a table beyond which its letters are smaller
@@ -49,6 +50,9 @@ def word(folder: Path, record: Record) -> bytes:
     properties.created = properties.modified = datetime.fromisoformat(record["started"])
     properties.author, properties.title = "dfsp", folder.name
     document.styles["Normal"].font.size = docx.shared.Pt(SIZE)
+    paper = document.sections[0]
+    paper.page_width, paper.page_height = map(docx.shared.Inches, PAGE)
+    paper.left_margin = paper.right_margin = docx.shared.Inches((PAGE[0] - WIDE) / 2)
     cells = _cells(folder, record)
     document.add_heading(_title(cells) or folder.name, 0)
     if record["status"] == "failed":
