@@ -47,6 +47,7 @@ def test_a_word_file_holds_headline_tables_and_figures(run):
     # What says more has more room, and none is wider than its page
     widths = [cell.width.inches for cell in found.tables[-1].rows[1].cells]
     assert widths[3] > 2 * widths[1] and sum(widths) == pytest.approx(export.WIDE, abs=0.01)
+    assert [column.width.inches for column in found.tables[-1].columns] == widths
     paper = found.sections[0]
     between = paper.page_width - paper.left_margin - paper.right_margin
     assert between / export.EMU == pytest.approx(export.WIDE, abs=0.01)

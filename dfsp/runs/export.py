@@ -188,15 +188,22 @@ def _heading(name: str) -> str:
 
 
 def _add_table(document: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    head = [name.replace("_", " ") for name in head]
     every = [row for row in (head, *rows) if row]
     if not every:
         return
     columns = max(map(len, every))
     table = document.add_table(rows=0, cols=columns, style="Table Grid")
     size = document.styles["Normal"].font.size * (0.75 if columns > MANY else 0.9)
-    longest = [max(len(str(row[i])) for row in every if i < len(row)) for i in range(columns)]
+    # Names of columns go over several lines.
+    words = [max(name.split() or [""], key=len) for name in head]
+    longest = [
+        max(len(str(row[i])) for row in (words, *rows) if i < len(row)) for i in range(columns)
+    ]
     room = [min(each, LONG) + 3 for each in longest]
     widths = [int(WIDE * EMU * each / sum(room)) for each in room]
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width  # for what is not Word, which goes by the cells
     for row in every:
         for cell, text, width in zip(table.add_row().cells, row, widths, strict=False):
             cell.width = width
