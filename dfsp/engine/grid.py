@@ -46,10 +46,9 @@ FAR = 14.0
 ASIDE, ASIDE_SDS = 20.0, 10.0
 """How far (logit; prior sds) a mode of mu may be from the studies' own rates and the prior's mean.
 """
-BESIDE = (-1.0, 0.0, 1.0)
-"""Conditional standard deviations from a mode of mu at which its density is seen, and where a
-normal one has fallen by more than `DROP`: 9.3^2 / 2 = 43."""
-OUTSIDE = (-9.3, 9.3)
+BESIDE, OUTSIDE = (-1.0, 0.0, 1.0), (-9.3, 9.3)
+"""Conditional standard deviations from a mode of mu at which its density is seen, and those where
+a normal one has fallen by more than `DROP`: 9.3^2 / 2 = 43."""
 MOST_AT_ONCE = 4.0
 """Conditional standard deviations that a first step to a mode of mu may be long."""
 SCAN = 33

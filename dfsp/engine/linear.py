@@ -48,6 +48,7 @@ from dfsp.engine.grid import (
     COLUMNS,
     DROP,
     FAR,
+    OUTSIDE,
     ROW_TOLERANCE,
     ROWS,
     Data,
@@ -422,8 +423,7 @@ class LinearPosterior:
             log_p, _ = self._rough(lines, centre[:, None] + side * reach, log_worth)
             return (top - log_p) / DROP
 
-        # A normal density has fallen by more than DROP there: 9.3^2 / 2 = 43.
-        reach = reach_to(drop, 9.3 * sd[:, None] + np.zeros(2), np.zeros(2))
+        reach = reach_to(drop, np.abs(OUTSIDE) * sd[:, None], np.zeros(2))
         low, high = centre - reach[:, 0], centre + reach[:, 1]
         places = low, high, centre, sd, bool((reach.max(-1) > FAR * sd).any())
         columns = 1

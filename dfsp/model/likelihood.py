@@ -38,7 +38,8 @@ BY_PARTS_ABOVE = 1.0  # below this tau the plain integrand of r = 0 is the narro
 TABLES = ((0.01, np.inf), (0.03, 0.3, np.inf), (0.03, 0.3, 1.0, np.inf))
 FEW = (20, 1000)  # the numbers up to which points are few, and more
 SPACINGS = (1.5, 1.0, 0.9, 0.75)
-"""Of a table for all studies, by level, in units of its narrowest integrand."""
+"""Of a table for all studies, by level, in units of its narrowest integrand. The first, which only
+places a grid, leaves an error of 2e-4 of a normal integrand, exp(-2 pi^2 / 1.5^2)."""
 WIDENED = 0.3  # least tau with which a grid is placed, in units of the narrowest likelihood
 # Gauss's rules of the two normals: errors of log L are below 3e-9 over 1 to 100,000 patients, mu
 # from -6 to 4 and tau from a thousandth of the narrowest likelihood to 100.

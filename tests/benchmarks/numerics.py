@@ -39,7 +39,7 @@ CHANGES: list[tuple[Any, str, tuple[Any, ...]]] = [
     (distributions, "MIXTURE_SCORES", (4.5, 6.5)),
     (posterior, "DENSITY_STEP", (0.3, 0.2, 0.14)),
     (posterior, "CORE", (1.0, 4.0)),
-    (posterior, "PLAIN", ((81, 201), (321, 801))),
+    (posterior, "PLAIN", ((49, 161), (193, 641))),
     (
         posterior,
         "SIZES",
@@ -50,7 +50,7 @@ CHANGES: list[tuple[Any, str, tuple[Any, ...]]] = [
     (posterior, "FAINT", (1e-10, 1e-18)),
     (posterior, "LOOSE", (1e-3, 1e-7)),
     (posterior, "INNER", (2, 8)),
-    (likelihood, "SPACINGS", ((1.2, 1.2, 1.1, 0.9), (0.8, 0.8, 0.7, 0.6))),
+    (likelihood, "SPACINGS", ((1.8, 1.2, 1.1, 0.9), (1.0, 0.8, 0.7, 0.6))),
     (likelihood, "BY_PARTS_ABOVE", (0.4, np.inf)),
 ]
 FINER = {
