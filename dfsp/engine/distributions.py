@@ -98,7 +98,7 @@ class Distribution:
         x, z = self.x[inner], ndtri(self.cdf[inner])
         if value <= x[0] or value >= x[-1]:
             return float(value <= x[0])
-        return float(ndtr(-interpolate(x[None], z[None], np.array([value]))[0, 0]))
+        return float(ndtr(-interpolate(x[None], z[None], np.array([value]), NEARBY)[0, 0]))
 
     def cdf_at(self, values: npt.ArrayLike) -> Array:
         """Return the distribution function at ascending values on the quantity's own scale.
@@ -117,7 +117,7 @@ class Distribution:
         """Return the distribution function at ascending points on the scale of `x`."""
         inner = self._readable
         own, score = self.x[inner], ndtri(self.cdf[inner])
-        z = interpolate(own[None], score[None], x)[0]
+        z = interpolate(own[None], score[None], x, NEARBY)[0]
         return np.where(x < own[0], 0.0, np.where(x > own[-1], 1.0, ndtr(z)))
 
     @property
@@ -211,6 +211,7 @@ def interpolate(x: Array, y: Array, at: Array, points: int = 4) -> Array:
 
     Shapes: `x` (row, point), `y` (..., row, point), `at` (place,), result (..., row, place).
     """
+    points = min(points, x.shape[1])
     start = _search(x, at) - points // 2
     around = _around(start, points, x.shape[1]) + np.arange(len(x))[:, None] * x.shape[1]
     if y.ndim == 2:
