@@ -254,13 +254,7 @@ def interpolate_smooth(
 
 def _search(x: Array, at: Array) -> npt.NDArray[np.intp]:
     """Return how many values of each ascending row of `x` are below each of `at`."""
-    if len(x) == 1:
-        return np.searchsorted(x[0], at)[None]
-    # Rows moved apart make one ascending array.
-    low, high = min(x[:, 0].min(), at[0]), max(x[:, -1].max(), at[-1])
-    apart = (2 * (high - low) * np.arange(len(x)))[:, None]
-    found = np.searchsorted((x + apart).ravel(), (at + apart).ravel()).reshape(len(x), -1)
-    return np.asarray(found - x.shape[1] * np.arange(len(x))[:, None])
+    return np.array([row.searchsorted(at) for row in x])
 
 
 def _around(
@@ -339,6 +333,12 @@ def levels(points: int) -> Array:
     return np.asarray(ndtr(np.linspace(-MIXTURE_SCORES, MIXTURE_SCORES, points)))
 
 
+@lru_cache(maxsize=64)
+def _elsewhere(rows: int) -> Array:
+    """Return a share for each row, (row, 1): multiples of the golden ratio, which are all apart."""
+    return np.asarray((0.5 + GOLDEN * np.arange(rows))[:, None] % 1)
+
+
 def mix(
     values: Array,
     within: Array,
@@ -373,12 +373,12 @@ def mix(
     # the golden ratio): where rows all but coincide, their masses would else pile up, and points
     # of the table with them.
     mass = np.diff(within, axis=1) * weight[:, None]
-    share = (0.5 + GOLDEN * np.arange(len(values)))[:, None] % 1
-    at = values[:, :-1] + share * np.diff(values, axis=1)
+    at = values[:, :-1] + _elsewhere(len(values)) * np.diff(values, axis=1)
     order = np.argsort(at, axis=None, kind="stable")  # quick where rows ascend
     rough = np.cumsum(mass.ravel()[order])
     x = np.interp(levels(points), rough / rough[-1], at.ravel()[order])
-    x = x[np.append(True, np.diff(x) > 0)]
+    rising = x[1:] > x[:-1]
+    x = x if rising.all() else x[np.append(True, rising)]
     inside = interpolate_smooth(values, within, slope, x, share_of and share_of(x, main))
     cdf = weight @ np.minimum(np.maximum(inside, 0), 1)
     return x, np.maximum.accumulate(cdf / weight.sum())

@@ -549,7 +549,8 @@ def equidistant_nodes(result: Grid, row_weight: Array, log_total: float, effects
     smoothed, order = (3e-7, 6) if effects.normal_kernel else (1e-6, 2)
     narrow = result.sd * (smoothed / np.maximum(row_weight, 1e-12)) ** (1 / order)
     wanted = np.minimum(np.maximum(0.9 * result.tau, narrow), np.minimum(0.7 * result.sd, 0.8))
-    size = np.array(SIZES)[np.searchsorted(SIZES[:-1], reach / wanted + 1)]
+    sizes = np.array(SIZES)
+    size = sizes[np.searchsorted(sizes[:-1], reach / wanted + 1)]
     size = np.where(row_weight < FAINT, SIZES[0], size)
     parts = tuple((np.flatnonzero(size == number), number) for number in sorted(set(size.tolist())))
     row = np.concatenate([np.repeat(rows, number) for rows, number in parts])
@@ -615,11 +616,10 @@ def _mean_rates(
     found = effects.moments_of_rarer(mu[main].ravel(), tau)
     p[main], pp[main] = (x.reshape(-1, columns) for x in found)
     logit = logit_of_rarer(mu, np.log(p))
-    first = sigmoid(nodes.spread(logit))
-    second = nodes.spread(np.where(mu < 0, pp, 1 - 2 * p + pp))
+    of_first, second = nodes.spread(np.array([logit, np.where(mu < 0, pp, 1 - 2 * p + pp)]))
     rows = np.maximum.accumulate(logit @ refine(columns, number).T, axis=-1)
     slope = np.maximum(logit @ refine_slope(columns, number).T, LEVEL)
-    return first, second, rows, slope
+    return sigmoid(of_first), second, rows, slope
 
 
 def left_out(
@@ -665,8 +665,9 @@ def left_out(
     out = [[study] for study in studies] if together is None else together
     # The same counts are left out once, whoever's they are.
     sets: dict[tuple[int, ...], list[int]] = {}
+    distinct = data.inverse.tolist()
     for study in studies:
-        sets.setdefault(tuple(sorted(data.inverse[out[study]].tolist())), []).append(study)
+        sets.setdefault(tuple(sorted(distinct[i] for i in out[study])), []).append(study)
     lpd, step = np.empty(len(studies)), max(1, AT_ONCE // len(nodes.mu))
     for block in batched(sets.items(), step):
         sizes = [len(counts) for counts, _ in block]
