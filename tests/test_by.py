@@ -1,6 +1,7 @@
 """Many tables in one: a fit for each value of a column."""
 
 import json
+import re
 
 import jsonschema
 import numpy as np
@@ -127,8 +128,17 @@ def test_equal_tables_are_solved_once_unless_their_rows_depend_otherwise():
     alone = dfsp.fit(frame[frame["term"] == "z"].drop(columns="term").reset_index(drop=True))
     assert result.fits["z"].as_dict() == alone.as_dict()
     clusters = {name: check_table(rows, cluster="centre") for name, rows in _in_centres().items()}
-    nested = dfsp.fit_by(clusters, by="term").posteriors
-    assert nested["x"] is not nested["y"]
+    nested = dfsp.fit_by(clusters, by="term")
+    assert nested.posteriors["x"] is not nested.posteriors["y"]
+    assert ", sigma ~ HalfNormal(scale 1), " in nested.page().splitlines()[0]
+    assert "rho ~ Uniform(0, 1)" in nested.page().splitlines()[0]
+
+
+def test_equal_rates_run_from_nowhere_to_nowhere():
+    frame = pd.DataFrame({"study": list("ABAB"), "term": list("xxyy")})
+    frame["events"], frame["total"] = [3, 2] * 2, [10, 9] * 2
+    said = dfsp.fit_by(frame, by="term").describe()
+    assert re.search(r"the typical rate is \d+\.\d % in each\.$", said)
 
 
 def _in_centres():

@@ -246,6 +246,17 @@ def test_no_scatter_and_a_uniform_mean_is_the_beta_of_all_patients():
     assert found.mean == pytest.approx(93 / 154, abs=1e-6)
 
 
+def test_student_t_effects_are_the_same_for_the_mirrored_rate():
+    """Events and non-events change places, also where a table of logits is its own mirror image."""
+    model = Model(effects=dfsp.StudentT(df=4))
+    assert solve([0, 50], [50, 50], model).typical_rate.quantile(0.5) == pytest.approx(0.5, abs=1e-6)
+    events = np.array([0, 12, 20, 20])
+    one, other = (solve(each, [20] * 4, model) for each in (events, 20 - events))
+    assert one.log_marginal_likelihood == pytest.approx(other.log_marginal_likelihood, abs=1e-8)
+    ends = one.typical_rate.quantile([0.025, 0.975]), other.typical_rate.quantile([0.975, 0.025])
+    assert ends[0] == pytest.approx(1 - ends[1], abs=1e-7)
+
+
 def test_heavy_tails_let_a_study_be_far_off():
     """A large study in conflict with nine others is shrunken less, and moves them less."""
     events, total = np.array([*[6.0] * 9, 95]), np.array([*[20.0] * 9, 100])

@@ -346,8 +346,8 @@ class FitBy(Result):
             f"{self.unit.numbers(*rates[group])[0]} {self.unit.sign}" for group in (low, high)
         )
         runs = f"runs from {least} ({low}) to {most} ({high})"
-        if len(rates) == 1:
-            runs = f"is {least} ({low})"
+        if low == high:
+            runs = f"is {least} ({low})" if len(rates) == 1 else f"is {least} in each"
         return Sentences(f"{self._groups}: the {NAMES[centre]} {runs}.{self._of_all()}")
 
     def prior_warning(self, *, written: Callable[[str], str] = str) -> Sentences:
@@ -438,7 +438,8 @@ class FitBy(Result):
 
     def page(self, above: float | None = None) -> str:
         """Return the plain-text page that `dfsp fit --by` prints."""
-        lines = [f"{self._groups}; {self.model}; {self.engine} engine"]
+        model = next(iter(self.fits.values())).model if self.clustered else self.model
+        lines = [f"{self._groups}; {model}; {self.engine} engine"]
         if self.clustered:
             lines.append("groups belong to studies: tau is between these, sigma in all")
         lines += filter(None, [expected_rates(self.model, self.unit), self.together])

@@ -136,9 +136,11 @@ class StudentKernel:
             rest *= 1 / tau[some]
             value[:, some] = height @ rest
         # A study without events has a likelihood of 1 below the table, one without others above.
-        for all_there, end in ((of.events == 0, -theta[0]), (of.events == of.total, theta[-1])):
+        for all_there, away in (
+            (of.events == 0, of.mu - theta[0]),
+            (of.events == of.total, theta[-1] - of.mu),
+        ):
             if all_there.any():
-                away = end - np.where(end == theta[-1], of.mu, -of.mu)
                 value[all_there] += stdtr(self.df, -away / tau)
         return value
 
