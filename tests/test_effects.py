@@ -19,6 +19,7 @@ from dfsp.engine.many import SharedGrid
 from dfsp.engine.posterior import solve
 from dfsp.engine.predictive import draw, prior_of, prob_rates_differ
 from dfsp.model.effects import FAMILIES, effects_of
+from dfsp.model.likelihood import log_choose
 from dfsp.model.model import Model
 
 EVENTS = np.array([2.0, 0, 4, 9, 7, 11])
@@ -135,6 +136,33 @@ def test_beta_binomial_agrees_with_brute_force():
         marginal = np.cumsum(weight.sum(0)) - weight.sum(0) / 2
         assert np.interp(np.log(size_at), np.log(size), marginal) == pytest.approx(q, abs=1e-4)
     assert found.tau.quantile(0.5) != found.tau.quantile(0.5)  # not a number
+
+
+def test_rare_events_of_a_beta_binomial_by_brute_force():
+    """The mode of mu leaps with the concentration: from the studies' rates to where all are 0 or 1.
+
+    Log posterior densities are log-concave in neither, so that sums over both are the reference.
+    """
+    events, total = [2, 3, 4, 5, 3], [200_000, 300_000, 400_000, 500_000, 300_000]
+    found = solve(events, total, Model(effects="beta-binomial"))
+    x = np.linspace(-30, 14, 1101)[:, None]
+    log_size = np.linspace(-6, 16, 551)
+    size, mean, rest = np.exp(log_size), special.expit(x), special.expit(-x)
+    log_p = np.log(mean * rest * (x[1] - x[0]))  # a uniform mean
+    log_p = log_p + stats.norm.logpdf(log_size, 2, 1.5) + np.log(log_size[1] - log_size[0])
+    for r, n in zip(events, total, strict=True):
+        log_p = log_p + log_choose(np.float64(r), np.float64(n))
+        log_p += special.betaln(mean * size + r, rest * size + n - r)
+        log_p -= special.betaln(mean * size, rest * size)
+    weight = np.exp(log_p)
+    evidence = weight.sum()
+    weight /= evidence
+    assert found.log_marginal_likelihood == pytest.approx(np.log(evidence), abs=1e-5)
+    assert found.mean_rate.mean == pytest.approx((weight * mean).sum(), rel=1e-5)
+    below = np.cumsum(weight.sum(1)) - weight.sum(1) / 2
+    for q in (0.5, 0.975):
+        at = special.logit(float(found.mean_rate.quantile(q)[0]))
+        assert np.interp(at, x[:, 0], below) == pytest.approx(q, abs=2e-5)
 
 
 @pytest.mark.parametrize(

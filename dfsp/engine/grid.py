@@ -56,6 +56,8 @@ SCAN = 33
 NARROWEST = 1e-9
 """Spacing (logit) at which scans end: narrower densities are of rows far beyond any posterior."""
 LOOK = 9  # steps from row to row of the first look, at least; as accurate with 6 or 14
+NOTHING_THERE = 1e-9  # density at the end of a row, in units of the greatest, that counts as none
+WIDER_BY, MOST_WIDENED = 1.5, 20  # what a row that ends too soon grows by, and how often
 END = 1.25  # drop at which rows end, in units of what is wanted
 LONGER = 3.0  # in u, by which a range that is too short grows first: to 20 times the tau
 PER_UNIT = 1.0  # as many in a unit of u: the range of mu between two rows is interpolated
@@ -355,6 +357,16 @@ class Look:
     below: Array
     above: Array
     span: tuple[float, float]
+    widened: int = 0
+
+    def wider(self, u: Array, too_near: npt.NDArray[np.bool_]) -> "Look":
+        """Return the look with more room beyond what is `too_near` in rows at `u`, (2, row)."""
+        right = np.searchsorted(self.u, u)
+        beside = np.clip([right - 1, right], 0, len(self.u) - 1)
+        below, above = self.below.copy(), self.above.copy()
+        for reach, near in zip((below, above), too_near, strict=True):
+            reach[np.unique(beside[:, near])] *= WIDER_BY
+        return replace(self, below=below, above=above, widened=self.widened + 1)
 
     def first_columns(self, surface: Surface) -> int:
         """Return which of `COLUMNS` to begin with."""
@@ -381,7 +393,10 @@ def place(surface: Surface, order: int = 0) -> Grid:
     tolerance = ROW_TOLERANCE if "tau" in surface.model.quantities else TAIL_TOLERANCE
     while True:
         result = _evaluate(surface, c, look, ROWS[rows], COLUMNS[columns])
-        row_error, tails = _errors(result)
+        row_error, tails, too_near = _errors(result)
+        if too_near.any() and look.widened < MOST_WIDENED:
+            look = look.wider(result.rows.u, too_near)
+            continue
         more_rows = _more(ROWS, rows, row_error, tolerance, 0.6)
         finer = more_rows, more_columns(columns, tails)
         if finer == (rows, columns):
@@ -774,22 +789,28 @@ def _fill(surface: Surface, rows: Rows, look: Look, columns: int) -> Grid:
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)
 
 
-def _errors(result: Grid) -> tuple[float, float]:
-    """Return the relative size of the last coefficients along tau and along mu."""
+def _errors(result: Grid) -> tuple[float, float, npt.NDArray[np.bool_]]:
+    """Return the relative size of the last coefficients along tau and along mu.
+
+    And which ends of rows, (2, row), are too near: the density is more than nothing there, since
+    the modes of rows leap from one to the next, or one side is a cliff.
+    """
     _, fine = result.fine(2 * result.columns + 1)
     top = fine.max(-1)
-    mass = top + np.log(np.exp(fine - top[:, None]).mean(-1)) + result.log_row
+    share = np.exp(fine - top[:, None])
+    mass = top + np.log(share.mean(-1)) + result.log_row
     mass = np.exp(mass - mass.max())
     row_error = 0.0
     density = mass / result.rows.weights
     if not result.rows.known:
         row_error = last_coefficients(result.rows, mass)
-    return row_error, column_error(result.log_joint, density)
+    too_near = share[:, [0, -1]].T * mass > NOTHING_THERE
+    return row_error, column_error(result.log_joint, density), too_near
 
 
 def coefficient_error(result: Grid) -> float:
     """Return the relative error that the last coefficients of a grid estimate."""
-    return _relative(*_errors(result))
+    return _relative(*_errors(result)[:2])
 
 
 def _relative(row_error: float, tails: float) -> float:
