@@ -22,6 +22,7 @@ from dfsp.runs.batch import (
     BATCH_LOCK,
     RESULTS,
     Progress,
+    _parallel,
     run_batch,
     write_results,
 )
@@ -30,6 +31,7 @@ from dfsp.runs.publish import LOCK, hold, recover, working
 from dfsp.runs.record import read_record
 from dfsp.runs.report import write_report
 from dfsp.runs.run import execute, plan_run, run_notebook
+from dfsp.runs.template import THREADS
 from dfsp.schemas import schema
 
 KILLS = int(os.environ.get("DFSP_KILLS", "2"))
@@ -545,3 +547,19 @@ def test_plain_lines_off_a_terminal(small):
     assert re.match(r"2 done, 1 failed, 0 left, 0:\d\d:\d\d: small_x=", lines[-1])
     assert "\r" not in done.stderr
     assert done.stdout.startswith("2 done, 1 failed, 0 left")
+
+
+def test_kernels_have_one_thread_however_few_work(monkeypatch, tmp_path):
+    """Else they could not be forked: see `dfsp.runs.template.fits`."""
+    asked = {}
+
+    def pool(workers, *, env, **options):
+        asked.update(env, workers=workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("joblib.externals.loky.get_reusable_executor", pool)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        next(_parallel([], tmp_path, 1))
+    assert asked == dict.fromkeys(THREADS, "1") | {"workers": 1}

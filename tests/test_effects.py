@@ -277,7 +277,9 @@ def test_no_scatter_and_a_uniform_mean_is_the_beta_of_all_patients():
 def test_student_t_effects_are_the_same_for_the_mirrored_rate():
     """Events and non-events change places, also where a table of logits is its own mirror image."""
     model = Model(effects=dfsp.StudentT(df=4))
-    assert solve([0, 50], [50, 50], model).typical_rate.quantile(0.5) == pytest.approx(0.5, abs=1e-6)
+    assert solve([0, 50], [50, 50], model).typical_rate.quantile(0.5) == pytest.approx(
+        0.5, abs=1e-6
+    )
     events = np.array([0, 12, 20, 20])
     one, other = (solve(each, [20] * 4, model) for each in (events, 20 - events))
     assert one.log_marginal_likelihood == pytest.approx(other.log_marginal_likelihood, abs=1e-8)

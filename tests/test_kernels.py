@@ -324,6 +324,15 @@ def test_a_reason_is_plain_text_and_nothing_else_is_logged(tmp_path):
     assert "ended with status 3 in code cell 1" in reasons["dies.ipynb"]
 
 
+@pytest.mark.parametrize("line", ["%notamagic", "%%nosuch"])
+def test_a_magic_that_is_not_known_is_the_reason(tmp_path, line):
+    """IPython says so on standard error alone."""
+    done = execute(plan_run(notebook(tmp_path / "magic.ipynb", "print(1)", line), {}), tmp_path)
+    assert done.record["status"] == "failed"
+    kind = "Cell magic `%%nosuch`" if line[1] == "%" else "Line magic function `%notamagic`"
+    assert done.record["reason"] == f"UsageError: {kind} not found."
+
+
 def test_memory_is_to_blame_only_where_linux_says_so(tmp_path):
     assert ended(-9, memory=True) == "out of memory (killed by signal 9)"
     assert ended(-9, memory=False) == "killed by signal 9 (SIGKILL)"

@@ -86,6 +86,7 @@ def test_installed_alone_a_notebook_runs_on_a_table_here_and_evidence_needs_a_pr
     done = run("run", "02_response.ipynb")
     assert done.returncode == 2
     assert f"{place / 'data'} does not exist; go to the folder of a project" in done.stderr
+    assert "dfsp new FOLDER" in done.stderr
     assert "--project" in done.stderr
     done = run("run", "02_response.ipynb", "--project", ROOT, "-p", "outcome", "cure")
     assert done.returncode == 2 and "'cure' is not known" in done.stderr, done.stderr

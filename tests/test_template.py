@@ -79,6 +79,23 @@ def test_a_forked_run_is_that_of_a_cold_kernel(tmp_path, forks):
     )
 
 
+def test_a_forked_kernel_shows_and_says_what_a_cold_one_does(tmp_path, forks):
+    """Every option of pandas and of matplotlib, and no notice about a parent in the log."""
+    path = notebook(
+        tmp_path / "options.ipynb", "x: int = 0",
+        "import dfsp, os, pandas as pd, matplotlib as mpl",
+        "from pandas._config.config import _global_config as own",
+        "print(own, {k: v for k, v in mpl.rcParams.items() if k != 'figure.hooks'})",
+    )  # fmt: skip
+    first, second = (run(path, tmp_path / "runs", {"x": str(x)}, warm=x < 2) for x in (1, 2))
+    assert len(forks) == 1
+    assert said(first) == said(second) != ""
+    failing = notebook(tmp_path / "failing.ipynb", "x: int = 0", "import dfsp", "1 / 0")
+    first, second = (run(failing, tmp_path / "runs", {"x": str(x)}, warm=x < 2) for x in (1, 2))
+    assert len(forks) == 2
+    assert first.record["log"] is None and second.record["log"] is None
+
+
 def test_no_run_sees_what_another_has_done(tmp_path, forks):
     path = notebook(
         tmp_path / "state.ipynb", "x: int = 0",

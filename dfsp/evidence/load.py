@@ -212,7 +212,7 @@ def load_evidence(name: str, *, folder: str | Path | None = None) -> Evidence:
     if not place.is_dir():
         hint = (
             "go to the folder of a project with data/evidence_sets.csv, or name it with --project "
-            f"or the variable {PROJECT_VARIABLE}"
+            f"or the variable {PROJECT_VARIABLE}; dfsp new FOLDER writes evidence to begin with"
         )
         found = f"the folder {place} does not exist"
         raise DfspError(f"{found}; {hint}" if folder is None else f"{found}; give a folder of CSVs")

@@ -203,18 +203,17 @@ def _killed(error: Exception) -> str:
 def _parallel(jobs: Sequence[Job], where: Path, workers: int) -> Iterator[Outcome]:
     from concurrent.futures import as_completed
 
-    from joblib import cpu_count
     from joblib.externals.loky import get_reusable_executor
 
     from dfsp.runs.kernels import follow
 
-    threads = str(max(cpu_count() // workers, 1))  # so many for linear algebra in each kernel
     # A worker follows its parent from its start, also if it never gets a task.
     pool = get_reusable_executor(
         workers,
         initializer=follow,
         initargs=(os.getpid(),),
-        env={name: os.environ.get(name, threads) for name in THREADS},
+        # One thread for linear algebra in each kernel, as one that is forked has
+        env={name: os.environ.get(name, "1") for name in THREADS},
     )
     futures = [pool.submit(do, job, where) for job in jobs]
     try:

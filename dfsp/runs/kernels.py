@@ -221,7 +221,8 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def __init__(self, nb_man: Any, *, session: Session, **options: Any) -> None:
         session.private.mkdir(parents=True, exist_ok=True)
-        super().__init__(nb_man, kernel_manager_class=manager_of(session), **options)
+        manager = manager_of(session)
+        super().__init__(nb_man, kernel_manager_class=manager, coalesce_streams=True, **options)
         self.session = session
         self.cell: int | None = None
         self.end: float | None = None  # when the cells have to be done
@@ -388,15 +389,30 @@ def log_end(path: Path) -> str:
     return "\n".join(lines[-LINES:])[-CHARACTERS:]
 
 
-def reason_of(error: Exception, timeout: float | None = None) -> str:
+def _last_error(executed: Path) -> str:
+    """Return the last line that a cell which failed wrote on standard error."""
+    cells = json.loads(executed.read_text("utf-8"))["cells"]
+    outputs = [
+        output
+        for cell in cells
+        if cell["metadata"].get("papermill", {}).get("exception")
+        for output in cell.get("outputs", [])
+    ]
+    texts = ["".join(each["text"]) for each in outputs if each.get("name") == "stderr"]
+    return next((line for line in reversed("".join(texts).splitlines()) if line.strip()), "")
+
+
+def reason_of(error: Exception, timeout: float | None = None, executed: Path | None = None) -> str:
     """Say why a run has failed, without colours and what else is meant for terminals."""
-    return _FOR_TERMINALS.sub("", _reason_of(error, timeout)).strip()
+    return _FOR_TERMINALS.sub("", _reason_of(error, timeout, executed)).strip()
 
 
-def _reason_of(error: Exception, timeout: float | None) -> str:
+def _reason_of(error: Exception, timeout: float | None, executed: Path | None) -> str:
     from papermill import PapermillExecutionError
 
     if isinstance(error, PapermillExecutionError):
+        if executed and error.ename == "CellExecutionError" and (said := _last_error(executed)):
+            return said  # of a magic that IPython does not know it tells on standard error alone
         return f"{error.ename}: {error.evalue}".removesuffix(": ")
     if isinstance(error, (KernelFailed, DfspError)):
         return str(error)

@@ -478,7 +478,7 @@ def _run_cells(job: Job, session: "Session", progress: bool) -> str | None:
             run_session=session,
         )
     except Exception as error:  # whatever stops a notebook is what its record has to say
-        return reason_of(error, job.timeout)
+        return reason_of(error, job.timeout, session.folder / job.notebook.name)
     return None
 
 

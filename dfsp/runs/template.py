@@ -53,10 +53,13 @@ FORK = 10.0
 """Seconds within which it has to answer."""
 _SETS_ENVIRONMENT = re.compile(r"\.environ\b|\bimport\b[^\n]*\benviron\b|\bputenv\b|%(set_)?env\b")
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-SERVE = "import sys; del sys.path[: sys.path[0] == '']; " + (
-    "from dfsp.runs.template import serve; serve()"
+SERVE = (
+    "import builtins, sys; del sys.path[: sys.path[0] == '']; "
+    "builtins.get_ipython = type('Shell', (), {'kernel': None}); "
+    "from dfsp.runs.template import serve; del builtins.get_ipython; serve()"
 )
-"""What a template does; modules of the working folder are none of its own."""
+"""What a template does; modules of the working folder are none of its own. When it is imported,
+pandas asks whether its tables are shown in a kernel or in a terminal."""
 LAUNCHER = ("-m", "ipykernel_launcher", "-f")
 """What starts a kernel of this environment after its Python, before the connection file."""
 
@@ -372,7 +375,8 @@ def _be_kernel(asked: Mapping[str, Any], last_words: Callable[[], None]) -> None
     """Be what a kernel is that was started cold."""
     import ipykernel_launcher
     import numpy as np
-    from ipykernel import kernelapp
+    import pandas as pd
+    from ipykernel import iostream, kernelapp
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -387,9 +391,11 @@ def _be_kernel(asked: Mapping[str, Any], last_words: Callable[[], None]) -> None
     os.chdir(asked["cwd"])
     np.random.seed()  # noqa: NPY002  (the generator that notebooks share; Python's own sees to itself)
     sys.argv = [ipykernel_launcher.__file__, *asked["arguments"]]
+    pd.set_option("display.encoding", iostream.OutStream.encoding)
     # ipykernel has read the environment at its import.
-    kernelapp.IPKernelApp.parent_handle.default_value = os.getppid()
-    kernelapp.launch_new_instance(argv=asked["arguments"])
+    os.environ["JPY_PARENT_PID"] = parent = str(os.getppid())
+    argv = [*asked["arguments"], f"--IPKernelApp.parent_handle={parent}"]
+    kernelapp.launch_new_instance(argv=argv)
 
 
 def _end() -> NoReturn:
