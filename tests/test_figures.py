@@ -12,12 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import PNGFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
 
 import dfsp
-from dfsp.plots.style import _STYLE, png_of
+from dfsp.analyses.calibration import Calibration, Coverage
+from dfsp.analyses.calibration.simulation import METHODS
+from dfsp.plots.style import _STYLE, Picture, png_of
+from dfsp.runs.record import FOLDER_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -137,41 +141,97 @@ def test_an_svg_is_what_matplotlib_makes_of_the_same_figure(review_fit, draw, tm
         assert numbers == pytest.approx(places, abs=0.5)
 
 
-def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_all_formats(monkeypatch):
-    """Expected are the pixels of matplotlib's own `bbox_inches="tight"`."""
-    figure, again = (dfsp.plots.prior(dfsp.Model()).get_figure() for _ in range(2))
+@pytest.fixture
+def drawings(monkeypatch):
+    """What is appended to with every drawing of a figure."""
     drawn, draw = [], Figure.draw
     monkeypatch.setattr(Figure, "draw", lambda *args: (drawn.append(1), draw(*args)))
-    first = figure.file("png")
-    assert figure.file("png") is first and figure.file("svg") and len(drawn) == 1
+    return drawn
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A function: the PNG and the SVG of a figure that a run records."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+
+    def record(ax):
+        dfsp.record(headline="A figure", figures={"figure": ax})
+        return [(tmp_path / f"figure.{ending}").read_bytes() for ending in ("png", "svg")]
+
+    return record
+
+
+def saved(ax, folder):
+    (path,) = dfsp.plots.save(ax, folder / "saved", formats=["png"])
+    return path.read_bytes()
+
+
+def displayed(ax):
+    formatter = PNGFormatter()
+    formatter.for_type(Picture, Picture.shown)
+    return formatter(ax.get_figure())[0]
+
+
+def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_all_formats(
+    drawings, recorded, tmp_path
+):
+    """Expected are the pixels of matplotlib's own `bbox_inches="tight"`."""
+    ax, again = (dfsp.plots.prior(dfsp.Model()) for _ in range(2))
+    dfsp.plots.save(ax, tmp_path / "saved")
+    assert len(drawings) == 1
+    first = displayed(ax)
+    assert len(drawings) == 2
+    png, svg = recorded(ax)  # of what a notebook has shown
+    assert png == first and len(drawings) == 2
+    assert first == (tmp_path / "saved.png").read_bytes()
+    assert svg == (tmp_path / "saved.svg").read_bytes()
     expected = io.BytesIO()
     with mpl.rc_context({"text.hinting": "no_hinting"}):
-        again.savefig(expected, format="png", dpi=200, bbox_inches="tight")
+        again.get_figure().savefig(expected, format="png", dpi=200, bbox_inches="tight")
     assert np.array_equal(pixels(first), pixels(expected.getvalue()))
 
 
+CHANGES = {
+    "title": lambda ax: ax.set_title("Priors"),
+    "label of an axis": lambda ax: ax.xaxis.label.set_text("another"),
+    "background": lambda ax: ax.patch.set_facecolor("yellow"),
+    "label of a tick": lambda ax: ax.xaxis.get_major_ticks()[1].label1.set_fontweight("bold"),
+    "layout": lambda ax: ax.get_figure().get_layout_engine().set(w_pad=1),
+}
+SILENT = {
+    "box of a text": lambda ax: ax.texts[0].set_bbox({"facecolor": "red"}),
+    "place of a text": lambda ax: setattr(ax.texts[0], "xy", (0.5, 1)),
+    "format": lambda ax: setattr(ax.xaxis.get_major_formatter(), "fmt", "{x:.2f}"),
+    "font": lambda ax: ax.texts[0].get_fontproperties().set_size(20),
+}
+"""Changes of which matplotlib does not say that they make a figure stale."""
+
+
 @pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda ax: ax.set_title("Priors"),
-        lambda ax: ax.xaxis.label.set_text("another"),
-        lambda ax: ax.patch.set_facecolor("yellow"),
-        lambda ax: ax.xaxis.get_major_ticks()[1].label1.set_fontweight("bold"),
-        lambda ax: ax.get_figure().get_layout_engine().set(w_pad=1),
-    ],
-    ids=["title", "label of an axis", "background", "label of a tick", "layout"],
-)
-def test_a_figure_that_has_changed_is_drawn_anew(tmp_path, change, drawn):
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_figure_that_has_changed_since_it_was_shown_is_recorded_anew(recorded, change, drawn):
     """As one that was so from the beginning; also where somebody has drawn it since."""
     ax, other = (dfsp.plots.prior(dfsp.Model()) for _ in range(2))
-    before = ax.get_figure().file("png")
+    before = displayed(ax)
     for each in (ax, other):
         change(each)
         if drawn:
             each.get_figure().canvas.draw()
-    (path,) = dfsp.plots.save(ax, tmp_path / "prior", formats=["png"])
-    assert before != path.read_bytes() == other.get_figure().file("png")
+    assert before != recorded(ax)[0] == displayed(other)
+
+
+@pytest.mark.parametrize("change", (CHANGES | SILENT).values(), ids=CHANGES | SILENT)
+def test_a_figure_is_drawn_anew_whenever_it_is_saved_or_shown(make, tmp_path, change):
+    """As one that was so from the beginning."""
+    fit = dfsp.fit(make([("A", 3, 10), ("B", 8, 20)]))
+    ax, other = (dfsp.plots.forest(fit) for _ in range(2))
+    before = saved(ax, tmp_path)
+    assert displayed(ax) == before
+    for each in (ax, other):
+        change(each)
+    after = saved(other, tmp_path)
+    assert before != displayed(ax) == after
+    assert saved(ax, tmp_path) == after
 
 
 def test_a_figure_of_ones_own_is_saved_too(tmp_path):
@@ -369,3 +429,100 @@ def test_no_point_of_coverage_lies_beyond_its_panel(make):
         low, high = ax.get_ylim()
         assert low == 0
         assert max(np.nanmax(line.get_ydata()) for line in ax.lines) <= high
+
+
+SMALL = pd.DataFrame(
+    {
+        "study": list("ABC"), "events": [3, 8, 5], "total": [10, 20, 19],
+        "group": ["x", "x", "y"], "dose_mg": [400, 400, 800], "setting": "advanced",
+        "treatment_months_median": [3, None, 5],
+    }
+)  # fmt: skip
+
+
+def doses():
+    counts, name = dfsp.regression.log2_of(SMALL, "dose_mg", 400)
+    return dfsp.plots.dose(counts, dfsp.regression.regress(counts, name))
+
+
+def coverage():
+    rows = [(0.2, tau, m, "typical_rate", 0.9, 0.3) for tau in (0, 1) for m in METHODS]
+    columns = ["typical_rate", "tau", "method", "quantity", "coverage", "width"]
+    return dfsp.plots.coverage(Coverage(pd.DataFrame(rows, columns=columns)))
+
+
+FIGURES = {
+    "forest": lambda fit: dfsp.plots.forest(fit, show=("stratified", "pooled")),
+    "prior": dfsp.plots.prior,
+    "predictive": dfsp.plots.predictive,
+    "groups": lambda _: dfsp.plots.groups(dfsp.fit_by(SMALL, by="group")),
+    "caterpillar": lambda _: dfsp.plots.groups(dfsp.fit_by(SMALL, by="group"), studies=False),
+    "responses": lambda _: dfsp.plots.responses(dfsp.load_evidence("reconciled")),
+    "categories": lambda _: dfsp.plots.categories(
+        dfsp.categories.fit(dfsp.load_evidence("reconciled"), not_evaluable="excluded")
+    ),
+    "dose": lambda _: doses(),
+    "scenarios": lambda _: dfsp.plots.scenarios(
+        dfsp.totals.scenarios(dfsp.totals.Total("event", 4, 30, np.array([10, 20, 30])))
+    ),
+    "moderator": lambda _: dfsp.plots.moderator(dfsp.regression.regress(SMALL, "dose_mg")),
+    "groups of a moderator": lambda _: dfsp.plots.moderator(
+        dfsp.regression.regress(SMALL, "group")
+    ),
+    "plan": lambda fit: dfsp.plots.plan(
+        fit, dfsp.planning.BetaMixture([1], [1], [1]), n=20, p0=0.2
+    ),
+    "specifications": lambda _: dfsp.plots.specifications(
+        dfsp.multiverse.fit(SMALL, effects={"normal": dfsp.NormalEffects()})
+    ),
+    "subsets": lambda _: dfsp.plots.subsets(dfsp.sensitivity.all_subsets(SMALL), "B"),
+    "missing": lambda _: dfsp.plots.missing(dfsp.sensitivity.missing_outcomes(SMALL, steps=2)),
+    "pit": lambda _: dfsp.plots.pit(
+        Calibration(pd.DataFrame({"mu": np.linspace(0.01, 0.99, 50)}), (), "table")
+    ),
+    "coverage": lambda _: coverage(),
+}
+DARK_STYLE = [
+    "dark_background",
+    {
+        "savefig.facecolor": "black", "savefig.edgecolor": "black", "legend.labelcolor": "white",
+        "axes.titlecolor": "white", "xtick.labelcolor": "white", "ytick.labelcolor": "white",
+        "hatch.color": "white",
+    },
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_a_figure_is_dark_on_white_whatever_the_style(review_fit, tmp_path, draw):
+    """The same file as in matplotlib's own style, also by its own `savefig`."""
+
+    def files():
+        ax, own = draw(review_fit), io.BytesIO()
+        ax.get_figure().savefig(own, dpi=50)
+        return saved(ax, tmp_path), own.getvalue()
+
+    expected = files()
+    with plt.style.context(DARK_STYLE):
+        mine = dict(mpl.rcParams)
+        assert files() == expected
+        assert dict(mpl.rcParams) == mine
+
+
+@pytest.mark.slow  # for its draws
+@pytest.mark.parametrize("draw", [dfsp.plots.agreement, dfsp.plots.ranks, dfsp.plots.energy])
+def test_a_figure_of_draws_is_dark_on_white_whatever_the_style(both, tmp_path, draw):
+    expected = saved(draw(both), tmp_path)
+    with plt.style.context(DARK_STYLE):
+        assert saved(draw(both), tmp_path) == expected
+
+
+@pytest.fixture(scope="module")
+def both():
+    return dfsp.fit(SMALL, engine="both")
+
+
+def test_axes_of_ones_own_keep_their_style(review_fit):
+    with plt.style.context("dark_background"):
+        _, ax = plt.subplots()
+        dfsp.plots.forest(review_fit, ax=ax)
+    assert {text.get_color() for text in ax.get_legend().get_texts()} == {"white"}

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from dfsp.analyses.calibration.simulation import ENGINES, METHODS, Calibration, Coverage
 from dfsp.constants import CI_PROB, SEED
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, panels
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, on_white, panels
 from dfsp.rates import PERCENT, unit_named
 from dfsp.seeds import generator
 
@@ -24,6 +24,7 @@ STYLES = dict(
 )  # fmt: skip
 
 
+@on_white
 def pit(calibration: Calibration) -> Axes:
     """Draw for each quantity how far the PIT of true values is from uniform.
 
@@ -78,6 +79,7 @@ def pit(calibration: Calibration) -> Axes:
     return first
 
 
+@on_white
 def coverage(found: Coverage, quantity: str = "typical_rate", *, unit: str = "percent") -> Axes:
     """Draw coverage and width of each method over tau, a column for each true typical rate.
 

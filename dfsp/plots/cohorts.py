@@ -16,7 +16,7 @@ from dfsp.analyses.totals import Scenarios
 from dfsp.errors import DfspError
 from dfsp.evidence.load import Evidence
 from dfsp.evidence.tables import Counts
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, on_white, scale, shortened
 from dfsp.rates import PERCENT, Unit, limits
 
 CATEGORY_COLOURS = {
@@ -35,6 +35,7 @@ LARGE = 60
 """Patients of the largest cohort beyond which markers grow less."""
 
 
+@on_white
 def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     """Draw the recorded response categories of every cohort as shares of its patients.
 
@@ -86,6 +87,7 @@ def responses(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@on_white
 def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None = None) -> Axes:
     """Draw observed rates over dose, by setting, with the typical rate of a meta-regression.
 
@@ -160,6 +162,7 @@ def dose(counts: Counts | pd.DataFrame, result: Regression, *, ax: Axes | None =
     return ax
 
 
+@on_white
 def scenarios(*readings: Scenarios) -> Axes:
     """Draw the readings of totals side by side.
 
@@ -210,6 +213,7 @@ def scenarios(*readings: Scenarios) -> Axes:
     return ax
 
 
+@on_white
 def categories(result: Categories, *, ax: Axes | None = None) -> Axes:
     """Draw the category rates of every cohort, as observed and under the model, and a new study's.
 

@@ -31,6 +31,7 @@ from dfsp.plots.style import (
     decades,
     drawn_ends,
     legend,
+    on_white,
     reach_of,
     scale,
     shortened,
@@ -58,6 +59,7 @@ LEVELS = ndtr(np.linspace(-4.5, 4.5, 541))
 """Levels of the quantiles between which densities are drawn, even in normal scores."""
 
 
+@on_white
 def forest(
     fit: Fit, *, show: Collection[str] = ("stratified",), unit: str = "", ax: Axes | None = None
 ) -> Axes:
@@ -252,6 +254,7 @@ def _summit(ax: Axes, label: str, rate: Sequence[float], at: float, ends: Sequen
             ax.plot([end], [at], marker, color=colour, ms=6, clip_on=False, zorder=5)
 
 
+@on_white
 def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     """Draw the density of a new study's rate before the data, and of a fit after it too.
 
@@ -319,6 +322,7 @@ def prior(of: Model | Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     return ax
 
 
+@on_white
 def agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     """Draw how far NUTS means lie from the exact ones, in Monte Carlo standard errors.
 
@@ -365,6 +369,7 @@ def agreement(fit: Fit, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@on_white
 def ranks(fit: Fit) -> Axes:
     """Draw ArviZ's rank plot: whether the chains rank the population's quantities alike.
 
@@ -404,6 +409,7 @@ def ranks(fit: Fit) -> Axes:
     return _first_axes(drawn)
 
 
+@on_white
 def energy(fit: Fit) -> Axes:
     """Draw ArviZ's energy plot: E-BFMI of each chain, and the energies behind it.
 
@@ -450,6 +456,7 @@ def _first_axes(drawn: Any) -> Axes:
     return first
 
 
+@on_white
 def predictive(fit: Fit, *, unit: str = "", ax: Axes | None = None) -> Axes:
     """Draw observed proportions over those that the model predicts for new studies of their size.
 

@@ -10,7 +10,7 @@ from dfsp.analyses.regression import Regression
 from dfsp.errors import DfspError, unknown
 from dfsp.evidence.tables import Counts
 from dfsp.model.likelihood import sigmoid
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, legend, scale, shortened
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, axes, legend, on_white, scale, shortened
 from dfsp.rates import limits
 
 Array = npt.NDArray[np.float64]
@@ -20,6 +20,7 @@ PLACES = 9
 ENDS = ["q50", "q2.5", "q97.5"]
 
 
+@on_white
 def moderator(result: Regression, name: str = "", *, ax: Axes | None = None) -> Axes:
     """Draw the rate over one moderator: bubbles over a number, a forest by group.
 

@@ -8,7 +8,7 @@ from scipy.special import betaincinv
 
 from dfsp.analyses.planning import BetaMixture, critical_events, operating_characteristics
 from dfsp.fitting import Fit
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, legend, panels, scale
+from dfsp.plots.style import BLUE, DARK, FONT, GREY, legend, on_white, panels, scale
 from dfsp.rates import limits
 from dfsp.text import chance
 
@@ -22,6 +22,7 @@ SAID = 0.01
 """Probability of numbers that are not drawn from which on it is said."""
 
 
+@on_white
 def plan(fit: Fit, prior: BetaMixture, *, n: int, p0: float) -> Axes:
     """Draw the responders expected among n patients, and the chance of success by true rate.
 

@@ -15,6 +15,7 @@ from dfsp.plots.style import (
     ORANGE,
     axes,
     decades,
+    on_white,
     panels,
     reach_of,
     scale,
@@ -23,6 +24,7 @@ from dfsp.plots.style import (
 from dfsp.rates import limits
 
 
+@on_white
 def specifications(result: Multiverse) -> Axes:
     """Draw the rate of every analysis, in order, and its choices beneath.
 
@@ -83,6 +85,7 @@ def specifications(result: Multiverse) -> Axes:
     return first
 
 
+@on_white
 def subsets(found: Subsets, study: str) -> Axes:
     """Draw the typical rate of every subset over its tau, by whether a study is in it.
 
@@ -130,6 +133,7 @@ def subsets(found: Subsets, study: str) -> Axes:
     return ax
 
 
+@on_white
 def missing(found: MissingOutcomes) -> Axes:
     """Draw the typical rate over the probability of an event among patients not evaluable.
 

@@ -6,7 +6,9 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,9 @@ _SETTINGS: dict[Any, Any] = {
     # What somebody's own would lay out once more.
     "figure.autolayout": False,
     "figure.constrained_layout.use": False,
+    # The colour of a figure itself.
+    "savefig.facecolor": "auto",
+    "savefig.edgecolor": "auto",
 }
 MOST_TICKS = 8
 """Ticks of decades beside which one half has no room."""
@@ -62,6 +67,8 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": ".15",
     "ytick.color": ".15",
 }
+_COLOURS = dict(mpl.rcParamsDefault.find_all(r"colors?$|prop_cycle$"))
+"""Dark on white, where somebody's own may be for a dark screen."""
 
 
 def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -91,6 +98,29 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
     ...     [path.name for path in dfsp.plots.save(ax, f"{folder}/prior", formats=["svg"])]
     ['prior.svg']
     """
+    return _save(_Made, ax, path, formats)
+
+
+def save_as_shown(ax: Axes, path: str | Path) -> list[Path]:
+    """Save a figure as `save` does, without drawing it again if a notebook has shown it.
+
+    Only what matplotlib tells of a change since then makes it drawn anew; it does not tell of all.
+
+    Parameters
+    ----------
+    ax : Axes
+    path : path
+
+    Returns
+    -------
+    list of Path
+    """
+    return _save(lambda f: f.as_shown() if isinstance(f, Picture) else _Made(f), ax, path, FORMATS)
+
+
+def _save(
+    make: "Callable[[Figure], _Made]", ax: Axes, path: str | Path, formats: Sequence[str]
+) -> list[Path]:
     path = Path(path)
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
@@ -99,7 +129,7 @@ def save(ax: Axes, path: str | Path, *, formats: Sequence[str] = FORMATS) -> lis
         raise DfspError(f"{path.parent}: no such folder to save a figure in")
     figure, saved = ax.get_figure(root=True), []
     assert isinstance(figure, Figure)
-    made = figure.file if isinstance(figure, Picture) else _Made(figure)
+    made = make(figure)
     for ending in formats:
         final = path.with_name(f"{path.name}.{ending}")
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".figure-") as folder:
@@ -270,33 +300,39 @@ def png_of(pixels: npt.NDArray[np.uint8], dpi: float) -> bytes:
 class Picture(Figure):
     """A figure of this package, which notebooks show by the file that is saved."""
 
-    _made: _Made | None = None
-    _made_for: tuple[Any, ...] = ()
-
-    def file(self, ending: str) -> bytes:
-        """Return the file of a format, made once until the figure changes."""
-        made, engine = self._made, self.get_layout_engine()
-        saving = dict(mpl.rcParams.find_all(r"^savefig\."))
-        made_for = engine, dict(engine.get()) if engine else None, saving
-        # Its own word that nothing has changed lacks what changes in the parts of its axes.
-        if not made or made_for != self._made_for or any(part.stale for part in self.findobj()):
-            made = _Made(self)
-        data = made(ending)
-        for part in self.findobj():  # what is not visible is not drawn
-            part.stale = False
-        self._made, self._made_for = made, made_for
-        return data
-
-    def draw(self, renderer: RendererBase) -> None:
-        """Draw, after which nothing tells of a change."""
-        self._made = None
-        super().draw(renderer)
+    _shown: _Made | None = None
+    _shown_with: tuple[Any, ...] = ()
 
     def shown(self) -> tuple[bytes, dict[str, int]]:
         """Return the PNG for a notebook, and the size at which it is shown (pixels)."""
-        data = self.file("png")
+        made = _Made(self)
+        for part in self.findobj():  # what is not visible is not drawn
+            part.stale = False
+        self._shown, self._shown_with = made, self._with()
+        data = made("png")
         width, height = (round(self.dpi / DPI * int.from_bytes(data[i : i + 4])) for i in (16, 20))
         return data, {"width": width, "height": height}
+
+    def as_shown(self) -> _Made:
+        """Return the figure as it was shown, if nothing tells of a change since."""
+        # Its own word that nothing has changed lacks what changes in the parts of its axes.
+        changed = self._shown_with != self._with() or any(part.stale for part in self.findobj())
+        return _Made(self) if changed or not self._shown else self._shown
+
+    def _with(self) -> tuple[Any, ...]:
+        """Return what a drawing depends on beside the parts of the figure."""
+        engine = self.get_layout_engine()
+        saving = dict(mpl.rcParams.find_all(r"^savefig\."))
+        return engine, dict(engine.get()) if engine else None, saving
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw, after which nothing tells of a change."""
+        self._shown = None
+        super().draw(renderer)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save on the colour of the figure, whatever that of what is saved is by default."""
+        super().savefig(fname, **{"facecolor": "auto", "edgecolor": "auto"} | options)
 
 
 def drawn_ends(distribution: Distribution) -> list[float]:
@@ -395,6 +431,44 @@ def _plain(value: float) -> str:
     return f"{value:,.12f}".rstrip("0").rstrip(".")
 
 
+def on_white[**P, R](draw: Callable[P, R]) -> Callable[P, R]:
+    """Let a function draw dark on white, whatever colours somebody's own style has.
+
+    On axes that it is given, it draws in the style of whoever made these.
+
+    Parameters
+    ----------
+    draw : callable
+
+    Returns
+    -------
+    callable
+    """
+
+    @wraps(draw)
+    def drawing(*args: P.args, **options: P.kwargs) -> R:
+        if options.get("ax") is not None:
+            return draw(*args, **options)
+        with _style(_COLOURS):
+            return draw(*args, **options)
+
+    return drawing
+
+
+@contextmanager
+def _style(these: Mapping[Any, Any]) -> Iterator[None]:
+    """Set parameters of matplotlib for a while.
+
+    Not rc_context, which would also undo what a notebook's backend sets with its first figure.
+    """
+    before = {name: mpl.rcParams[name] for name in these}
+    mpl.rcParams.update(these)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
+
+
 def axes(width: float, height: float) -> Axes:
     """Return axes of a figure of this size (inches)."""
     ax: Axes = panels(width, height)[0, 0]
@@ -418,16 +492,11 @@ def panels(
     -------
     array of Axes, shape (rows, columns)
     """
-    # Not rc_context, which would also undo what a notebook's backend sets with its first figure.
-    before = {name: mpl.rcParams[name] for name in _STYLE}
-    mpl.rcParams.update(_STYLE)
-    try:
+    with _style(_STYLE):
         _, made = plt.subplots(
             rows, columns, figsize=(width, height), layout="constrained", squeeze=False,
             FigureClass=Picture, **options,
         )  # fmt: skip
-    finally:
-        mpl.rcParams.update(before)
     _show_in_notebooks(made[0, 0].get_figure())
     for ax in made.flat:
         ax.tick_params(labelsize=FONT)

@@ -9,7 +9,18 @@ from matplotlib.axes import Axes
 from dfsp.analyses.by import FitBy
 from dfsp.fitting import NAMES
 from dfsp.plots.fits import CATERPILLAR, MOST_NAMED, _placed, _population, _summit, _write
-from dfsp.plots.style import BLUE, DARK, FONT, GREY, ORANGE, axes, legend, scale, shortened
+from dfsp.plots.style import (
+    BLUE,
+    DARK,
+    FONT,
+    GREY,
+    ORANGE,
+    axes,
+    legend,
+    on_white,
+    scale,
+    shortened,
+)
 from dfsp.rates import Unit, limits, unit_named
 
 Rate = tuple[float, float, float]
@@ -19,6 +30,7 @@ MOST_LETTERS = 44
 """Of a name beside its row."""
 
 
+@on_white
 def groups(
     result: FitBy,
     *,

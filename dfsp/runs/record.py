@@ -145,9 +145,9 @@ def record(
         return said
     names = []
     for name, axes in (figures or {}).items():
-        from dfsp.plots import save
+        from dfsp.plots.style import save_as_shown
 
-        names += [path.name for path in save(axes, Path(folder) / name)]
+        names += [path.name for path in save_as_shown(axes, Path(folder) / name)]
     found = _found(fit, Path(folder))
     frames: dict[str, pd.DataFrame] = found.pop("frames", {}) | dict(tables or {})
     for name, frame in frames.items():
