@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from IPython.core.formatters import PNGFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
@@ -20,7 +19,7 @@ from PIL import Image
 import dfsp
 from dfsp.analyses.calibration import Calibration, Coverage
 from dfsp.analyses.calibration.simulation import METHODS
-from dfsp.plots.style import _STYLE, Picture, png_of
+from dfsp.plots.style import _STYLE, png_of
 from dfsp.runs.record import FOLDER_VARIABLE
 
 
@@ -167,9 +166,8 @@ def saved(ax, folder):
 
 
 def displayed(ax):
-    formatter = PNGFormatter()
-    formatter.for_type(Picture, Picture.shown)
-    return formatter(ax.get_figure())[0]
+    """The image that a notebook shows."""
+    return ax.get_figure().shown()[0]
 
 
 def test_a_figure_is_laid_out_as_matplotlib_does_and_drawn_once_for_all_formats(
