@@ -353,6 +353,15 @@ def test_one_table_is_itself(model):
     assert one.table.to_numpy() == pytest.approx(alone.table.to_numpy(), abs=1e-5)
 
 
+def test_a_cliff_beside_a_wide_prior_is_reached_with_one_tau_too():
+    """One table with one tau is itself: see above."""
+    frame = pd.DataFrame({"study": list("ABC"), "events": 0, "total": [42, 32, 46], "drug": "x"})
+    model = dfsp.Model(mu=dfsp.Normal(0, 30))
+    alone = dfsp.fit(frame.drop(columns="drug"), model).posterior.log_marginal_likelihood
+    together = dfsp.fit_by(frame, model, by="drug", common_tau=True)
+    assert together.common == pytest.approx(alone, abs=1e-7)
+
+
 def test_a_fixed_tau_is_common_already():
     model = dfsp.Model(tau=dfsp.Fixed(0.4))
     one, alone = (

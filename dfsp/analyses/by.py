@@ -589,7 +589,7 @@ def _alone(counts: Mapping[str, Counts], model: Model) -> dict[str, Posterior]:
         numbers = (filled.columns[name].tobytes() for name in ("events", "total"))
         key = (*numbers, *filled.columns.get(CLUSTER, ()), *map(tuple, filled.left_together))
         if key not in solved:
-            solved[key] = posterior_of(own, model)
+            solved[key] = posterior_of(filled, model)
         found[group] = solved[key]
     return found
 

@@ -233,16 +233,15 @@ def interpolate_smooth(
     shape, number = y.shape, y.shape[-1]
     first = number * np.arange(shape[-2])[:, None]
     if share is None:
-        step = np.minimum(np.maximum(_search(x, at) - 1, 0), number - 2)
-        start = x.take(first + step)
-        width = x.take(first + step + 1) - start
+        left = first + np.minimum(np.maximum(_search(x, at) - 1, 0), number - 2)
+        start = x.take(left)
+        width = x.take(left + 1) - start
         t = (at - start) / np.maximum(width, TINIEST)
     else:
         place = share * (number - 1)
         step = np.minimum(np.maximum(place.astype(np.intp), 0), number - 2)
-        width, t = 1.0, place - step
+        left, width, t = first + step, 1.0, place - step
     np.minimum(np.maximum(t, 0, out=t), 1, out=t)
-    left = first + step
     y, slope = (each.reshape(-1, number * shape[-2]) for each in (y, slope))
     low = y.take(left, axis=1)
     rise = y.take(left + 1, axis=1) - low

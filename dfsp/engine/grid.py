@@ -682,7 +682,7 @@ def _reach(
         return value
 
     dropped = None
-    reach = np.abs(side) * OUTSIDE[1] * sd
+    reach = np.abs(OUTSIDE)[:, None] * sd
     if len(peaks.end) and (side * (peaks.end - mode)).min() > 0:
         reach = np.abs(peaks.end - mode)
         dropped = drop_at(peaks.end, peaks.end_joint, peaks.end_l)
@@ -760,6 +760,10 @@ def at_rows(surface: Surface, rows: Rows) -> Grid:
     columns = look.first_columns(surface)
     while True:
         result = _fill(surface, rows, look, COLUMNS[columns])
+        too_near = _too_near(result, np.ones(len(rows)))
+        if too_near.any() and look.widened < MOST_WIDENED:
+            look = look.wider(rows.u, too_near)
+            continue
         more = more_columns(columns, float(column_tails(result.log_joint).max()))
         if more == columns:
             return result
@@ -789,23 +793,26 @@ def _fill(surface: Surface, rows: Rows, look: Look, columns: int) -> Grid:
     return Grid(rows, low, high, sd, mode, stretched, joint, log_l, log_row, np.nan)
 
 
-def _errors(result: Grid) -> tuple[float, float, npt.NDArray[np.bool_]]:
-    """Return the relative size of the last coefficients along tau and along mu.
+def _too_near(result: Grid, mass: Array) -> npt.NDArray[np.bool_]:
+    """Return which ends of rows, (2, row), have more than nothing of rows of this `mass`, (row,).
 
-    And which ends of rows, (2, row), are too near: the density is more than nothing there, since
-    the modes of rows leap from one to the next, or one side is a cliff.
+    As where the modes of rows leap from one to the next, or one side is a cliff.
     """
+    ends = result.log_joint[:, [0, -1]].T - result.log_joint.max(-1)
+    return np.asarray(np.exp(ends) * mass > NOTHING_THERE)
+
+
+def _errors(result: Grid) -> tuple[float, float, npt.NDArray[np.bool_]]:
+    """Return the relative size of the last coefficients along tau and along mu, and `_too_near`."""
     _, fine = result.fine(2 * result.columns + 1)
     top = fine.max(-1)
-    share = np.exp(fine - top[:, None])
-    mass = top + np.log(share.mean(-1)) + result.log_row
+    mass = top + np.log(np.exp(fine - top[:, None]).mean(-1)) + result.log_row
     mass = np.exp(mass - mass.max())
     row_error = 0.0
     density = mass / result.rows.weights
     if not result.rows.known:
         row_error = last_coefficients(result.rows, mass)
-    too_near = share[:, [0, -1]].T * mass > NOTHING_THERE
-    return row_error, column_error(result.log_joint, density), too_near
+    return row_error, column_error(result.log_joint, density), _too_near(result, mass)
 
 
 def coefficient_error(result: Grid) -> float:
